@@ -1,0 +1,1 @@
+"""What the platform does: one folder per capability, one per function."""

@@ -1,0 +1,1 @@
+"""Nouns that two or more functions need. Never imports `functions`."""

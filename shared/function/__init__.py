@@ -1,0 +1,26 @@
+"""How a function is declared and served. Importing this loads the standard library only."""
+
+from shared.function.call import Call, Tick
+from shared.function.declaration import (
+    DomainEvent,
+    Every,
+    Function,
+    ObjectCreated,
+    ObjectRemoved,
+    Operation,
+    Route,
+    Scale,
+)
+
+__all__ = [
+    "Call",
+    "DomainEvent",
+    "Every",
+    "Function",
+    "ObjectCreated",
+    "ObjectRemoved",
+    "Operation",
+    "Route",
+    "Scale",
+    "Tick",
+]

@@ -1,0 +1,376 @@
+"""The way into every operation: limits, identity, tenant, permission; and out of it: audit, commit, telemetry.
+
+One ASGI app in front of each route's own. What it refuses never reaches the handler; what the handler changed is
+answered for only once it is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Iterable, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shared.access import permitted
+from shared.errors import DeadlineExceeded, Fault, Forbidden, Malformed, NotFound, Problem, TooLarge, Unauthenticated, Unavailable
+from shared.function import idempotency, problems
+from shared.function.call import Call, current_call
+from shared.function.transaction import ManagedTransaction
+from shared.identity import Caller, Identity
+from shared.ids import PLATFORM, RequestId, TenantId
+from shared.telemetry import CallRecord, log, traceparent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from shared.function.catalog import Deployable
+    from shared.function.declaration import Operation, Route
+    from shared.function.process import Process
+
+WAITING_PER_SLOT = 10  # as queue-proxy: beyond ten times the concurrency a call is refused, not queued
+HELD_BYTES_MAX = 4 * 1024 * 1024
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{8,128}")
+NOBODY = Caller(PLATFORM, "anonymous", "none", "key")
+
+
+@dataclass(slots=True)
+class Head:
+    """The request headers that the runtime itself reads, in one pass."""
+
+    credential: str = ""
+    content_length: int = -1
+    idempotency_key: str = ""
+    traceparent: str = ""
+    request_id: str = ""
+
+
+def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
+    """Raises `Malformed` for a content length that is no number."""
+    head = Head()
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, credential = value.decode("latin-1").partition(" ")
+            head.credential = credential.strip() if scheme.lower() == "bearer" else ""
+        elif name == b"x-api-key" and not head.credential:
+            head.credential = value.decode("latin-1")
+        elif name == b"content-length":
+            if not value.isdigit():
+                raise Malformed("Content-Length is not a number")
+            head.content_length = int(value)
+        elif name == b"idempotency-key":
+            head.idempotency_key = value.decode("latin-1")
+        elif name == b"traceparent":
+            head.traceparent = value.decode("latin-1")
+        elif name == b"x-request-id":
+            text = value.decode("latin-1")
+            head.request_id = text if REQUEST_ID.fullmatch(text) else ""
+    return head
+
+
+class Slots:
+    """How many calls one function handles at once in this process. Ten times as many may wait; more are refused."""
+
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._semaphore = asyncio.Semaphore(concurrency)
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        if self._semaphore.locked():
+            if self._waiting >= self._concurrency * WAITING_PER_SLOT:
+                raise Unavailable(f"{self._waiting} calls are waiting already", retry_after_s=2)
+            self._waiting += 1
+            try:
+                await self._semaphore.acquire()
+            finally:
+                self._waiting -= 1
+        else:
+            await self._semaphore.acquire()
+        try:
+            yield
+        finally:
+            self._semaphore.release()
+
+
+class HeldAnswer:
+    """A changing call's answer, kept back until its effect is committed."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self._bytes = 0
+
+    async def __call__(self, message: Message) -> None:
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > HELD_BYTES_MAX:
+            raise Fault("a changing operation answered with more than 4 MiB; declare it as reading, or answer less")
+        self.messages.append(message)
+
+    @property
+    def status(self) -> int:
+        return int(self.messages[0]["status"]) if self.messages else 500
+
+
+class Outgoing:
+    """`send`, with our headers on the first message and the status kept."""
+
+    __slots__ = ("_headers", "_send", "status")
+
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self._send = send
+        self._headers = headers
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), *self._headers]
+        await self._send(message)
+
+
+class Admission:
+    """The ASGI app in front of one operation."""
+
+    def __init__(
+        self, inner: ASGIApp, deployable: Deployable, operation: Operation, *, process: Process, slots: Slots
+    ) -> None:
+        assert hasattr(operation.trigger, "permission")
+        self.route: Route = operation.trigger  # type: ignore[assignment]  # narrowed by the line above
+        self._inner = inner
+        self._deployable = deployable
+        self._operation = operation
+        self._process = process
+        self._slots = slots
+        self._body_bytes_max = self.route.body_bytes_max or deployable.function.body_bytes_max
+        self._control = wants_control(operation)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        call = Call(self._process, self._deployable.name, self._operation, RequestId(""), "", NOBODY)
+        outgoing = Outgoing(send, [])
+        token = current_call.set(call)
+        try:
+            with self._process.call_in_flight():
+                await self._answer(call, scope, receive, outgoing)
+        finally:
+            current_call.reset(token)
+            self._observe(call, outgoing.status, started)
+
+    async def _answer(self, call: Call, scope: Scope, receive: Receive, outgoing: Outgoing) -> None:
+        problem: Problem
+        try:
+            await self._admitted(call, scope, receive, outgoing)
+            return
+        except Problem as raised:
+            problem = raised
+        except Exception as raised:  # noqa: BLE001  the runtime's edge: the caller gets an id, the log the rest
+            problem = self._fault(call, raised)
+        if outgoing.status:
+            log("answer_cut", call=call.name, request_id=call.request_id, error=problem.code)
+            raise problem  # the server closes the connection, so that the client sees the cut
+        if problem.status in (401, 403) or (problem.status == 404 and isinstance(problem, OtherTenant)):
+            await self._deny(call, problem, scope["path"])
+        for message in problems.messages(
+            problem, dialect=self._deployable.function.dialect, request_id=call.request_id, path=scope["path"]
+        ):
+            await outgoing(message)
+
+    async def _admitted(self, call: Call, scope: Scope, receive: Receive, outgoing: Outgoing) -> None:
+        head = read_head(scope["headers"])
+        call.request_id = RequestId(head.request_id or secrets.token_hex(16))
+        call.traceparent = traceparent(head.traceparent)
+        outgoing._headers.append((b"x-request-id", call.request_id.encode()))
+        timeout_s = self._deployable.function.timeout_s
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                await self._admit(call, head)
+                receive = bounded(receive, self._body_bytes_max, head.content_length)
+                async with self._slots.slot():
+                    if self.route.changes:
+                        await self._change(call, head, scope, receive, outgoing)
+                    else:
+                        await self._inner(scope, receive, outgoing)
+        except TimeoutError as late:
+            if limit.expired():
+                raise DeadlineExceeded(f"{call.name} took longer than its {timeout_s} s") from late
+            raise
+
+    async def _admit(self, call: Call, head: Head) -> None:
+        if not head.credential:
+            raise Unauthenticated("send a virtual key as `Authorization: Bearer dck_…`")
+        identity = self._process.opened(Identity) or await self._process.get(Identity)
+        call.caller = await identity.caller(head.credential, audience=self._deployable.name)
+        dedicated = self._process.settings.dedicated_tenant
+        if dedicated and call.caller.tenant != dedicated:
+            raise OtherTenant("there is nothing here for this tenant")
+        if not permitted(call.caller, self.route.permission):
+            raise Forbidden(
+                f"{call.caller.subject} as {call.caller.role!r} has no permission {self.route.permission!r}"
+            )
+        if head.content_length > self._body_bytes_max:
+            raise TooLarge(f"the body has {head.content_length} bytes; {call.name} takes {self._body_bytes_max}")
+
+    async def _change(self, call: Call, head: Head, scope: Scope, receive: Receive, outgoing: Outgoing) -> None:
+        call.transaction = ManagedTransaction(await self._database(call.caller))
+        try:
+            answer = await self._changed(call, head, scope, receive)
+        except BaseException as failure:
+            await call.transaction.roll_back(failure)
+            raise
+        for message in answer:
+            await outgoing(message)
+
+    async def _changed(self, call: Call, head: Head, scope: Scope, receive: Receive) -> list[Message]:
+        assert call.transaction is not None
+        use: idempotency.Claim | None = None
+        if head.idempotency_key:
+            body = await whole_body(receive)
+            use = self._claim(call, head, scope, body)
+            saved = await idempotency.take(await call.transaction.begin(), use)
+            if saved is not None:
+                await call.transaction.roll_back(Replayed())
+                return saved
+            receive = replayed(body, receive)
+        held = HeldAnswer()
+        await self._inner(scope, receive, held)
+        await self._settle(call, held, use, scope["path"])
+        return held.messages
+
+    async def _settle(self, call: Call, held: HeldAnswer, use: idempotency.Claim | None, path: str) -> None:
+        """Commit the effect with its audit record and its saved answer, or nothing at all."""
+        assert call.transaction is not None
+        if held.status >= 400:
+            await call.transaction.roll_back(Refused())
+            return
+        transaction = await call.transaction.begin()
+        if not transaction.audited:
+            await transaction.audit(
+                call.name,
+                call.audit_resource or path,
+                actor=call.caller.subject,
+                tenant=call.caller.tenant,
+                details={"request_id": call.request_id, **call.audit_details},
+            )
+        if use is not None:
+            await idempotency.keep(transaction, use, held.messages, shown_once=self.route.shown_once)
+        await call.transaction.commit()
+
+    def _claim(self, call: Call, head: Head, scope: Scope, body: bytes) -> idempotency.Claim:
+        target = f"{scope['method']} {scope['path']}?{scope['query_string'].decode('latin-1')}"
+        return idempotency.claim(
+            tenant=call.caller.tenant, operation=call.name, key=head.idempotency_key, target=target, body=body
+        )
+
+    async def _database(self, caller: Caller) -> Any:  # Any: either of the two database types
+        from shared.postgres import ControlDatabase
+        from shared.tenancy import TenantRegistry
+
+        if self._control or caller.tenant == PLATFORM:
+            return await self._process.get(ControlDatabase)
+        registry = await self._process.get(TenantRegistry)
+        return await registry.database(caller.tenant)
+
+    async def _deny(self, call: Call, problem: Problem, path: str) -> None:
+        from shared.function.denials import Denials
+
+        try:
+            denials = self._process.opened(Denials) or await self._process.get(Denials)
+            denials.record(TenantId(call.caller.tenant), call.caller.subject, call.name, path, problem.code)
+        except Exception as failure:  # noqa: BLE001  an audit store that is away must not turn a 403 into a 500
+            log("denial_not_recorded", call=call.name, error=repr(failure))
+
+    def _fault(self, call: Call, raised: Exception) -> Problem:
+        translated = translate(raised)
+        if translated is not None:
+            return translated
+        import traceback
+
+        trace = "".join(traceback.format_exception(raised))[-4000:]
+        log("fault", call=call.name, request_id=call.request_id, error=repr(raised), trace=trace)
+        return Fault(f"{call.name} failed; the log has it under request id {call.request_id}")
+
+    def _observe(self, call: Call, status: int, started: float) -> None:
+        if not self._process.observers:
+            return
+        record = CallRecord(
+            call.name, call.caller.tenant, status, (time.perf_counter() - started) * 1000, call.request_id,
+            call.traceparent[3:35],
+        )  # fmt: skip
+        for observer in self._process.observers:
+            observer(record)
+
+
+class OtherTenant(NotFound):
+    """A dedicated function was called for another tenant: answered as unknown, audited as denied."""
+
+
+class Refused(Exception):
+    """Why a transaction is rolled back: the handler answered with an error."""
+
+
+class Replayed(Exception):
+    """Why a transaction is rolled back: the answer was saved by an earlier call."""
+
+
+def wants_control(operation: Operation) -> bool:
+    """Whether the handler's own transaction is on the control database."""
+    from typing import get_type_hints
+
+    from shared.postgres import ControlTransaction
+
+    return ControlTransaction in get_type_hints(operation.handler).values()
+
+
+def translate(raised: Exception) -> Problem | None:
+    """Starlette's refusals as ours, and a store that is away (refused, reset, lost in mid-call) as 503."""
+    from starlette.exceptions import HTTPException
+
+    if isinstance(raised, HTTPException):
+        return problems.from_http_exception(raised)
+    if isinstance(raised, ConnectionError | OSError):
+        return Unavailable("a store that this call needs is not reachable; `dcoder doctor` says which", retry_after_s=2)
+    return None
+
+
+def bounded(receive: Receive, bytes_max: int, declared: int) -> Receive:
+    """`receive` that refuses more than `bytes_max`. A declared length was checked already and HTTP holds to it."""
+    if declared >= 0:
+        return receive
+    received = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > bytes_max:
+            from starlette.exceptions import HTTPException
+
+            raise HTTPException(413, f"the body has more than {bytes_max} bytes")
+        return message
+
+    return receive_bounded
+
+
+async def whole_body(receive: Receive) -> bytes:
+    chunks: list[bytes] = []
+    while True:
+        message = await receive()
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body read before, then goes on with the real one (which says "disconnected")."""
+    pending: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_replayed() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return receive_replayed

@@ -1,0 +1,57 @@
+"""One call of a function, from its first byte to its last."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from shared.identity import Caller
+from shared.ids import RequestId
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from shared.events import CloudEvent
+    from shared.function.declaration import Operation
+    from shared.function.process import Process
+    from shared.function.transaction import ManagedTransaction
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A schedule has come due: `nominal` is the time it was due (aware, UTC), however late it is delivered."""
+
+    schedule: str
+    nominal: datetime
+
+
+@dataclass(slots=True)
+class Call:
+    """What is known of a call. Handlers that need more than their parameters may ask for it by type."""
+
+    process: Process
+    function: str
+    operation: Operation
+    request_id: RequestId
+    traceparent: str
+    caller: Caller
+    request: Request | None = None
+    event: CloudEvent | None = None
+    transaction: ManagedTransaction | None = None
+    audit_resource: str = ""
+    audit_details: dict[str, Any] = field(default_factory=dict)  # Any: JSON, checked when made canonical
+
+    @property
+    def name(self) -> str:
+        """`knowledge-search.search_documents`: the operation's name in logs, audit records and OpenAPI."""
+        return f"{self.function}.{self.operation.name}"
+
+    def note(self, *, resource: str = "", **details: object) -> None:
+        """Say more in this call's audit record than its path tells: which thing came to be, what changed."""
+        self.audit_resource = resource or self.audit_resource
+        self.audit_details.update(details)
+
+
+current_call: ContextVar[Call] = ContextVar("dcoder_call")

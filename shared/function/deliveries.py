@@ -1,0 +1,171 @@
+"""CloudEvents in: binary, structured or batch, verified, dispatched to the operations that asked for them.
+
+The answer is one of three, and means the same at every broker: 204 done; 503 or 429 try again; 204 and a dead
+letter for what will never succeed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import Busy, Malformed, Problem, Refusal, Unauthenticated, Unavailable
+from shared.events import CloudEvent, ObjectEvent, from_http
+from shared.function import problems
+from shared.function.admission import Slots, bounded, read_head, whole_body
+from shared.function.call import Call, Tick, current_call
+from shared.function.declaration import DomainEvent, Every, ObjectCreated, ObjectRemoved, Operation
+from shared.function.injection import Injected
+from shared.function.transaction import ManagedTransaction
+from shared.identity import Caller, Tokens
+from shared.ids import RequestId
+from shared.telemetry import log, traceparent
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
+
+    from shared.function.catalog import Deployable
+    from shared.function.process import Process
+
+EVENT_BYTES_MAX = 1024 * 1024
+SCHEDULE_DUE = "dcoder.schedule.due"
+
+
+class Deliveries:
+    """The ASGI app behind `POST /events/<function>` and, on a Service of its own, `POST /`."""
+
+    def __init__(self, deployables: Sequence[Deployable], process: Process, slots: dict[str, Slots]) -> None:
+        self._deployables = [deployable for deployable in deployables if deployable.takes_events]
+        self._process = process
+        self._slots = slots
+        self._handlers = {
+            operation.handler: Injected(operation.handler)
+            for deployable in self._deployables
+            for operation in deployable.function.operations
+            if not hasattr(operation.trigger, "permission")
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = ""
+        try:
+            head = read_head(scope["headers"])
+            request_id = head.request_id
+            body = await whole_body(bounded(receive, EVENT_BYTES_MAX, -1))
+            events = from_http(dict(scope["headers"]), body)
+            await self._verify(events)
+            for event in events:
+                await self._deliver(event, head.traceparent, only=scope["path"].removeprefix("/events/"))
+            answer: list[Message] = [
+                {"type": "http.response.start", "status": 204, "headers": []},
+                {"type": "http.response.body", "body": b""},
+            ]
+        except Problem as problem:
+            answer = problems.messages(problem, dialect="problem", request_id=request_id, path=scope["path"])
+        with self._process.call_in_flight():
+            for message in answer:
+                await send(message)
+
+    async def _verify(self, events: Sequence[CloudEvent]) -> None:
+        tokens = await self._process.get(Tokens)
+        dedicated = self._process.settings.dedicated_tenant
+        for event in events:
+            tokens.verify_event(event)
+            if dedicated and event.tenant != dedicated:
+                raise Unauthenticated("there is nothing here for this tenant")
+
+    async def _deliver(self, event: CloudEvent, received_trace: str, *, only: str) -> None:
+        for deployable in self._deployables:
+            if only not in ("/", deployable.name):
+                continue
+            for operation in deployable.function.operations:
+                if subscribed(deployable.name, operation, event):
+                    await self._handle(deployable, operation, event, received_trace)
+
+    async def _handle(self, deployable: Deployable, operation: Operation, event: CloudEvent, trace: str) -> None:
+        caller = Caller(event.tenant, f"event:{event.id}"[:120], "system", "function")
+        call = Call(
+            self._process, deployable.name, operation, RequestId(event.id), traceparent(trace), caller, event=event
+        )
+        started = time.perf_counter()
+        token = current_call.set(call)
+        try:
+            with self._process.call_in_flight():
+                async with self._slots[deployable.name].slot():
+                    await self._run(call)
+        except Refusal as refusal:
+            await self._bury(call, refusal)
+        except Busy:
+            raise
+        except Exception as failure:
+            log("event_failed", call=call.name, event_id=event.id, error=repr(failure))
+            raise Unavailable(f"{call.name} could not handle event {event.id!r} now", retry_after_s=1) from failure
+        finally:
+            current_call.reset(token)
+            log("event_handled", call=call.name, event_id=event.id, ms=round((time.perf_counter() - started) * 1000, 1))
+
+    async def _run(self, call: Call) -> None:
+        """Run the handler; with a transaction of the runtime's, mark the event handled in that same transaction."""
+        assert call.event is not None
+        injected = self._handlers[call.operation.handler]
+        values = await injected.values(call, {CloudEvent: call.event, **payload(call.operation, call.event)})
+        if call.transaction is None:
+            await call.operation.handler(**values)
+            return
+        await self._run_once(call, call.transaction, values)
+
+    async def _run_once(self, call: Call, managed: ManagedTransaction, values: dict[str, Any]) -> None:
+        assert call.event is not None
+        try:
+            transaction = await managed.begin()
+            if await transaction.first_time(call.name, call.event.id):
+                await call.operation.handler(**values)
+        except BaseException as failure:
+            await managed.roll_back(failure)
+            raise
+        await managed.commit()
+
+    async def _bury(self, call: Call, refusal: Refusal) -> None:
+        """Store what will never succeed as a dead letter. If that fails, the event stays with the broker."""
+        from shared.events.dead_letters import bury
+
+        assert call.event is not None
+        from shared.postgres import ControlDatabase
+
+        control = await self._process.get(ControlDatabase)
+        await bury(control, call.event, function=call.function, reason=f"{refusal.code}: {refusal.detail}", attempts=1)
+        log("event_buried", call=call.name, event_id=call.event.id, reason=refusal.code)
+
+
+def subscribed(function: str, operation: Operation, event: CloudEvent) -> bool:
+    """Whether this operation asked for this event."""
+    trigger = operation.trigger
+    if isinstance(trigger, DomainEvent):
+        return event.type == trigger.type
+    if isinstance(trigger, ObjectCreated):
+        return event.type.startswith("com.amazonaws.s3.ObjectCreated:") and event.subject.startswith(f"{trigger.prefix}/")
+    if isinstance(trigger, ObjectRemoved):
+        return event.type.startswith("com.amazonaws.s3.ObjectRemoved:") and event.subject.startswith(f"{trigger.prefix}/")
+    if isinstance(trigger, Every) and event.type == SCHEDULE_DUE and isinstance(event.data, dict):
+        return event.data.get("function") == function and event.data.get("operation") == operation.name
+    return False
+
+
+def payload(operation: Operation, event: CloudEvent) -> dict[type, object]:
+    """The event in the form that the trigger promises: an object's, or a schedule's tick."""
+    if isinstance(operation.trigger, ObjectCreated | ObjectRemoved):
+        return {ObjectEvent: ObjectEvent.of(event)}
+    if isinstance(operation.trigger, Every):
+        return {Tick: tick(event)}
+    return {}
+
+
+def tick(event: CloudEvent) -> Tick:
+    from datetime import datetime
+
+    data = event.data
+    if not isinstance(data, dict) or not isinstance(data.get("nominal"), str):
+        raise Malformed(f"event {event.id!r} of type {event.type!r} has no nominal time")
+    return Tick(f"{data['function']}.{data['operation']}", datetime.fromisoformat(data["nominal"]))
+
+

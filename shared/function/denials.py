@@ -1,0 +1,74 @@
+"""Refused calls in the audit log, bounded: a flood of wrong keys must not become a flood of rows.
+
+Equal refusals within half a second become one record with a count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import NamedTuple
+
+from shared.ids import TenantId
+from shared.postgres import ControlDatabase
+from shared.telemetry import log
+
+FLUSH_S = 0.5
+KINDS_MAX = 500
+
+
+class Denial(NamedTuple):
+    tenant: TenantId
+    actor: str
+    action: str
+    resource: str
+    code: str
+
+
+class Denials:
+    """Collects refusals and writes them to the audit outbox of the control database, tenant by tenant."""
+
+    def __init__(self, control: ControlDatabase) -> None:
+        self._control = control
+        self._pending: Counter[Denial] = Counter()
+        self._dropped = 0
+        self._flusher: asyncio.Task[None] | None = None
+
+    def record(self, tenant: TenantId, actor: str, action: str, resource: str, code: str) -> None:
+        """Note a refusal. Never waits, never raises."""
+        denial = Denial(tenant, actor, action, resource[:200], code)
+        if denial not in self._pending and len(self._pending) >= KINDS_MAX:
+            self._dropped += 1
+            return
+        self._pending[denial] += 1
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.get_running_loop().create_task(self._flush_later(), name="denials")
+
+    async def flush(self) -> None:
+        pending, self._pending = self._pending, Counter()
+        dropped, self._dropped = self._dropped, 0
+        if not pending:
+            return
+        async with self._control.transaction() as transaction:
+            for denial, count in pending.items():
+                details = {"code": denial.code, "count": count, "unrecorded_kinds": dropped}
+                await transaction.audit(
+                    denial.action,
+                    denial.resource,
+                    actor=denial.actor,
+                    tenant=denial.tenant,
+                    outcome="denied",
+                    details=details,
+                )
+
+    async def close(self) -> None:
+        if self._flusher is not None:
+            self._flusher.cancel()
+        await self.flush()
+
+    async def _flush_later(self) -> None:
+        await asyncio.sleep(FLUSH_S)
+        try:
+            await self.flush()
+        except Exception as failure:  # noqa: BLE001  a background task has no caller; the records are counted as lost
+            log("denials_lost", error=repr(failure))

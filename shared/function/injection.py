@@ -1,0 +1,173 @@
+"""The one table from a parameter's type to what a handler gets for it.
+
+Asking is declaring: `GRANTS` says what a function that asks for a type needs of its surroundings, and the manifests
+are derived from it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
+from typing import Any, get_type_hints
+
+from starlette.requests import Request
+
+from shared.clock import Clock
+from shared.embeddings import Embeddings
+from shared.errors import Fault
+from shared.events import Events
+from shared.function.call import Call
+from shared.function.declaration import Handler
+from shared.function.invoke import FunctionClient, Invoke
+from shared.function.process import Process
+from shared.function.transaction import ManagedTransaction
+from shared.identity import Caller
+from shared.llm.client import LanguageModel
+from shared.objects import ObjectStore, TenantObjects
+from shared.postgres import ControlDatabase, ControlTransaction, TenantDatabase, TenantTransaction
+from shared.redis import Cache, CacheServer
+from shared.secrets import TenantSecrets
+from shared.settings import Settings
+from shared.tenancy import TenantRegistry
+from shared.usage import Ledger
+
+Provider = Callable[[Call], Awaitable[object]]
+
+
+async def tenant_database(call: Call) -> TenantDatabase:
+    registry = call.process.opened(TenantRegistry) or await call.process.get(TenantRegistry)
+    return await registry.database(call.caller.tenant)
+
+
+async def tenant_transaction(call: Call) -> TenantTransaction | ControlTransaction:
+    """The call's one transaction; under the platform's own tenant it is the control database's."""
+    if call.transaction is None:
+        call.transaction = ManagedTransaction(await tenant_database(call))
+    return await call.transaction.begin()
+
+
+async def control_database(call: Call) -> ControlDatabase:
+    return await call.process.get(ControlDatabase)
+
+
+async def control_transaction(call: Call) -> TenantTransaction | ControlTransaction:
+    if call.transaction is None:
+        call.transaction = ManagedTransaction(await control_database(call))
+    return await call.transaction.begin()
+
+
+async def tenant_objects(call: Call) -> TenantObjects:
+    store = await call.process.get(ObjectStore)
+    return store.tenant(call.caller.tenant)
+
+
+async def tenant_secrets(call: Call) -> TenantSecrets:
+    registry = await call.process.get(TenantRegistry)
+    return await registry.secrets(call.caller.tenant)
+
+
+async def invoke(call: Call) -> Invoke:
+    return Invoke(await call.process.get(FunctionClient), call.caller, call.traceparent)
+
+
+async def language_model(call: Call) -> LanguageModel:
+    return LanguageModel(await invoke(call))
+
+
+async def cache_of_tenant(call: Call) -> Cache:
+    server = await call.process.get(CacheServer)
+    return server.tenant(call.caller.tenant)
+
+
+def of_call(pick: Callable[[Call], object]) -> Provider:
+    async def provide(call: Call) -> object:
+        return pick(call)
+
+    return provide
+
+
+def of_process(kind: type) -> Provider:
+    async def provide(call: Call) -> object:
+        return call.process.opened(kind) or await call.process.get(kind)
+
+    return provide
+
+
+PROVIDERS: Mapping[type, Provider] = {
+    Call: of_call(lambda call: call),
+    Caller: of_call(lambda call: call.caller),
+    Clock: of_call(lambda call: call.process.clock),
+    Process: of_call(lambda call: call.process),
+    Settings: of_call(lambda call: call.process.settings),
+    TenantDatabase: tenant_database,
+    TenantTransaction: tenant_transaction,
+    ControlDatabase: control_database,
+    ControlTransaction: control_transaction,
+    TenantObjects: tenant_objects,
+    TenantSecrets: tenant_secrets,
+    TenantRegistry: of_process(TenantRegistry),
+    Embeddings: of_process(Embeddings),
+    Events: of_process(Events),
+    Ledger: of_process(Ledger),
+    Cache: cache_of_tenant,
+    Invoke: invoke,
+    LanguageModel: language_model,
+}
+
+GRANTS: Mapping[type, frozenset[str]] = {
+    TenantDatabase: frozenset({"postgres"}),
+    TenantTransaction: frozenset({"postgres"}),
+    ControlDatabase: frozenset({"postgres"}),
+    ControlTransaction: frozenset({"postgres"}),
+    TenantRegistry: frozenset({"postgres", "root-key", "objects"}),
+    TenantObjects: frozenset({"objects"}),
+    TenantSecrets: frozenset({"postgres", "root-key"}),
+    Events: frozenset({"nats"}),
+    Cache: frozenset({"redis"}),
+    Ledger: frozenset({"postgres"}),
+    Invoke: frozenset({"functions"}),
+    LanguageModel: frozenset({"functions"}),
+}
+
+
+@cache
+def hints_of(handler: Handler) -> dict[str, Any]:  # Any: annotations
+    return get_type_hints(handler, include_extras=True)
+
+
+class Injected:
+    """A handler's parameters, parted into those that the runtime provides and those that the request does."""
+
+    def __init__(self, handler: Handler) -> None:
+        hints = hints_of(handler)
+        self.parameters = inspect.signature(handler).parameters
+        self.provided: dict[str, Provider] = {
+            name: PROVIDERS[hints[name]] for name in self.parameters if hints.get(name) in PROVIDERS
+        }
+        self.given: dict[str, type] = {
+            name: hints[name] for name in self.parameters if name not in self.provided and name in hints
+        }
+        self.grants = frozenset().union(*(GRANTS.get(hints[name], frozenset()) for name in self.provided))
+
+    async def values(self, call: Call, given: Mapping[type, object]) -> dict[str, Any]:
+        """All of the handler's arguments. `given` holds what the trigger brings, by type. Raises `Fault`."""
+        values: dict[str, Any] = {}
+        for name, kind in self.given.items():
+            if kind not in given:
+                raise Fault(f"{call.name} asks for {name}: {kind!r}, which nothing provides")
+            values[name] = given[kind]
+        for name, provide in self.provided.items():
+            values[name] = await provide(call)
+        return values
+
+    async def raw_values(self, call: Call, request: Request) -> dict[str, Any]:
+        """The arguments of a raw endpoint: provided ones, the request itself, and path parameters by name."""
+        values: dict[str, Any] = {}
+        for name, kind in self.given.items():
+            values[name] = request if kind is Request else request.path_params[name]
+        for name, provide in self.provided.items():
+            values[name] = await provide(call)
+        return values
+
+

@@ -1,0 +1,75 @@
+"""Where the process's stores and secrets are: read once from the environment, never from anywhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shared.errors import Fault
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One process's configuration. `from_environment` names the variable behind each field."""
+
+    postgres_url: str = field(repr=False)
+    """Control database `dcoder`, as the platform's role (may create roles and databases): postgresql://…/dcoder."""
+    redis_url: str = field(repr=False)
+    nats_url: str = field(repr=False)
+    objects_url: str
+    objects_access_key: str
+    objects_secret_key: str = field(repr=False)
+    platform_url: str
+    """Where functions reach functions over HTTP, without a trailing slash."""
+    llm_url: str
+    secrets_dir: Path
+    """Folder of 32-byte key files, each mode 0600: root.key, tokens.key, audit.key, pepper.key, hooks.key."""
+    functions: tuple[str, ...] = ()
+    """Names of the functions this process serves; empty means all."""
+    dedicated_tenant: str = ""
+    """When set, the process serves this tenant only."""
+    connections_max: int = 16
+    """Hard budget of PostgreSQL connections for this process."""
+    private_provider_urls: bool = False
+    """Whether a tenant's provider may have a loopback or private address (local stacks, in-house models)."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Read `DCODER_*`. Raises `Fault` naming the first variable that is missing or unusable."""
+        source = os.environ if environment is None else environment
+
+        def required(name: str) -> str:
+            value = source.get(name, "")
+            if not value:
+                raise Fault(f"{name} is not set. `dcoder up` sets it for local functions; see docs/reference/settings.md")
+            return value
+
+        def whole(name: str, default: int) -> int:
+            text = source.get(name, str(default))
+            if not text.isdigit() or int(text) < 1:
+                raise Fault(f"{name}={text!r} is not a whole number above 0")
+            return int(text)
+
+        return cls(
+            postgres_url=required("DCODER_POSTGRES_URL"),
+            redis_url=required("DCODER_REDIS_URL"),
+            nats_url=required("DCODER_NATS_URL"),
+            objects_url=required("DCODER_OBJECTS_URL").rstrip("/"),
+            objects_access_key=required("DCODER_OBJECTS_ACCESS_KEY"),
+            objects_secret_key=required("DCODER_OBJECTS_SECRET_KEY"),
+            platform_url=required("DCODER_PLATFORM_URL").rstrip("/"),
+            llm_url=required("DCODER_LLM_URL").rstrip("/"),
+            secrets_dir=Path(required("DCODER_SECRETS_DIR")),
+            functions=function_names(source.get("DCODER_FUNCTION", "")),
+            dedicated_tenant=source.get("DCODER_TENANT", ""),
+            connections_max=whole("DCODER_CONNECTIONS_MAX", 16),
+            private_provider_urls=source.get("DCODER_PRIVATE_PROVIDER_URLS", "") == "true",
+        )
+
+
+def function_names(text: str) -> tuple[str, ...]:
+    """`DCODER_FUNCTION`: names separated by commas; empty or `all` means every function."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    return () if names == ("all",) else names
