@@ -16,7 +16,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.access import permitted
-from shared.errors import DeadlineExceeded, Fault, Forbidden, Malformed, NotFound, Problem, TooLarge, Unauthenticated, Unavailable
+from shared.errors import (
+    DeadlineExceeded,
+    Fault,
+    Forbidden,
+    Malformed,
+    NotFound,
+    Problem,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
 from shared.function import idempotency, problems
 from shared.function.call import Call, current_call
 from shared.function.transaction import ManagedTransaction

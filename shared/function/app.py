@@ -181,5 +181,3 @@ def raw_endpoint(operation: Operation) -> ASGIApp:
 def build(deployables: Sequence[Deployable], settings: Settings) -> Application:
     """The app of these functions in a process of their own."""
     return Application(deployables, Process(settings, OPENERS))
-
-

@@ -143,9 +143,13 @@ def subscribed(function: str, operation: Operation, event: CloudEvent) -> bool:
     if isinstance(trigger, DomainEvent):
         return event.type == trigger.type
     if isinstance(trigger, ObjectCreated):
-        return event.type.startswith("com.amazonaws.s3.ObjectCreated:") and event.subject.startswith(f"{trigger.prefix}/")
+        return event.type.startswith("com.amazonaws.s3.ObjectCreated:") and event.subject.startswith(
+            f"{trigger.prefix}/"
+        )
     if isinstance(trigger, ObjectRemoved):
-        return event.type.startswith("com.amazonaws.s3.ObjectRemoved:") and event.subject.startswith(f"{trigger.prefix}/")
+        return event.type.startswith("com.amazonaws.s3.ObjectRemoved:") and event.subject.startswith(
+            f"{trigger.prefix}/"
+        )
     if isinstance(trigger, Every) and event.type == SCHEDULE_DUE and isinstance(event.data, dict):
         return event.data.get("function") == function and event.data.get("operation") == operation.name
     return False
@@ -167,5 +171,3 @@ def tick(event: CloudEvent) -> Tick:
     if not isinstance(data, dict) or not isinstance(data.get("nominal"), str):
         raise Malformed(f"event {event.id!r} of type {event.type!r} has no nominal time")
     return Tick(f"{data['function']}.{data['operation']}", datetime.fromisoformat(data["nominal"]))
-
-

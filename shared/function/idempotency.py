@@ -65,7 +65,11 @@ async def take(transaction: TenantTransaction | ControlTransaction, use: Claim) 
         raise Conflict("this request was already done; its answer held a secret and is shown once only")
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in row["headers"]]
     return [
-        {"type": "http.response.start", "status": row["status"], "headers": [*headers, (b"idempotent-replay", b"true")]},
+        {
+            "type": "http.response.start",
+            "status": row["status"],
+            "headers": [*headers, (b"idempotent-replay", b"true")],
+        },
         {"type": "http.response.body", "body": bytes(row["body"])},
     ]
 

@@ -169,5 +169,3 @@ class Injected:
         for name, provide in self.provided.items():
             values[name] = await provide(call)
         return values
-
-

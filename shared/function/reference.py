@@ -33,9 +33,8 @@ def facts(deployable: Deployable) -> str:
     scale = f"{function.scale.min}–{function.scale.max} instances, {function.scale.concurrency} calls each"
     uses = ", ".join(sorted(grants)) or "nothing"
     reason = f" ({function.scale.reason})" if function.scale.reason else ""
-    return (
-        f"Time limit {function.timeout_s} s · body {function.body_bytes_max // 1024} KiB · {scale}{reason} · uses {uses}"
-    )
+    body = f"{function.body_bytes_max // 1024} KiB"
+    return f"Time limit {function.timeout_s} s · body {body} · {scale}{reason} · uses {uses}"
 
 
 def row(operation: Operation) -> str:
@@ -83,7 +82,7 @@ def settings_page() -> str:
     """Every field of `Settings` with its variable."""
     parts = [
         GENERATED,
-        "# Settings\n\nRead from the environment once, at start. `./dcoder up` sets them for the functions it starts.\n\n",
+        "# Settings\n\nRead from the environment once, at start. `./dcoder up` sets them for its functions.\n\n",
         "| variable | default |\n|---|---|\n",
     ]
     for field in fields(Settings):

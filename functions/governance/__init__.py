@@ -1,0 +1,1 @@
+"""Governance: tenants, keys, secrets, usage, audit, events, schedules."""

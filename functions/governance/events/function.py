@@ -1,0 +1,40 @@
+"""Events that were given up (dead letters), and the sweep of what crashes left in outboxes."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from functions.governance.events.letters import DeadLetter, DeadLetters, page_of, read_one, redrive_one
+from shared.events import Relay
+from shared.function import Function, Tick
+from shared.function.process import Process
+from shared.identity import Caller
+from shared.postgres import ControlDatabase, ControlTransaction, TenantDatabase
+
+events = Function(timeout_s=60)
+
+
+@events.get("/v1/dead-letters", permission="events:read")
+async def list_dead_letters(
+    caller: Caller, control: ControlDatabase, limit: int = 50, before: UUID | None = None
+) -> DeadLetters:
+    """The caller's dead letters, newest first; an operator sees every tenant's. `before` continues a list."""
+    return await page_of(control, caller.tenant, limit=limit, before=before)
+
+
+@events.get("/v1/dead-letters/{letter_id}", permission="events:read")
+async def read_dead_letter(letter_id: UUID, caller: Caller, control: ControlDatabase) -> DeadLetter:
+    """One dead letter with its event and the reason it was given up."""
+    return await read_one(control, caller.tenant, letter_id)
+
+
+@events.post("/v1/dead-letters/{letter_id}/redrive", permission="events:write", success=202)
+async def redrive(letter_id: UUID, caller: Caller, control: ControlTransaction) -> DeadLetter:
+    """Deliver the event again, to the function that gave it up and to no other."""
+    return await redrive_one(control, caller.tenant, letter_id)
+
+
+@events.every("*/5 * * * *", per="tenant", catch_up="skip")
+async def sweep_tenant(tick: Tick, tenant: TenantDatabase, process: Process) -> None:
+    """Publish what a crash left in the tenant's outbox."""
+    await (await process.get(Relay)).drain(tenant)

@@ -1,0 +1,113 @@
+"""Virtual keys: create, list, rotate and revoke them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from pydantic import BaseModel, Field
+
+from functions.governance.keys import rights
+from shared.clock import Clock
+from shared.errors import NotFound
+from shared.function import Call, Function, Scale
+from shared.identity import Caller
+from shared.postgres import ControlDatabase, ControlTransaction
+from shared.settings import Settings
+
+keys = Function(scale=Scale(max=5))
+
+YEAR_S = 366 * 24 * 3600
+
+
+class NewKeyRequest(BaseModel):
+    """What the key may do. Left out, it may do all that its role may."""
+
+    name: str = Field(default="", max_length=100)
+    role: str = "member"
+    permissions: list[str] | None = Field(default=None, max_length=50)
+    models: list[str] | None = Field(default=None, max_length=200)
+    expires_in_s: int | None = Field(default=None, ge=1, le=10 * YEAR_S)
+
+
+class Rotation(BaseModel):
+    overlap_s: int = Field(default=0, ge=0, le=30 * 24 * 3600)
+
+
+class KeyView(BaseModel):
+    id: str
+    tenant: str
+    name: str
+    role: str
+    permissions: list[str] | None
+    models: list[str] | None
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class CreatedKey(KeyView):
+    """`key` is shown here and never again."""
+
+    key: str
+
+
+class KeyList(BaseModel):
+    keys: list[KeyView]
+
+
+@keys.post("/v1/keys", permission="keys:write", success=201, shown_once=True)
+async def create_key(
+    body: NewKeyRequest,
+    transaction: ControlTransaction,
+    caller: Caller,
+    settings: Settings,
+    clock: Clock,
+    call: Call,
+    tenant: str = "",
+) -> CreatedKey:
+    """Create a key. It never grants more than its creator has. `?tenant=` is for operators."""
+    owner = await rights.owner(transaction, caller, tenant)
+    rights.check_grant(caller, role=body.role, permissions=body.permissions, models=body.models, owner=owner)
+    expires = clock.now() + timedelta(seconds=body.expires_in_s) if body.expires_in_s else None
+    wanted = rights.Wanted(owner, body.name, body.role, body.permissions, body.models, expires)
+    row, text = await rights.issue(transaction, settings, caller, wanted)
+    call.note(resource=f"key/{row['id']}", tenant=owner, role=body.role)
+    return CreatedKey(**row, key=text)
+
+
+@keys.get("/v1/keys", permission="keys:read")
+async def list_keys(control: ControlDatabase, caller: Caller, tenant: str = "") -> KeyList:
+    """List a tenant's keys: when each was last used, never the key itself."""
+    owner = await rights.owner(control, caller, tenant)
+    return KeyList(keys=[KeyView(**row) for row in await rights.keys_of(control, owner)])
+
+
+@keys.post("/v1/keys/{key}/rotate", permission="keys:write", success=201, shown_once=True)
+async def rotate_key(
+    key: str,
+    body: Rotation,
+    transaction: ControlTransaction,
+    caller: Caller,
+    settings: Settings,
+    call: Call,
+    tenant: str = "",
+) -> CreatedKey:
+    """Replace a key by a new one with the same rights. The old one stays valid for the overlap."""
+    owner = await rights.owner(transaction, caller, tenant)
+    old = await rights.valid_key(transaction, owner, key)
+    rights.check_grant(caller, role=old.role, permissions=old.permissions, models=old.models, owner=owner)
+    row, text = await rights.issue(transaction, settings, caller, old)
+    await rights.retire(transaction, key, replaced_by=row["id"], overlap_s=body.overlap_s)
+    call.note(resource=f"key/{key}", tenant=owner, replaced_by=row["id"], overlap_s=body.overlap_s)
+    return CreatedKey(**row, key=text)
+
+
+@keys.delete("/v1/keys/{key}", permission="keys:write")
+async def revoke_key(key: str, transaction: ControlTransaction, caller: Caller, call: Call, tenant: str = "") -> None:
+    """Revoke a key. It stops working everywhere within one second."""
+    owner = await rights.owner(transaction, caller, tenant)
+    if not await rights.revoke(transaction, owner, key):
+        raise NotFound(f"there is no key {key[:40]!r}")
+    call.note(resource=f"key/{key}", tenant=owner)

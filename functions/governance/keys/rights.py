@@ -1,0 +1,136 @@
+"""Whose keys a caller may touch, what it may grant, and the statements behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from shared.access import KEY_ROLES, ROLES, covers
+from shared.errors import Forbidden, Invalid, NotFound
+from shared.function.declaration import PERMISSION
+from shared.identity import Caller
+from shared.ids import PLATFORM, TenantId
+from shared.postgres import ControlTransaction
+from shared.secrets import read_key
+from shared.settings import Settings
+from shared.virtual_keys import insert_key, new_key
+
+COLUMNS = "id, tenant, name, role, permissions, models, created_by, created_at, expires_at, revoked_at, last_used_at"
+
+
+class Queries(Protocol):
+    """A control database or a transaction on it."""
+
+    async def fetch(self, sql: str, *arguments: object) -> list[Any]: ...
+    async def fetchrow(self, sql: str, *arguments: object) -> Any: ...
+    async def fetchval(self, sql: str, *arguments: object) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A key to be made."""
+
+    tenant: TenantId
+    name: str
+    role: str
+    permissions: list[str] | None
+    models: list[str] | None
+    expires_at: datetime | None
+
+
+async def owner(queries: Queries, caller: Caller, named: str) -> TenantId:
+    """The tenant whose keys are meant: the caller's own, or for operators the named one. Raises `NotFound`."""
+    if not named or named == caller.tenant:
+        return caller.tenant
+    if caller.role != "operator":
+        raise NotFound(f"there is no tenant {named[:40]!r}")
+    if not await queries.fetchval("SELECT true FROM tenants WHERE id = $1 AND state = 'ready'", named):
+        raise NotFound(f"there is no tenant {named[:40]!r}")
+    return TenantId(named)
+
+
+def check_grant(
+    caller: Caller, *, role: str, permissions: list[str] | None, models: list[str] | None, owner: TenantId
+) -> None:
+    """Refuse a key that is malformed, or that could do what its creator cannot. Raises `Invalid` or `Forbidden`."""
+    if role not in KEY_ROLES:
+        raise Invalid(f"{role[:40]!r} is not a role; there are {', '.join(KEY_ROLES)}")
+    if (role == "operator") != (owner == PLATFORM):
+        raise Forbidden("operators belong to the platform, every other role to a tenant")
+    wrong = [one for one in permissions or [] if not PERMISSION.fullmatch(one.replace("*", "any"))]
+    if wrong:
+        raise Invalid(f"{wrong[0][:60]!r} is not a permission of the form 'documents:read'")
+    if caller.role == "operator":
+        return
+    held = ROLES[caller.role] if caller.permissions is None else caller.permissions
+    asked = ROLES[role] if permissions is None else frozenset(permissions)
+    excess = sorted(one for one in asked if not covers(held, one) or not covers(ROLES[caller.role], one))
+    if excess:
+        raise Forbidden(f"{caller.subject} does not hold {excess[0]!r} itself, so it cannot grant it")
+    if caller.models is not None and (models is None or not set(models) <= caller.models):
+        raise Forbidden(f"{caller.subject} may use some models only, and can grant no others")
+
+
+async def issue(
+    transaction: ControlTransaction, settings: Settings, caller: Caller, wanted: Wanted
+) -> tuple[dict[str, Any], str]:
+    """Make and store a key. Returns its row and, once, its text."""
+    key = new_key(read_key(settings, "pepper"))
+    await insert_key(
+        transaction,
+        key,
+        tenant=wanted.tenant,
+        name=wanted.name,
+        role=wanted.role,
+        created_by=caller.subject,
+        permissions=wanted.permissions,
+        models=wanted.models,
+        expires_at=wanted.expires_at,
+    )
+    row = await transaction.fetchrow(f"SELECT {COLUMNS} FROM virtual_keys WHERE id = $1", key.id)
+    assert row is not None
+    return dict(row), key.text
+
+
+async def keys_of(queries: Queries, tenant: TenantId) -> list[Mapping[str, Any]]:
+    rows = await queries.fetch(
+        f"SELECT {COLUMNS} FROM virtual_keys WHERE tenant = $1 ORDER BY created_at DESC LIMIT 1000",
+        tenant,
+    )
+    return [dict(row) for row in rows]
+
+
+async def valid_key(transaction: ControlTransaction, tenant: TenantId, key: str) -> Wanted:
+    """What a key of this tenant grants. Raises `NotFound` when it is foreign, unknown, revoked or expired."""
+    row = await transaction.fetchrow(
+        "SELECT name, role, permissions, models, expires_at FROM virtual_keys"
+        " WHERE id = $1 AND tenant = $2 AND revoked_at IS NULL AND replaced_by IS NULL"
+        " AND (expires_at IS NULL OR expires_at > now()) FOR UPDATE",
+        key,
+        tenant,
+    )
+    if row is None:
+        raise NotFound(f"there is no key {key[:40]!r} that could be rotated")
+    return Wanted(tenant, row["name"], row["role"], row["permissions"], row["models"], row["expires_at"])
+
+
+async def retire(transaction: ControlTransaction, key: str, *, replaced_by: str, overlap_s: int) -> None:
+    await transaction.execute(
+        "UPDATE virtual_keys SET replaced_by = $2,"
+        " expires_at = least(expires_at, now() + make_interval(secs => $3)) WHERE id = $1",
+        key,
+        replaced_by,
+        overlap_s,
+    )
+
+
+async def revoke(transaction: ControlTransaction, tenant: TenantId, key: str) -> bool:
+    """Whether there was such a key that was not revoked yet."""
+    found = await transaction.fetchval(
+        "UPDATE virtual_keys SET revoked_at = now() WHERE id = $1 AND tenant = $2 AND revoked_at IS NULL RETURNING true",
+        key,
+        tenant,
+    )
+    return bool(found)

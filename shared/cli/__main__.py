@@ -1,0 +1,88 @@
+"""Where `dcoder` starts: finds the command, runs it, and turns every failure into its message and exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+
+import click
+
+from shared.cli.failures import Failed, Misused
+from shared.cli.output import print_failure, say
+from shared.errors import Problem
+
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "up": ("lifecycle", "Start the stack, and stay in front until Ctrl-C."),
+    "down": ("lifecycle", "Stop the stack. Data stays unless --wipe."),
+    "status": ("lifecycle", "What runs, and where."),
+    "doctor": ("doctor", "Check every part, and say how to repair it."),
+    "logs": ("logs", "Show what the processes wrote."),
+    "test": ("testing", "Run every check and test of the project."),
+    "generate": ("testing", "Write the files that are derived from the code."),
+    "functions": ("functions", "List, run or add functions."),
+    "tenant": ("tenants", "Add, list or remove tenants."),
+    "key": ("keys", "Create, list, rotate or revoke virtual keys."),
+    "ingest": ("documents", "Upload documents and wait until they are searchable."),
+    "ask": ("documents", "Ask the documents a question."),
+    "usage": ("accounts", "What was used, and what it cost."),
+    "audit": ("accounts", "Verify the audit log."),
+}
+
+
+class Commands(click.Group):
+    """The commands by name. A module is imported when its command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"shared.cli.{COMMANDS[cmd_name][0]}")
+        found: click.Command = getattr(module, f"{cmd_name}_command")
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option("0.1.0", prog_name="dcoder")
+def dcoder() -> None:
+    """D.Coder: a multi-tenant LLM platform on your own machine.
+
+    Exit codes: 0 done, 1 failed, 2 wrong command line, 3 something needed is missing.
+    """
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in given
+    try:
+        dcoder.main(given, prog_name="dcoder", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as help_wanted:
+        say(help_wanted.format_message())
+        return 2
+    except click.ClickException as misuse:
+        return print_failure(Misused(misuse.format_message(), fix="dcoder --help"), as_json=as_json)
+    except Failed as failure:
+        return print_failure(failure, as_json=as_json)
+    except Problem as problem:
+        return print_failure(Failed(problem.detail), as_json=as_json)
+    except (click.Abort, KeyboardInterrupt):
+        return print_failure(Failed("interrupted"), as_json=as_json)
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else 1
+    except Exception as defect:  # noqa: BLE001  the edge: a defect still ends with one message, and one document
+        import traceback
+
+        traceback.print_exc()
+        return print_failure(Failed(f"{type(defect).__name__}: {defect}", why="a defect in dcoder"), as_json=as_json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

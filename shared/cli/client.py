@@ -1,0 +1,150 @@
+"""HTTP to the running stack, with the key that the host keeps for the command line."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode
+from urllib.request import Request, urlopen
+
+from shared.cli.failures import Failed, Missing
+from shared.host.home import Home, find_home
+
+TIMEOUT_S = 120.0
+DEMO = "demo"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A successful HTTP answer."""
+
+    status: int
+    body: bytes = field(repr=False)
+
+    def json(self) -> dict[str, object]:
+        parsed: object = json.loads(self.body) if self.body else {}
+        return parsed if isinstance(parsed, dict) else {"items": parsed}
+
+
+@dataclass(frozen=True)
+class Client:
+    """One server of the stack, and the key to present there."""
+
+    url: str
+    key: str = field(repr=False)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request. Raises `Failed` with the server's own words, or `Missing` when nothing answers."""
+        address = f"{self.url}{quote(path, safe='/:%')}" + (f"?{urlencode(query)}" if query else "")
+        content = None if body is None else json.dumps(body).encode()
+        request = Request(address, content, method=method)  # noqa: S310  http, to the stack's own address
+        request.add_header("Authorization", f"Bearer {self.key}")
+        request.add_header("Content-Type", "application/json")
+        for name, value in (headers or {}).items():
+            request.add_header(name, value)
+        try:
+            with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310  as above
+                return Answer(answer.status, answer.read())
+        except HTTPError as refused:
+            raise refusal(method, path, refused) from refused
+        except (URLError, http.client.HTTPException, OSError) as silent:
+            raise Missing(
+                f"nothing answers at {self.url}", why=str(silent), fix="dcoder status, then dcoder up --detach"
+            ) from silent
+
+
+def refusal(method: str, path: str, refused: HTTPError) -> Failed:
+    """The server's problem document, or OpenAI-shaped error, as a failure."""
+    try:
+        document = json.loads(refused.read())
+    except ValueError:
+        document = {}
+    inner = document.get("error") if isinstance(document.get("error"), dict) else document
+    detail = inner.get("detail") or inner.get("message") or inner.get("title") or refused.reason
+    return Failed(
+        str(detail),
+        why=f"{method} {path} answered {refused.code} {inner.get('code') or ''}".strip(),
+        fix=fix(refused.code),
+    )
+
+
+def fix(status: int) -> str:
+    """The command that helps most often with such an answer."""
+    if status == 401:
+        return "dcoder key ls, then dcoder key create"
+    if status == 404:
+        return "check the name: dcoder tenant ls, dcoder key ls"
+    if status in (429, 503, 504):
+        return "try again in a moment; dcoder doctor says what is wrong"
+    return "dcoder logs platform" if status >= 500 else ""
+
+
+def running(home: Home | None = None) -> tuple[Home, dict[str, object]]:
+    """The home and what its running host wrote down. Raises `Missing` when no host runs."""
+    home = home or find_home()
+    if home.host() is None:
+        raise Missing("the stack is not running", why=f"no host holds {home.path}", fix="dcoder up --detach")
+    return home, home.read("host.json")
+
+
+def platform_as_operator() -> Client:
+    home, record = running()
+    return Client(str(record["platform_url"]), key_of(home, "admin_key", None))
+
+
+def platform_as(tenant: str) -> Client:
+    home, record = running()
+    return Client(str(record["platform_url"]), tenant_key(home, tenant))
+
+
+def gateway_as(tenant: str) -> Client:
+    home, record = running()
+    return Client(str(record["llm_url"]), tenant_key(home, tenant))
+
+
+def tenant_key(home: Home, tenant: str) -> str:
+    """The tenant's key that the command line uses. Raises `Missing` when it keeps none."""
+    return key_of(home, "tenants", tenant)
+
+
+def key_of(home: Home, name: str, tenant: str | None) -> str:
+    kept = home.read("secrets/keys.json").get(name)
+    found = kept.get(tenant) if isinstance(kept, dict) else kept
+    if isinstance(found, str) and found:
+        return found
+    if tenant is None:
+        raise Missing(
+            "the operator's key is not in this home", why=f"{home.secrets / 'keys.json'} lacks it", fix="dcoder up"
+        )
+    raise Missing(
+        f"no key of tenant {tenant!r} is kept here",
+        why=f"{home.secrets / 'keys.json'} has none",
+        fix=f"dcoder tenant ls, then dcoder key create --tenant {tenant}",
+    )
+
+
+def keep_tenant_key(home: Home, tenant: str, key: str) -> None:
+    """Keep the key for later commands, readable by its owner only."""
+    kept = home.read("secrets/keys.json")
+    tenants = kept.get("tenants")
+    home.write(
+        "secrets/keys.json", {**kept, "tenants": {**(tenants if isinstance(tenants, dict) else {}), tenant: key}}
+    )
+
+
+def forget_tenant_key(home: Home, tenant: str) -> None:
+    kept = home.read("secrets/keys.json")
+    tenants = kept.get("tenants")
+    if isinstance(tenants, dict) and tenants.pop(tenant, None) is not None:
+        home.write("secrets/keys.json", {**kept, "tenants": tenants})

@@ -1,0 +1,99 @@
+"""`key create|ls|rotate|revoke`."""
+
+from __future__ import annotations
+
+import click
+
+from shared.cli.client import DEMO, Client, keep_tenant_key, platform_as_operator, running
+from shared.cli.output import Result, command, rows_of, table
+
+tenant_option = click.option("--tenant", default=DEMO, show_default=True, help="Whose keys.")
+
+
+@click.group(name="key")
+def key_command() -> None:
+    """Create, list, rotate or revoke virtual keys."""
+
+
+def created_text(result: Result) -> str:
+    return f"{result['id']} ({result['role']} of {result['tenant']}). Shown once:\n{result['key']}"
+
+
+def create_key(client: Client, tenant: str, role: str, **more: object) -> dict[str, object]:
+    """Ask the platform for a key. `key` in the answer is its text, which nobody can read again."""
+    body = {"role": role, **{name: value for name, value in more.items() if value}}
+    return client.call("POST", "/v1/keys", body, query={"tenant": tenant}).json()
+
+
+def create(
+    tenant: str, role: str, name: str, models: tuple[str, ...], permissions: tuple[str, ...], days: int | None
+) -> Result:
+    """Create a virtual key. It is shown once; the command line keeps it for later commands when it has none."""
+    home, _ = running()
+    created = create_key(
+        platform_as_operator(),
+        tenant,
+        role,
+        name=name,
+        models=list(models),
+        permissions=list(permissions),
+        expires_in_days=days,
+    )
+    kept = home.read("secrets/keys.json").get("tenants")
+    if not isinstance(kept, dict) or tenant not in kept:
+        keep_tenant_key(home, tenant, str(created["key"]))
+    return {"tenant": tenant, "role": role, **created}
+
+
+@command(created_text, name="create")
+@tenant_option
+@click.option("--role", type=click.Choice(["admin", "member", "viewer"]), default="admin", show_default=True)
+@click.option("--name", default="", help="A name to recognise it by.")
+@click.option("--model", "models", multiple=True, help="Only this model. May be repeated.")
+@click.option("--permission", "permissions", multiple=True, help="Only this permission. May be repeated.")
+@click.option("--days", type=click.IntRange(1, 3650), help="Days until it expires.")
+def create_command(
+    tenant: str, role: str, name: str, models: tuple[str, ...], permissions: tuple[str, ...], days: int | None
+) -> Result:
+    """Create a virtual key. It is shown once."""
+    return create(tenant, role, name, models, permissions, days)
+
+
+def list_text(result: Result) -> str:
+    rows = [
+        [row["id"], row.get("name", ""), row["role"], row.get("state", ""), row.get("expires_at") or "never",
+         row.get("last_used_at") or "never"]
+        for row in rows_of(result, "keys")
+    ]  # fmt: skip
+    return table(rows, head=["id", "name", "role", "state", "expires", "last used"])
+
+
+@command(list_text, name="ls")
+@tenant_option
+def list_command(tenant: str) -> Result:
+    """List a tenant's keys, without their text."""
+    return platform_as_operator().call("GET", "/v1/keys", query={"tenant": tenant}).json()
+
+
+@command(created_text, name="rotate")
+@click.argument("key_id")
+@tenant_option
+@click.option("--overlap", "overlap_s", type=click.IntRange(0, 7 * 86400), help="Seconds that the old key stays valid.")
+def rotate_command(key_id: str, tenant: str, overlap_s: int | None) -> Result:
+    """Replace a key; the old one stays valid for an overlap."""
+    body = {} if overlap_s is None else {"overlap_s": overlap_s}
+    answer = platform_as_operator().call("POST", f"/v1/keys/{key_id}/rotate", body, query={"tenant": tenant})
+    return {"tenant": tenant, **answer.json()}
+
+
+@command(lambda result: f"{result['id']} is revoked", name="revoke")
+@click.argument("key_id")
+@tenant_option
+def revoke_command(key_id: str, tenant: str) -> Result:
+    """Revoke a key, effective within a second."""
+    platform_as_operator().call("DELETE", f"/v1/keys/{key_id}", query={"tenant": tenant})
+    return {"id": key_id, "tenant": tenant, "revoked": True}
+
+
+for one in (create_command, list_command, rotate_command, revoke_command):
+    key_command.add_command(one)

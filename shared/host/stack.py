@@ -1,0 +1,259 @@
+"""What makes up a local stack: which servers are embedded, on which ports, and what the functions are told of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from shared.errors import Invalid
+from shared.host import probes
+from shared.host.children import Command
+from shared.host.home import Home, StoreSecrets, store_secrets
+from shared.host.ports import LOOPBACK, free_port
+from shared.host.servers import Nats, Postgres, Seaweed, SeaweedPorts, Server, Valkey
+
+ROOT = Path(__file__).resolve().parents[2]
+GATEWAY = "gateway-llm"
+CONTROL = "dcoder"
+ADMIN_URL = "DCODER_POSTGRES_ADMIN_URL"
+WANTED_PORTS: Mapping[str, int] = {
+    "platform": 8000,
+    "gateway": 4000,
+    "objects": 8333,
+    "postgres": 15432,
+    "nats": 14222,
+    "redis": 16379,
+    "objects_filer": 18888,
+    "objects_volume": 18080,
+    "objects_master": 19333,
+    "objects_grpc": 28333,
+    "objects_filer_grpc": 28888,
+    "objects_volume_grpc": 28080,
+    "objects_master_grpc": 29333,
+}
+NAMED_PORTS = ("platform", "gateway", "objects")
+"""Those people type: a replaced one is said."""
+REPLACEABLE: Mapping[str, str] = {
+    "postgres": "DCODER_POSTGRES_URL",
+    "nats": "DCODER_NATS_URL",
+    "redis": "DCODER_REDIS_URL",
+    "objects": "DCODER_OBJECTS_URL",
+}
+
+
+@dataclass(frozen=True)
+class PythonChild:
+    """A Python process of ours: the platform or the gateway."""
+
+    name: str
+    module: str
+    port: int
+    environment: Mapping[str, str] = field(repr=False)
+
+    def prepare(self) -> None:
+        """Nothing to prepare: it opens what it needs at first use."""
+
+    def command(self) -> Command:
+        return Command((sys.executable, "-P", "-m", self.module), ROOT, python_environment(self.environment))
+
+    def healthy(self) -> bool:
+        return probes.http_status(self.port, "/health/ready") == 200
+
+    def alive(self) -> bool:
+        """Whether it answers at all: not being ready is no reason to restart it."""
+        return probes.http_status(self.port, "/health/live") == 200
+
+    def tidy(self) -> None:
+        """Nothing: it keeps no files."""
+
+
+@dataclass(frozen=True)
+class PythonScript:
+    """A module of ours that runs to its end."""
+
+    name: str
+    module: str
+    environment: Mapping[str, str] = field(repr=False)
+
+    def command(self) -> Command:
+        return Command((sys.executable, "-P", "-m", self.module), ROOT, python_environment(self.environment))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One planned stack. `servers` are the embedded ones; `moved` says which named ports were taken."""
+
+    home: Home
+    ports: Mapping[str, int]
+    servers: tuple[Server, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    """`DCODER_*` for the functions."""
+    admin_postgres_url: str = field(repr=False, default="")
+    """The superuser's address of the embedded PostgreSQL; empty when it is replaced."""
+    moved: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def platform_url(self) -> str:
+        return self.environment["DCODER_PLATFORM_URL"]
+
+    @property
+    def llm_url(self) -> str:
+        return self.environment["DCODER_LLM_URL"]
+
+    def control_script(self) -> PythonScript:
+        """Creates and migrates the control database and makes the operator's key."""
+        administrator = {ADMIN_URL: self.admin_postgres_url}
+        return PythonScript("control", "shared.host.control", {**self.environment, **administrator})
+
+    def welcome_script(self) -> PythonScript:
+        """Makes the demo tenant, its key and its first answer."""
+        return PythonScript("welcome", "shared.cli.welcome", self.environment)
+
+    def functions(self) -> tuple[PythonChild, PythonChild]:
+        """The two processes that run functions."""
+        return (
+            PythonChild(
+                "platform",
+                "shared.host.platform",
+                self.ports["platform"],
+                {**self.environment, "DCODER_FUNCTION": ",".join(platform_functions())},
+            ),
+            PythonChild(
+                "gateway",
+                "shared.host.gateway",
+                self.ports["gateway"],
+                {**self.environment, "DCODER_FUNCTION": GATEWAY, "DCODER_CONNECTIONS_MAX": "8"},
+            ),
+        )
+
+
+def python_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a Python child needs besides: the root on its path, output unbuffered, few malloc arenas."""
+    return {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2", **environment}
+
+
+def platform_functions(root: Path = ROOT) -> list[str]:
+    """Every function but the gateway, which has a process of its own."""
+    folders = sorted(path.parent for path in root.glob("functions/*/*/function.py"))
+    names = [f"{folder.parent.name}-{folder.name}".replace("_", "-") for folder in folders]
+    return [name for name in names if name != GATEWAY]
+
+
+def plan(home: Home, outside: Mapping[str, str] = os.environ) -> Stack:
+    """Choose ports and put the stack together. Servers with a URL in `outside` are not embedded."""
+    replaced = {name: outside[variable] for name, variable in REPLACEABLE.items() if outside.get(variable)}
+    check_replaced(replaced, outside)
+    ports = choose_ports(home)
+    kept = store_secrets(home)
+    hook_token = read_hook_token(home)
+    platform_url = f"http://{LOOPBACK}:{ports['platform']}"
+    embedded = embedded_servers(home, ports, kept, f"{platform_url}/v1/hooks/seaweedfs", hook_token)
+    postgres = embedded["postgres"]
+    return Stack(
+        home=home,
+        ports=ports,
+        servers=tuple(server for name, server in embedded.items() if name not in replaced),
+        environment={
+            **addresses(ports, kept),
+            **{REPLACEABLE[name]: url for name, url in replaced.items()},
+            **object_keys(kept, outside, replaced="objects" in replaced),
+            "DCODER_PLATFORM_URL": platform_url,
+            "DCODER_LLM_URL": f"http://{LOOPBACK}:{ports['gateway']}",
+            "DCODER_SECRETS_DIR": str(home.secrets),
+            "DCODER_HOME": str(home.path),
+            "DCODER_PRIVATE_PROVIDER_URLS": outside.get("DCODER_PRIVATE_PROVIDER_URLS", "true"),
+        },
+        admin_postgres_url=postgres.url if isinstance(postgres, Postgres) and "postgres" not in replaced else "",
+        moved={
+            name: (WANTED_PORTS[name], ports[name]) for name in NAMED_PORTS if ports[name] != wanted_port(name, outside)
+        },
+    )
+
+
+def check_replaced(replaced: Mapping[str, str], outside: Mapping[str, str]) -> None:
+    for name, url in replaced.items():
+        if not urlsplit(url).hostname:
+            raise Invalid(f"{REPLACEABLE[name]} is not a URL with a host")
+    missing = [key for key in ("DCODER_OBJECTS_ACCESS_KEY", "DCODER_OBJECTS_SECRET_KEY") if not outside.get(key)]
+    if "objects" in replaced and missing:
+        raise Invalid(f"DCODER_OBJECTS_URL is set, so {' and '.join(missing)} must be set too")
+
+
+def wanted_port(name: str, outside: Mapping[str, str]) -> int:
+    """The port asked for with `DCODER_<NAME>_PORT`, or ours."""
+    text = outside.get(f"DCODER_{name.upper()}_PORT", "")
+    if not text:
+        return WANTED_PORTS[name]
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise Invalid(f"DCODER_{name.upper()}_PORT={text!r} is not a port number")
+    return int(text)
+
+
+def choose_ports(home: Home, outside: Mapping[str, str] = os.environ) -> dict[str, int]:
+    """The ports of the last run where they are still free, else the usual ones, else the next free ones.
+
+    A named port goes back to its usual number as soon as that is free.
+    """
+    last = home.read("ports.json")
+    ports: dict[str, int] = {}
+    for name in WANTED_PORTS:
+        wanted = wanted_port(name, outside)
+        before = last.get(name)
+        if isinstance(before, int) and name not in NAMED_PORTS:
+            wanted = before
+        ports[name] = free_port(wanted, taken=ports.values())
+    home.write("ports.json", dict(ports))
+    return ports
+
+
+def read_hook_token(home: Home) -> str:
+    from shared.identity import hook_token
+
+    return hook_token((home.secrets / "hooks.key").read_bytes())
+
+
+def embedded_servers(
+    home: Home, ports: Mapping[str, int], kept: StoreSecrets, hook_url: str, hook_token: str
+) -> dict[str, Server]:
+    return {
+        "postgres": Postgres(home.data / "postgres", ports["postgres"], kept.postgres),
+        "nats": Nats(home.data / "nats", ports["nats"], kept.nats),
+        "redis": Valkey(home.data / "redis", ports["redis"], kept.redis),
+        "objects": Seaweed(
+            home.data / "objects",
+            SeaweedPorts(
+                s3=ports["objects"],
+                s3_grpc=ports["objects_grpc"],
+                filer=ports["objects_filer"],
+                filer_grpc=ports["objects_filer_grpc"],
+                volume=ports["objects_volume"],
+                volume_grpc=ports["objects_volume_grpc"],
+                master=ports["objects_master"],
+                master_grpc=ports["objects_master_grpc"],
+            ),
+            access_key=kept.objects_access_key,
+            secret_key=kept.objects_secret_key,
+            hook_url=hook_url,
+            hook_token=hook_token,
+        ),
+    }
+
+
+def addresses(ports: Mapping[str, int], kept: StoreSecrets) -> dict[str, str]:
+    return {
+        "DCODER_POSTGRES_URL": f"postgresql://{CONTROL}:{kept.control}@{LOOPBACK}:{ports['postgres']}/{CONTROL}",
+        "DCODER_NATS_URL": f"nats://{kept.nats}@{LOOPBACK}:{ports['nats']}",
+        "DCODER_REDIS_URL": f"redis://:{kept.redis}@{LOOPBACK}:{ports['redis']}/0",
+        "DCODER_OBJECTS_URL": f"http://{LOOPBACK}:{ports['objects']}",
+    }
+
+
+def object_keys(kept: StoreSecrets, outside: Mapping[str, str], *, replaced: bool) -> dict[str, str]:
+    access, secret = kept.objects_access_key, kept.objects_secret_key
+    if replaced:
+        access, secret = outside["DCODER_OBJECTS_ACCESS_KEY"], outside["DCODER_OBJECTS_SECRET_KEY"]
+    return {"DCODER_OBJECTS_ACCESS_KEY": access, "DCODER_OBJECTS_SECRET_KEY": secret}

@@ -1,0 +1,15 @@
+"""PostgreSQL: one connection budget a process, and database types that are bound to whose database they are."""
+
+from shared.postgres.connections import Databases, address, open_connection, quoted
+from shared.postgres.database import ControlDatabase, ControlTransaction, TenantDatabase, TenantTransaction
+
+__all__ = [
+    "ControlDatabase",
+    "ControlTransaction",
+    "Databases",
+    "TenantDatabase",
+    "TenantTransaction",
+    "address",
+    "open_connection",
+    "quoted",
+]

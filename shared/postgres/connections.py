@@ -1,0 +1,180 @@
+"""One budget of connections over all databases of the process.
+
+A connection cannot change its database, so a pool per tenant multiplies with the tenants. Here an idle connection of
+another database makes room for the one that is needed. Nothing stays on a session (no prepared statements, no `SET`),
+so PgBouncer in transaction mode fits in front.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from shared.errors import Unavailable
+from shared.ids import TenantId
+
+if TYPE_CHECKING:
+    import asyncpg
+
+OnCommit = Callable[[TenantId, bool, bool], None]
+CONNECT_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 2.0
+WAITERS_MAX = 1000
+
+
+class Databases:
+    """Connections by address, at most `connections_max` in all, idle ones closed after `idle_close_s`."""
+
+    def __init__(self, connections_max: int, *, idle_close_s: float = 5.0, wait_s_max: float = 5.0) -> None:
+        self.on_commit: list[OnCommit] = []
+        self._idle_close_s = idle_close_s
+        self._wait_s_max = wait_s_max
+        self._slots = asyncio.Semaphore(connections_max)
+        self._waiting = 0
+        self._idle: OrderedDict[str, deque[tuple[asyncpg.Connection, float]]] = OrderedDict()
+        self._idle_count = 0
+        self._connections_max = connections_max
+        self._open = 0
+        self._sweeper: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @asynccontextmanager
+    async def connection(self, dsn: str) -> AsyncIterator[asyncpg.Connection]:
+        """A clean connection. Raises `Unavailable` when the budget stays spent or the server is away."""
+        await self._take_slot()
+        try:
+            connection = await self._checked_out(dsn)
+            try:
+                yield connection
+            finally:
+                await self._give_back(dsn, connection)
+        finally:
+            self._slots.release()
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for queue in self._idle.values():
+            while queue:
+                await self._discard(queue.popleft()[0])
+        self._idle.clear()
+
+    async def _take_slot(self) -> None:
+        if self._waiting >= WAITERS_MAX:
+            raise Unavailable("too many calls are waiting for a database connection")
+        self._waiting += 1
+        try:
+            await asyncio.wait_for(self._slots.acquire(), self._wait_s_max)
+        except TimeoutError as late:
+            raise Unavailable(
+                f"all {self._connections_max} database connections of this process stayed in use"
+                f" for {self._wait_s_max} s"
+            ) from late
+        finally:
+            self._waiting -= 1
+
+    async def _checked_out(self, dsn: str) -> asyncpg.Connection:
+        queue = self._idle.get(dsn)
+        while queue:
+            connection, _ = queue.pop()
+            if not queue:
+                del self._idle[dsn]
+            if not connection.is_closed():
+                return connection
+            self._open -= 1
+        while self._open >= self._connections_max and self._idle:
+            await self._evict()
+        return await self._connect(dsn)
+
+    async def _evict(self) -> None:
+        """Close the idle connection whose database was used longest ago."""
+        dsn, queue = next(iter(self._idle.items()))
+        connection, _ = queue.popleft()
+        if not queue:
+            del self._idle[dsn]
+        await self._discard(connection)
+
+    async def _connect(self, dsn: str) -> asyncpg.Connection:
+        import asyncpg
+
+        self._open += 1
+        try:
+            connection = await asyncpg.connect(dsn, statement_cache_size=0, timeout=CONNECT_TIMEOUT_S)
+            await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+        except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as failure:
+            self._open -= 1
+            raise Unavailable(f"database {place(dsn)} is not reachable: {type(failure).__name__}") from None
+        except BaseException:
+            self._open -= 1
+            raise
+        return connection
+
+    async def _give_back(self, dsn: str, connection: asyncpg.Connection) -> None:
+        if connection.is_closed() or connection.is_in_transaction() or self._closed:
+            await asyncio.shield(self._discard(connection))
+            return
+        self._idle.setdefault(dsn, deque()).append((connection, time.monotonic()))
+        self._idle.move_to_end(dsn)
+        if self._sweeper is None or self._sweeper.done():
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="idle-connections")
+
+    async def _discard(self, connection: asyncpg.Connection) -> None:
+        self._open -= 1
+        try:
+            await connection.close(timeout=CLOSE_TIMEOUT_S)
+        except Exception:  # noqa: BLE001  a connection that cannot say goodbye is cut
+            connection.terminate()
+
+    async def _sweep(self) -> None:
+        while self._idle:
+            await asyncio.sleep(self._idle_close_s / 2)
+            oldest = time.monotonic() - self._idle_close_s
+            for dsn in list(self._idle):
+                queue = self._idle.get(dsn)
+                while queue and queue[0][1] < oldest:
+                    connection, _ = queue.popleft()
+                    await self._discard(connection)
+                if not queue:
+                    self._idle.pop(dsn, None)
+
+
+@asynccontextmanager
+async def open_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of one's own, outside the budget: for creating, migrating and dropping databases."""
+    import asyncpg
+
+    try:
+        connection = await asyncpg.connect(dsn, statement_cache_size=0, timeout=CONNECT_TIMEOUT_S)
+    except (OSError, TimeoutError, asyncpg.CannotConnectNowError) as failure:
+        raise Unavailable(f"database {place(dsn)} is not reachable: {type(failure).__name__}") from None
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=CLOSE_TIMEOUT_S)
+
+
+def address(dsn: str, *, database: str, user: str = "", password: str = "") -> str:
+    """The same server's address of another database, for another user when one is given."""
+    parts = urlsplit(dsn)
+    name, secret = (user, password) if user else (parts.username or "", parts.password or "")
+    port = f":{parts.port}" if parts.port else ""
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return urlunsplit((parts.scheme, f"{name}:{secret}@{host}{port}", f"/{database}", parts.query, ""))
+
+
+def quoted(text: str) -> str:
+    """A string literal for the statements that take no parameters (`CREATE ROLE … PASSWORD`)."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def place(dsn: str) -> str:
+    """`database@host`: an address without its secret."""
+    parts = urlsplit(dsn)
+    return f"{parts.path.lstrip('/')}@{parts.hostname}"

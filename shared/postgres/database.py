@@ -1,0 +1,188 @@
+"""A database bound to whose it is, and the transaction that carries a change with its events and audit records."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from shared.errors import DeadlineExceeded, Unavailable
+from shared.ids import PLATFORM, TenantId
+from shared.postgres.connections import Databases, place
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from shared.events import CloudEvent
+
+
+@contextmanager
+def translated(dsn: str) -> Iterator[None]:
+    """A connection that is lost, or a statement over its time, as a problem that says where. SQL errors pass."""
+    import asyncpg
+
+    try:
+        yield
+    except asyncpg.QueryCanceledError as late:
+        raise DeadlineExceeded(f"a statement on {place(dsn)} took too long") from late
+    except (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, OSError) as lost:
+        raise Unavailable(f"the connection to {place(dsn)} was lost: {type(lost).__name__}") from lost
+    except asyncpg.InterfaceError as closed:
+        if "closed" not in str(closed):
+            raise
+        raise Unavailable(f"the connection to {place(dsn)} was closed") from closed
+
+
+class Statements:
+    """What can be asked of one connection inside a transaction."""
+
+    def __init__(self, connection: asyncpg.Connection, tenant: TenantId) -> None:
+        self._connection = connection
+        self.tenant = tenant
+        self.emitted = False
+        self.audited = False
+        self.audited_tenants: set[TenantId] = set()
+
+    async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
+        return await self._connection.fetch(sql, *arguments)  # type: ignore[no-any-return]  # untyped driver
+
+    async def fetchrow(self, sql: str, *arguments: object) -> asyncpg.Record | None:
+        return await self._connection.fetchrow(sql, *arguments)
+
+    async def fetchval(self, sql: str, *arguments: object) -> Any:
+        return await self._connection.fetchval(sql, *arguments)
+
+    async def execute(self, sql: str, *arguments: object) -> str:
+        return await self._connection.execute(sql, *arguments)  # type: ignore[no-any-return]  # untyped driver
+
+    async def executemany(self, sql: str, arguments: Sequence[Sequence[object]]) -> None:
+        await self._connection.executemany(sql, arguments)
+
+    async def copy_records(self, table: str, columns: Sequence[str], records: Sequence[Sequence[object]]) -> None:
+        await self._connection.copy_records_to_table(table, columns=list(columns), records=records)
+
+    async def emit(self, event: CloudEvent) -> None:
+        """Leave an event in the outbox: it is published if, and only if, this transaction commits."""
+        self.emitted = True
+        await self._connection.execute("INSERT INTO outbox (event) VALUES ($1)", event.to_json())
+
+    async def audit(
+        self,
+        action: str,
+        resource: str,
+        *,
+        actor: str,
+        tenant: TenantId | None = None,
+        outcome: str = "done",
+        details: Mapping[str, object] | None = None,
+    ) -> None:
+        """Leave an audit record, in its canonical bytes, for the sealer of `tenant` (default: this database's)."""
+        from shared.audit.records import canonical
+
+        of = tenant or self.tenant
+        self.audited = True
+        self.audited_tenants.add(of)
+        record_id = uuid4()
+        at = await self._connection.fetchval("SELECT clock_timestamp()")
+        record = canonical(
+            record_id=record_id,
+            tenant=of,
+            action=action,
+            resource=resource,
+            actor=actor,
+            outcome=outcome,
+            at=at,
+            details=details or {},
+        )
+        await self._connection.execute(
+            "INSERT INTO audit_outbox (id, tenant, record) VALUES ($1, $2, $3)", record_id, of, record
+        )
+
+    async def first_time(self, consumer: str, event_id: str) -> bool:
+        """Whether this consumer has not handled the event yet. It has, once this transaction commits."""
+        status = await self._connection.execute(
+            "INSERT INTO processed_events (consumer, event_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            consumer,
+            event_id,
+        )
+        return str(status).endswith(" 1")
+
+
+class TenantTransaction(Statements):
+    """A transaction on one tenant's own database."""
+
+
+class ControlTransaction(Statements):
+    """A transaction on the control database."""
+
+
+class _Database:
+    def __init__(self, tenant: TenantId, dsn: str, databases: Databases) -> None:
+        self.tenant = tenant
+        self._dsn = dsn
+        self.databases = databases
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({place(self._dsn)})"
+
+    async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
+        with translated(self._dsn):
+            async with self.databases.connection(self._dsn) as connection:
+                return await connection.fetch(sql, *arguments)  # type: ignore[no-any-return]  # untyped driver
+
+    async def fetchrow(self, sql: str, *arguments: object) -> asyncpg.Record | None:
+        with translated(self._dsn):
+            async with self.databases.connection(self._dsn) as connection:
+                return await connection.fetchrow(sql, *arguments)
+
+    async def fetchval(self, sql: str, *arguments: object) -> Any:
+        with translated(self._dsn):
+            async with self.databases.connection(self._dsn) as connection:
+                return await connection.fetchval(sql, *arguments)
+
+    async def execute(self, sql: str, *arguments: object) -> str:
+        with translated(self._dsn):
+            async with self.databases.connection(self._dsn) as connection:
+                return await connection.execute(sql, *arguments)  # type: ignore[no-any-return]  # untyped driver
+
+    @asynccontextmanager
+    async def _transaction(self, kind: type[Statements]) -> AsyncIterator[Any]:
+        with translated(self._dsn):
+            async with self.databases.connection(self._dsn) as connection, connection.transaction():
+                transaction = kind(connection, self.tenant)
+                yield transaction
+        self._announce(transaction)
+
+    def _announce(self, transaction: Statements) -> None:
+        for hook in self.databases.on_commit:
+            if transaction.emitted:
+                hook(self.tenant, True, False)
+            for tenant in transaction.audited_tenants:
+                hook(tenant, False, True)
+
+
+class TenantDatabase(_Database):
+    """One tenant's own database."""
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[TenantTransaction]:
+        async with self._transaction(TenantTransaction) as transaction:
+            yield transaction
+
+
+class ControlDatabase(_Database):
+    """The platform's database: tenants, keys, ledger, schedules, dead letters."""
+
+    def __init__(self, dsn: str, databases: Databases) -> None:
+        super().__init__(PLATFORM, dsn, databases)
+
+    @property
+    def dsn(self) -> str:
+        """The address, with its secret: for `shared.tenancy`, which opens other databases of the same server."""
+        return self._dsn
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[ControlTransaction]:
+        async with self._transaction(ControlTransaction) as transaction:
+            yield transaction

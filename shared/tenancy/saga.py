@@ -1,0 +1,217 @@
+"""Creating and deleting a tenant, as steps that can be killed anywhere and run again.
+
+`CREATE DATABASE` cannot run inside a transaction, so neither saga can be one. Each step can tell whether it was done
+already, and does nothing then. The finished ones are noted in the tenant's row.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from shared.errors import Unavailable
+from shared.ids import PLATFORM, TenantId
+from shared.postgres import ControlDatabase, TenantDatabase, address, open_connection, quoted
+from shared.secrets import DataKey, new_data_key, wrap
+from shared.secrets.envelope import seal, unseal
+from shared.tenancy.migrations import newest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+ROLE_CONNECTIONS_MAX = 20
+ROLE_LIMITS = {"statement_timeout": "60s", "idle_in_transaction_session_timeout": "60s", "lock_timeout": "20s"}
+PASSWORD_PURPOSE = "role-password"  # noqa: S105  names a place, not a password
+
+
+class Buckets(Protocol):
+    """What the sagas need of the object store."""
+
+    async def ensure_bucket(self, tenant: TenantId) -> None: ...
+    async def destroy_bucket(self, tenant: TenantId) -> None: ...
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the steps work on."""
+
+    control: ControlDatabase
+    dsn: str
+    root_key: bytes
+    buckets: Buckets
+    database_of: Callable[[TenantId], Awaitable[TenantDatabase]]
+
+
+Step = Callable[[Ground, TenantId], Awaitable[None]]
+
+
+def database_name(tenant: TenantId) -> str:
+    return f"t_{tenant.replace('-', '_')}"
+
+
+async def make_row(ground: Ground, tenant: TenantId) -> None:
+    await ground.control.execute(
+        "INSERT INTO tenants (id, state, database, role) VALUES ($1, 'creating', $2, $2) ON CONFLICT (id) DO NOTHING",
+        tenant,
+        database_name(tenant),
+    )
+
+
+async def make_role(ground: Ground, tenant: TenantId) -> None:
+    """The password is stored before the role has it, so a role never has one that nobody knows."""
+    await ground.control.execute(
+        "INSERT INTO role_passwords (tenant, sealed) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        tenant,
+        seal(DataKey(tenant, ground.root_key), PASSWORD_PURPOSE, secrets.token_urlsafe(24).encode()),
+    )
+    password = await role_password(ground, tenant)
+    role = database_name(tenant)
+    async with open_connection(ground.dsn) as server:
+        exists = await server.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
+        verb = "ALTER" if exists else "CREATE"
+        await server.execute(
+            f'{verb} ROLE "{role}" LOGIN CONNECTION LIMIT {ROLE_CONNECTIONS_MAX} PASSWORD {quoted(password)}'
+        )
+        await server.execute(f'GRANT "{role}" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE')
+        for setting, value in ROLE_LIMITS.items():
+            await server.execute(f"ALTER ROLE \"{role}\" SET {setting} = '{value}'")
+
+
+async def make_database(ground: Ground, tenant: TenantId) -> None:
+    """Cloned by copying blocks through the log: the template is small, and no checkpoint is forced."""
+    name = database_name(tenant)
+    async with open_connection(ground.dsn) as server:
+        if await server.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
+            return
+        template = await server.fetchval("SELECT database FROM template")
+        await server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" OWNER "{name}" STRATEGY wal_log')
+
+
+async def make_grants(ground: Ground, tenant: TenantId) -> None:
+    """Neither grants nor their absence are copied from a template: PUBLIC could connect until this is done."""
+    name = database_name(tenant)
+    async with open_connection(ground.dsn) as server:
+        await server.execute(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
+        await server.execute(f'GRANT CONNECT ON DATABASE "{name}" TO "{name}"')
+
+
+async def make_data_key(ground: Ground, tenant: TenantId) -> None:
+    await ground.control.execute(
+        "INSERT INTO data_keys (tenant, wrapped) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        tenant,
+        wrap(ground.root_key, new_data_key(tenant)),
+    )
+
+
+async def make_bucket(ground: Ground, tenant: TenantId) -> None:
+    await ground.buckets.ensure_bucket(tenant)
+
+
+async def make_genesis(ground: Ground, tenant: TenantId) -> None:
+    """The tenant's first audit record, once."""
+    database = await ground.database_of(tenant)
+    async with database.transaction() as transaction:
+        if await transaction.first_time("tenancy.genesis", tenant):
+            await transaction.audit("tenancy.create", f"tenant/{tenant}", actor="platform")
+
+
+async def make_ready(ground: Ground, tenant: TenantId) -> None:
+    await ground.control.execute(
+        "UPDATE tenants SET state = 'ready', version = $2, changed_at = now() WHERE id = $1 AND state = 'creating'",
+        tenant,
+        newest("tenant"),
+    )
+
+
+CREATION: tuple[tuple[str, Step], ...] = (
+    ("row", make_row),
+    ("role", make_role),
+    ("database", make_database),
+    ("grants", make_grants),
+    ("data-key", make_data_key),
+    ("bucket", make_bucket),
+    ("genesis", make_genesis),
+    ("ready", make_ready),
+)
+
+
+async def close_doors(ground: Ground, tenant: TenantId) -> None:
+    """From here on the tenant's keys are refused, and nothing new begins."""
+    await ground.control.execute("UPDATE tenants SET state = 'deleting', changed_at = now() WHERE id = $1", tenant)
+    await ground.control.execute("DELETE FROM virtual_keys WHERE tenant = $1", tenant)
+
+
+async def drop_database(ground: Ground, tenant: TenantId) -> None:
+    async with open_connection(ground.dsn) as server:
+        await server.execute(f'DROP DATABASE IF EXISTS "{database_name(tenant)}" WITH (FORCE)')
+
+
+async def drop_role(ground: Ground, tenant: TenantId) -> None:
+    async with open_connection(ground.dsn) as server:
+        await server.execute(f'DROP ROLE IF EXISTS "{database_name(tenant)}"')
+
+
+async def drop_bucket(ground: Ground, tenant: TenantId) -> None:
+    await ground.buckets.destroy_bucket(tenant)
+
+
+async def destroy_keys(ground: Ground, tenant: TenantId) -> None:
+    """Without its data key, every sealed secret of the tenant is noise, in backups too."""
+    await ground.control.execute("DELETE FROM data_keys WHERE tenant = $1", tenant)
+    await ground.control.execute("DELETE FROM role_passwords WHERE tenant = $1", tenant)
+
+
+async def leave_tombstone(ground: Ground, tenant: TenantId) -> None:
+    async with ground.control.transaction() as transaction:
+        for table in ("dead_letters", "idempotency_keys", "audit_outbox"):
+            await transaction.execute(f"DELETE FROM {table} WHERE tenant = $1", tenant)
+        gone = await transaction.fetchval("DELETE FROM tenants WHERE id = $1 RETURNING true", tenant)
+        if gone:
+            await transaction.audit("tenancy.delete", f"tenant/{tenant}", actor="platform", tenant=PLATFORM)
+
+
+DELETION: tuple[tuple[str, Step], ...] = (
+    ("doors", close_doors),
+    ("database-gone", drop_database),
+    ("role-gone", drop_role),
+    ("bucket-gone", drop_bucket),
+    ("keys-gone", destroy_keys),
+    ("tombstone", leave_tombstone),
+)
+
+
+async def run(ground: Ground, tenant: TenantId, steps: tuple[tuple[str, Step], ...]) -> None:
+    """Run the steps that are not noted as finished. One saga a tenant at a time; a second caller is told to wait."""
+    async with exclusively(ground, tenant):
+        for name, step in steps:
+            noted = await ground.control.fetchval("SELECT $2 = ANY(steps) FROM tenants WHERE id = $1", tenant, name)
+            if noted:
+                continue
+            await step(ground, tenant)
+            await ground.control.execute(
+                "UPDATE tenants SET steps = array_append(steps, $2), changed_at = now() WHERE id = $1", tenant, name
+            )
+
+
+@asynccontextmanager
+async def exclusively(ground: Ground, tenant: TenantId) -> AsyncIterator[None]:
+    async with ground.control.transaction() as transaction:
+        free = await transaction.fetchval(
+            "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 5))", f"tenant:{tenant}"
+        )
+        if not free:
+            raise Unavailable(f"tenant {tenant!r} is being created or deleted at this moment", retry_after_s=1)
+        yield
+
+
+async def role_password(ground: Ground, tenant: TenantId) -> str:
+    sealed = await ground.control.fetchval("SELECT sealed FROM role_passwords WHERE tenant = $1", tenant)
+    return unseal(DataKey(tenant, ground.root_key), PASSWORD_PURPOSE, bytes(sealed)).decode()
+
+
+def tenant_address(ground: Ground, tenant: TenantId, password: str) -> str:
+    name = database_name(tenant)
+    return address(ground.dsn, database=name, user=name, password=password)

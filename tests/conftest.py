@@ -1,0 +1,85 @@
+"""Fixtures every test can ask for, and the option `--with`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from shared.settings import Settings
+from tests.fixtures.servers import (
+    ObjectsServer,
+    nats_server,
+    postgres_server,
+    redis_server,
+    scratch_directory,
+    seaweed_server,
+    write_key_files,
+)
+
+EXTRAS = {"minio": "builds a MinIO server from its Go module, which takes minutes and a Go toolchain"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--with", action="append", default=[], metavar="NAMES", help=f"also run: {', '.join(EXTRAS)} (comma-separated)"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = {name for names in config.getoption("--with") for name in names.split(",")}
+    unknown = wanted - set(EXTRAS)
+    if unknown:
+        raise pytest.UsageError(f"--with knows {', '.join(EXTRAS)}, not {', '.join(sorted(unknown))}")
+    for name in set(EXTRAS) - wanted:
+        skip = pytest.mark.skip(reason=f"{EXTRAS[name]}: run with --with {name}")
+        for item in items:
+            if name in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def postgres_admin_url() -> Iterator[str]:
+    """The superuser's address of the database `postgres`."""
+    with postgres_server() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def nats_url() -> Iterator[str]:
+    with nats_server() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    with redis_server() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def objects_server() -> Iterator[ObjectsServer]:
+    with seaweed_server() as server:
+        yield ObjectsServer(server.url, server.access_key, server.secret_key)
+
+
+@pytest.fixture(scope="session")
+async def settings(
+    postgres_admin_url: str, nats_url: str, redis_url: str, objects_server: ObjectsServer
+) -> AsyncIterator[Settings]:
+    """Settings of a platform whose control database is migrated. Nothing listens at its platform and LLM addresses."""
+    from shared.host.control import prepare_control_database
+
+    with scratch_directory() as folder:
+        settings = Settings(
+            postgres_url=await prepare_control_database(postgres_admin_url, "dcoder", "dcoder-test"),
+            redis_url=redis_url,
+            nats_url=nats_url,
+            objects_url=objects_server.url,
+            objects_access_key=objects_server.access_key,
+            objects_secret_key=objects_server.secret_key,
+            platform_url="http://127.0.0.1:9",
+            llm_url="http://127.0.0.1:9",
+            secrets_dir=write_key_files(folder / "secrets"),
+        )
+        yield settings

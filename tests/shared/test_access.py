@@ -1,0 +1,51 @@
+"""Deny by default: a role grants what it names, a scope only narrows."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.access import ROLES, permitted
+from shared.identity import Caller
+from shared.ids import TenantId
+
+
+def caller(role: str, *scope: str) -> Caller:
+    return Caller(TenantId("acme"), "key:k", role, "key", frozenset(scope) if scope else None)
+
+
+def test_an_unknown_role_may_nothing() -> None:
+    assert not permitted(caller("stranger"), "documents:read")
+
+
+@pytest.mark.parametrize(
+    ("role", "permission", "allowed"),
+    [
+        ("viewer", "documents:read", True),
+        ("viewer", "documents:write", False),
+        ("viewer", "keys:read", False),
+        ("member", "documents:write", True),
+        ("member", "secrets:write", False),
+        ("admin", "secrets:write", True),
+        ("admin", "tenants:write", False),
+        ("operator", "tenants:write", True),
+        ("operator", "documents:read", False),
+        ("operator", "secrets:read", False),
+        ("hook", "hooks:use", True),
+        ("hook", "documents:read", False),
+    ],
+)
+def test_a_role_may_what_it_names_and_nothing_else(role: str, permission: str, allowed: bool) -> None:
+    assert permitted(caller(role), permission) is allowed
+
+
+def test_a_scope_narrows_the_role() -> None:
+    assert permitted(caller("admin", "documents:read"), "documents:read")
+    assert not permitted(caller("admin", "documents:read"), "documents:write")
+
+
+def test_a_scope_never_widens_the_role() -> None:
+    assert not permitted(caller("viewer", "*:*"), "documents:write")
+
+
+def test_no_key_role_reaches_every_permission() -> None:
+    assert all("*:*" not in granted for role, granted in ROLES.items() if role != "system")

@@ -1,0 +1,123 @@
+"""Tokens bind a caller to a tenant, a function and minutes; event tokens bind an event to its content."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from shared.clock import Clock
+from shared.errors import Unauthenticated
+from shared.events import CloudEvent
+from shared.identity import TOKEN_EXTENSION, Caller, Identity, Tokens, hook_token
+from shared.ids import KeyId, TenantId
+
+SEED = bytes(range(32))
+ACME = Caller(TenantId("acme"), "key:k1", "member", "key", frozenset({"documents:read"}), None, KeyId("k1"))
+
+
+class StoppedClock(Clock):
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def now(self) -> datetime:
+        return self.at
+
+
+@pytest.fixture
+def clock() -> StoppedClock:
+    return StoppedClock(datetime.now(UTC))
+
+
+def event() -> CloudEvent:
+    return CloudEvent(
+        id="e1",
+        source="/test",
+        type="dcoder.test",
+        subject="thing",
+        tenant=TenantId("acme"),
+        time=datetime.now(UTC),
+        data={"n": 1},
+    )
+
+
+def test_a_token_gives_back_the_caller_it_was_minted_for(clock: StoppedClock) -> None:
+    tokens = Tokens(SEED, clock)
+    assert tokens.verify(tokens.mint(ACME, audience="knowledge-search"), audience="knowledge-search") == replace(
+        ACME, kind="function"
+    )
+
+
+def test_a_token_is_refused_by_every_other_function(clock: StoppedClock) -> None:
+    tokens = Tokens(SEED, clock)
+    with pytest.raises(Unauthenticated):
+        tokens.verify(tokens.mint(ACME, audience="knowledge-search"), audience="governance-keys")
+
+
+def test_a_token_ends_after_five_minutes(clock: StoppedClock) -> None:
+    tokens = Tokens(SEED, clock)
+    token = tokens.mint(ACME, audience="f")
+    clock.at += timedelta(minutes=5, seconds=1)
+    with pytest.raises(Unauthenticated):
+        tokens.verify(token, audience="f")
+
+
+def test_a_token_of_another_key_is_refused(clock: StoppedClock) -> None:
+    forged = Tokens(bytes(32), clock).mint(ACME, audience="f")
+    with pytest.raises(Unauthenticated):
+        Tokens(SEED, clock).verify(forged, audience="f")
+
+
+@pytest.mark.parametrize("algorithm", ["none", "HS256"])
+def test_no_other_algorithm_is_accepted(algorithm: str, clock: StoppedClock) -> None:
+    claims = {"sub": "x", "tenant": "acme", "role": "admin", "aud": "f", "iss": "dcoder", "iat": 0, "exp": 2**40}
+    public = Ed25519PrivateKey.from_private_bytes(SEED).public_key().public_bytes_raw()
+    key = public.hex() if algorithm == "HS256" else None
+    with pytest.raises(Unauthenticated):
+        Tokens(SEED, clock).verify(jwt.encode(claims, key, algorithm=algorithm), audience="f")
+
+
+def test_a_signed_event_verifies(clock: StoppedClock) -> None:
+    tokens = Tokens(SEED, clock)
+    tokens.verify_event(tokens.sign_event(event()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tenant": TenantId("other")},
+        {"id": "e2"},
+        {"type": "dcoder.other"},
+        {"subject": "other"},
+        {"data": {"n": 2}},
+        {"extensions": {}},
+        {"extensions": {TOKEN_EXTENSION: "eyJ.x.y"}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_an_event_that_was_altered_is_refused(change: dict[str, object], clock: StoppedClock) -> None:
+    tokens = Tokens(SEED, clock)
+    altered = replace(tokens.sign_event(event()), **change)  # type: ignore[arg-type]  # one field at a time
+    with pytest.raises(Unauthenticated):
+        tokens.verify_event(altered)
+
+
+class NoKeys:
+    async def caller(self, text: str) -> Caller | None:
+        return None
+
+
+@pytest.mark.parametrize("credential", ["", "dck_unknown", "dch_wrong", "eyJhbGciOiJub25lIn0.e30.", "Basic x", "\x00"])
+async def test_every_unusable_credential_is_refused(credential: str, clock: StoppedClock) -> None:
+    identity = Identity(NoKeys(), Tokens(SEED, clock), bytes(32))
+    with pytest.raises(Unauthenticated):
+        await identity.caller(credential, audience="f")
+
+
+async def test_the_hook_token_is_a_hook_and_nothing_more(clock: StoppedClock) -> None:
+    identity = Identity(NoKeys(), Tokens(SEED, clock), bytes(32))
+    caller = await identity.caller(hook_token(bytes(32)), audience="integrations-webhooks")
+    assert (caller.kind, caller.role) == ("hook", "hook")
