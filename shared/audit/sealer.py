@@ -1,9 +1,8 @@
 """Sealing: outbox records become numbered, chained, hashed into the tree, and covered by one signed checkpoint.
 
 One sealer a tenant at a time (an advisory lock of the transaction). It takes what is in the outbox, never "what is
-newer than", so a record that commits late is not missed. The checkpoint is written outside the database before the
-commit: if the process dies in between, the next run seals the same rows in the same order to the same root, and
-signs the same bytes again (Ed25519 is deterministic), so two checkpoints of one size never differ.
+newer than", so a record that commits late is not missed. A signed checkpoint leaves the database only after the commit
+that stored it, so no two that differ are ever seen outside; what a killed process did not write there, the next run does.
 """
 
 from __future__ import annotations
@@ -80,26 +79,41 @@ async def seal(
     tenant: TenantId,
     database: TenantDatabase | ControlDatabase,
     control: ControlDatabase,
+    *,
     signer: AuditSigner,
     anchor: Anchor,
 ) -> int:
     """Seal up to `BATCH_MAX` records of the tenant. Returns how many; 0 when there are none or another one seals."""
     moved: list[UUID] = []
     async with database.transaction() as transaction:
-        if not await transaction.fetchval(
-            "SELECT pg_try_advisory_xact_lock(hashtextextended($1, $2))", f"audit:{tenant}", LOCK_SPACE
-        ):
+        if not await alone(transaction, tenant):
             return 0
         waiting = await outbox(transaction, tenant)
         if database is not control:
             foreign = await unsealed(transaction, await outbox(control, tenant))
-            moved = [one.id for one in foreign.known] + [one.id for one in foreign.fresh]
-            waiting = [*waiting, *foreign.fresh][:BATCH_MAX]
+            moved = [one.id for one in [*foreign.known, *foreign.fresh]]
+            waiting = [*waiting, *foreign.fresh]
         if waiting:
-            await write(transaction, tenant, waiting, signer, anchor)
+            await write(transaction, tenant, waiting, signer)
+    await anchor_newest(tenant, database, anchor)
     if moved:
         await forget_moved(database, control, moved)
     return len(waiting)
+
+
+async def alone(transaction: Transaction, tenant: TenantId) -> bool:
+    key = f"audit:{tenant}"
+    return bool(await transaction.fetchval("SELECT pg_try_advisory_xact_lock(hashtextextended($1, $2))", key, LOCK_SPACE))
+
+
+async def anchor_newest(tenant: TenantId, database: TenantDatabase | ControlDatabase, anchor: Anchor) -> None:
+    """Write the newest checkpoint outside the database, unless that was done."""
+    row = await database.fetchrow(
+        "SELECT c.size, c.note FROM audit_frontier f JOIN audit_checkpoints c USING (size) WHERE f.anchored < f.size"
+    )
+    if row is not None:
+        await anchor(tenant, row["size"], row["note"])
+        await database.execute("UPDATE audit_frontier SET anchored = greatest(anchored, $1)", row["size"])
 
 
 @dataclass(frozen=True)
@@ -125,9 +139,7 @@ async def outbox(source: Transaction | ControlDatabase, tenant: TenantId) -> lis
     return [Waiting(row["id"], bytes(row["record"])) for row in rows]
 
 
-async def write(
-    transaction: Transaction, tenant: TenantId, waiting: Sequence[Waiting], signer: AuditSigner, anchor: Anchor
-) -> None:
+async def write(transaction: Transaction, tenant: TenantId, waiting: Sequence[Waiting], signer: AuditSigner) -> None:
     rows, head = extend(await head_of(transaction), waiting)
     await transaction.copy_records(
         "audit_log",
@@ -135,7 +147,6 @@ async def write(
         [(row.seq, row.id, row.previous, row.record, row.leaf) for row in rows],
     )
     note = signer.sign(Checkpoint(origin_of(tenant), head.size, merkle.root_of(head.frontier)))
-    await anchor(tenant, head.size, note)
     await transaction.execute("INSERT INTO audit_checkpoints (size, note) VALUES ($1, $2)", head.size, note)
     await transaction.execute(
         "INSERT INTO audit_frontier (size, head, frontier) VALUES ($1, $2, $3)"

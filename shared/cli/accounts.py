@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from pathlib import Path
+
 import click
 
-from shared.cli.client import DEMO, Client, platform_as, platform_as_operator
+from shared.cli.client import DEMO, Client, platform_as, platform_as_operator, running
+from shared.cli.failures import Misused
 from shared.cli.output import Result, command, rows_of, table
+from shared.host.home import Home
 
 PLATFORM = "platform"
 tenant_option = click.option("--tenant", default=DEMO, show_default=True, help="Whose.")
+USAGE_COLUMNS = {
+    "model": "model",
+    "calls": "calls",
+    "input_tokens": "tokens in",
+    "output_tokens": "tokens out",
+    "cost_usd": "cost USD",
+}
 
 
 def usage_text(result: Result) -> str:
-    rows = [
-        [row.get(name, "") for name in ("model", "calls", "input_tokens", "output_tokens", "cost_usd")]
-        for row in rows_of(result, "usage")
-    ]
-    return table(rows, head=["model", "calls", "tokens in", "tokens out", "cost USD"])
+    rows = [[row.get(name, "") for name in USAGE_COLUMNS] for row in rows_of(result, "usage")]
+    return table(rows, head=list(USAGE_COLUMNS.values()))
 
 
 @command(usage_text, name="usage")
@@ -32,10 +42,67 @@ def audit_command() -> None:
 
 
 def verified_text(result: Result) -> str:
-    if result["ok"]:
-        return f"{result['records']} records verified: none altered, removed, inserted or moved"
-    return f"BROKEN at record {result.get('first_bad')}: {result.get('reason')}"
+    return f"{'✓' if result['ok'] else '✗'} {result['message']}"
+
+
+@command(verified_text, name="verify")
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--tenant", default=DEMO, show_default=True, help="Whose log, without FILE; `platform` is the operators'."
+)
+@click.option(
+    "--checkpoints", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Those kept from earlier."
+)
+@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Keep the export in this file.")
+def verify_command(file: Path | None, tenant: str, checkpoints: Path | None, save: Path | None) -> Result:
+    """Verify an audit log offline: FILE, or what the running stack exports.
+
+    Every record's bytes, number and link, the tree's root at every signed checkpoint, and the checkpoints that
+    were written outside the database.
+    """
+    if file is not None:
+        return verdict(file, notes(checkpoints), None)
+    home, _ = running()
+    kept = notes(
+        checkpoints or home.path / "checkpoints" / f"{tenant}.jsonl"
+    )  # before the export, which is then longer
+    with tempfile.TemporaryDirectory() as folder:
+        export = save or Path(folder) / "export.jsonl"
+        export.write_bytes(auditor(tenant).call("GET", "/v1/audit/export").body)
+        return verdict(export, kept, own_public_key(home))
 
 
 def auditor(tenant: str) -> Client:
     return platform_as_operator() if tenant == PLATFORM else platform_as(tenant)
+
+
+def notes(path: Path | None) -> list[str]:
+    """The signed checkpoints in a file of JSON lines."""
+    if path is None or not path.exists():
+        return []
+    try:
+        return [str(json.loads(line)["note"]) for line in path.read_text().splitlines() if line]
+    except (ValueError, KeyError, TypeError) as flaw:
+        raise Misused(f"{path} is no file of checkpoints", why=str(flaw)) from flaw
+
+
+def own_public_key(home: Home) -> bytes:
+    from shared.audit.checkpoint import AuditSigner
+
+    return AuditSigner((home.secrets / "audit.key").read_bytes()).public_key
+
+
+def verdict(export: Path, trusted: list[str], public_key: bytes | None) -> Result:
+    from shared.audit.verify import verify_export
+
+    found = verify_export(export, public_key=public_key, trusted_checkpoints=trusted)
+    return {
+        "ok": found.ok,
+        "records": found.records,
+        "checkpoints": found.checkpoints,
+        "first_bad": found.first_bad,
+        "message": found.message,
+    }
+
+
+audit_command.add_command(verify_command)

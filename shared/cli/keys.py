@@ -7,6 +7,7 @@ import click
 from shared.cli.client import DEMO, Client, keep_tenant_key, platform_as_operator, running
 from shared.cli.output import Result, command, rows_of, table
 
+DAY_S = 24 * 3600
 tenant_option = click.option("--tenant", default=DEMO, show_default=True, help="Whose keys.")
 
 
@@ -37,7 +38,7 @@ def create(
         name=name,
         models=list(models),
         permissions=list(permissions),
-        expires_in_days=days,
+        expires_in_s=days * DAY_S if days else None,
     )
     kept = home.read("secrets/keys.json").get("tenants")
     if not isinstance(kept, dict) or tenant not in kept:
@@ -61,8 +62,8 @@ def create_command(
 
 def list_text(result: Result) -> str:
     rows = [
-        [row["id"], row.get("name", ""), row["role"], row.get("state", ""), row.get("expires_at") or "never",
-         row.get("last_used_at") or "never"]
+        [row["id"], row.get("name", ""), row["role"], "revoked" if row.get("revoked_at") else "valid",
+         row.get("expires_at") or "never", row.get("last_used_at") or "never"]
         for row in rows_of(result, "keys")
     ]  # fmt: skip
     return table(rows, head=["id", "name", "role", "state", "expires", "last used"])

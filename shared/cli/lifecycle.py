@@ -21,6 +21,7 @@ from shared.errors import Problem
 from shared.host.children import Trace, end
 from shared.host.home import Home, find_home
 from shared.host.memory import own_mib, resident_mib
+from shared.host.programs import NotInstalled
 from shared.host.run import HANDBOOK, record_progress, run
 from shared.host.servers import StartFailed
 from shared.host.stack import ROOT
@@ -71,7 +72,7 @@ def start_detached(home: Home) -> None:
 
 def detached_host(home: Home) -> subprocess.Popen[bytes]:
     with (home.logs / "host.log").open("ab") as log:
-        return subprocess.Popen(  # noqa: S603  ourselves
+        return subprocess.Popen(
             [sys.executable, "-P", "-m", "shared.cli.hosting"],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), "DCODER_HOME": str(home.path)},
@@ -143,8 +144,8 @@ def host(home: Home, report: Report) -> None:
         raise Failed("the stack did not start", why=str(failure), fix="dcoder doctor, then dcoder logs") from failure
     except Problem as problem:
         raise Failed("the stack did not start", why=problem.detail) from problem
-    except FileNotFoundError as absent:
-        raise Missing("a program is missing", why=str(absent), fix="remove .venv and run ./dcoder again") from absent
+    except NotInstalled as absent:
+        raise Missing("a program is missing", why=str(absent), fix="rm -r .venv, then ./dcoder up") from absent
 
 
 def stack_document(home: Home) -> dict[str, object]:

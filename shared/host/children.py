@@ -28,6 +28,8 @@ class Command:
     cwd: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
+    stop_grace_s: float = 12.0
+    """How long it may take to stop before SIGKILL."""
     unprivileged: bool = False
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from shared.errors import Conflict, Fault
 from shared.host.children import Trace
-from shared.host.servers import private_directory, write_private
+from shared.host.files import private_directory, write_private
 
 KEY_NAMES = ("root", "tokens", "audit", "pepper", "hooks")
 KEY_BYTES = 32
@@ -108,7 +108,7 @@ class Home:
 
     def wipe(self) -> None:
         """Remove everything the host put here, and the directory itself when nothing else is in it."""
-        for name in ("data", "logs", "secrets"):
+        for name in ("data", "logs", "secrets", "checkpoints"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in ("host.json", "children.json", "ports.json", "host.lock", "up.lock"):
             self.remove(name)

@@ -173,8 +173,8 @@ async def unless(stop: asyncio.Event, work: Awaitable[None]) -> None:
         return
     try:
         await doing
-    except* StartFailed as failures:
-        raise StartFailed("; ".join(str(one) for one in failures.exceptions)) from failures
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
 
 
 def record_progress(home: Home) -> Report:

@@ -147,7 +147,7 @@ def plan(home: Home, outside: Mapping[str, str] = os.environ) -> Stack:
     """Choose ports and put the stack together. Servers with a URL in `outside` are not embedded."""
     replaced = {name: outside[variable] for name, variable in REPLACEABLE.items() if outside.get(variable)}
     check_replaced(replaced, outside)
-    ports = choose_ports(home)
+    ports = choose_ports(home, outside)
     kept = store_secrets(home)
     hook_token = read_hook_token(home)
     platform_url = f"http://{LOOPBACK}:{ports['platform']}"
@@ -169,7 +169,9 @@ def plan(home: Home, outside: Mapping[str, str] = os.environ) -> Stack:
         },
         admin_postgres_url=postgres.url if isinstance(postgres, Postgres) and "postgres" not in replaced else "",
         moved={
-            name: (WANTED_PORTS[name], ports[name]) for name in NAMED_PORTS if ports[name] != wanted_port(name, outside)
+            name: (wanted_port(name, outside), ports[name])
+            for name in NAMED_PORTS
+            if ports[name] != wanted_port(name, outside)
         },
     )
 
@@ -193,7 +195,7 @@ def wanted_port(name: str, outside: Mapping[str, str]) -> int:
     return int(text)
 
 
-def choose_ports(home: Home, outside: Mapping[str, str] = os.environ) -> dict[str, int]:
+def choose_ports(home: Home, outside: Mapping[str, str]) -> dict[str, int]:
     """The ports of the last run where they are still free, else the usual ones, else the next free ones.
 
     A named port goes back to its usual number as soon as that is free.

@@ -23,7 +23,6 @@ BACK_OFF_FIRST_S = 0.5
 BACK_OFF_MAX_S = 30.0
 STEADY_S = 60.0
 """A process that ran this long starts its next back-off from the beginning."""
-STOP_GRACE_S = 15.0
 LOG_BYTES_MAX = 16 * 1024 * 1024
 
 Report = Callable[[str, Mapping[str, object]], None]
@@ -65,13 +64,15 @@ class Supervisor:
         self._keepers += [asyncio.create_task(self._keep(unit), name=f"keep {unit.name}") for unit in units]
 
     async def stop(self) -> None:
-        """Stop everything, the last started first."""
+        """Stop everything: first the functions, then the servers they use."""
         self._stopping = True
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        for unit in sorted(self._units, key=stop_order):
-            await self._end(unit)
+        functions = [unit for unit in self._units if isinstance(unit.server, PythonChild)]
+        servers = [unit for unit in self._units if unit not in functions]
+        for group in (functions, servers):
+            await asyncio.gather(*(self._end(unit) for unit in group))
         self._home.remove("children.json")
 
     async def _first_start(self, unit: Unit) -> None:
@@ -161,10 +162,11 @@ class Supervisor:
         process = unit.process
         if process is None or process.returncode is not None:
             return
+        command = unit.server.command()
         with contextlib.suppress(ProcessLookupError):
-            process.send_signal(unit.server.command().stop_signal)
+            process.send_signal(command.stop_signal)
         try:
-            await asyncio.wait_for(process.wait(), STOP_GRACE_S)
+            await asyncio.wait_for(process.wait(), command.stop_grace_s)
         except TimeoutError:
             process.kill()
             await process.wait()
@@ -178,6 +180,7 @@ class Supervisor:
                 "pid": unit.process.pid,
                 "started": trace(unit.process.pid).started,
                 "signal": int(unit.server.command().stop_signal),
+                "grace_s": unit.server.command().stop_grace_s,
                 "restarts": unit.restarts,
             }
             for unit in self._units
@@ -191,11 +194,6 @@ class Supervisor:
 
 def returncode(unit: Unit) -> int | None:
     return None if unit.process is None else unit.process.returncode
-
-
-def stop_order(unit: Unit) -> int:
-    """Functions stop before the servers they use."""
-    return 0 if isinstance(unit.server, PythonChild) else 1
 
 
 def alive(server: Server) -> bool:
@@ -212,6 +210,6 @@ def end_leftovers(home: Home) -> list[str]:
         process = Trace(int(record["pid"]), str(record["started"]))
         if process.running:
             found.append(name)
-            end(process, signal.Signals(int(record["signal"])))
+            end(process, signal.Signals(int(record["signal"])), grace_s=float(record["grace_s"]))
     home.remove("children.json")
     return found

@@ -36,7 +36,7 @@ WHERE (schedules.cron, schedules.per, schedules.zone, schedules.catch_up, schedu
 """
 RETIRE = "UPDATE schedules SET retired = true WHERE NOT retired AND name <> ALL($1::text[])"
 LOCK = "SELECT * FROM schedules WHERE NOT retired ORDER BY name FOR UPDATE"
-READY_TENANTS = "SELECT name FROM tenants WHERE state = 'ready' ORDER BY name"
+READY_TENANTS = "SELECT id FROM tenants WHERE state = 'ready' ORDER BY id"
 CLAIM = """
 INSERT INTO schedule_ticks (schedule, nominal, tenant)
 SELECT $1, nominal, tenant FROM unnest($2::timestamptz[]) nominal CROSS JOIN unnest($3::text[]) tenant
@@ -115,7 +115,7 @@ async def claim_due(transaction: ControlTransaction, now: datetime) -> int:
     for schedule in schedules:
         nominals, reached = due(schedule, now)
         if nominals and schedule.per == "tenant" and tenants is None:
-            tenants = [TenantId(row["name"]) for row in await transaction.fetch(READY_TENANTS)]
+            tenants = [TenantId(row["id"]) for row in await transaction.fetch(READY_TENANTS)]
         if nominals:
             recipients = [PLATFORM] if schedule.per == "platform" else tenants or []
             claimed += await claim(transaction, schedule, nominals, recipients)

@@ -28,7 +28,8 @@ CREATE TABLE audit_frontier (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
     size bigint NOT NULL,
     head bytea NOT NULL,
-    frontier bytea[] NOT NULL
+    frontier bytea[] NOT NULL,
+    anchored bigint NOT NULL DEFAULT 0
 );
 
 CREATE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS $$

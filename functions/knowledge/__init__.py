@@ -1,0 +1,1 @@
+"""Documents, search over them, and answers that cite them."""

@@ -1,0 +1,1 @@
+"""From an object in a tenant's bucket to searchable chunks in its database."""

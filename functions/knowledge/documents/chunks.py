@@ -1,0 +1,153 @@
+"""A document's text cut into chunks along its structure: pure, deterministic, with exact places.
+
+Neighbouring blocks under the same heading are put together up to the cap; a block above it is parted at the widest
+boundary that fits: blank line, line, sentence, word, and at last anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from functions.knowledge.documents.parsing import Block
+from shared.knowledge.chunk import Chunk
+
+TOKENS_MAX = 256
+CountTokens = Callable[[str], int]
+BOUNDARIES = tuple(
+    re.compile(pattern) for pattern in (r"\n[ \t]*\n", r"\n", r"(?<=[.!?;])[ \t\n]+|(?<=[。！？])", r"\s+")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of the text no longer than the cap."""
+
+    start: int
+    end: int
+    tokens: int
+    page: int | None
+    heading: str
+    is_heading: bool
+
+
+def chunk_document(
+    name: str, text: str, blocks: Sequence[Block], count_tokens: CountTokens, tokens_max: int = TOKENS_MAX
+) -> tuple[Chunk, ...]:
+    """The chunks of a text, in order: `text[chunk.start:chunk.end] == chunk.text`, never above the cap."""
+    spans = [span for block in blocks for span in spans_of(block, text, count_tokens, tokens_max)]
+    occurrences: Counter[str] = Counter()
+    chunks = []
+    for ordinal, group in enumerate(grouped(spans, text, count_tokens, tokens_max)):
+        piece = text[group[0].start : group[-1].end]
+        occurrences[piece] += 1
+        chunks.append(
+            Chunk(
+                id=chunk_id(name, piece, occurrences[piece]),
+                ordinal=ordinal,
+                start=group[0].start,
+                end=group[-1].end,
+                page=group[0].page,
+                heading=group[-1].heading,
+                text=piece,
+            )
+        )
+    return tuple(chunks)
+
+
+def chunk_id(name: str, text: str, occurrence: int) -> str:
+    """The same text in the same document keeps its id, wherever it moves; equal texts are told apart by their count."""
+    parts = (name.encode(), text.encode(), str(occurrence).encode())
+    return hashlib.sha256(b"".join(len(part).to_bytes(8) + part for part in parts)).hexdigest()[:32]
+
+
+def spans_of(block: Block, text: str, count_tokens: CountTokens, tokens_max: int) -> Iterator[Span]:
+    for start, end, tokens in parted(text, block.start, block.end, count_tokens, tokens_max):
+        yield Span(start, end, tokens, block.page, block.heading, block.kind == "heading")
+
+
+def parted(
+    text: str, start: int, end: int, count_tokens: CountTokens, tokens_max: int, boundary: int = 0
+) -> Iterator[tuple[int, int, int]]:
+    """Trimmed parts of `text[start:end]` within the cap, each as large as its boundary allows."""
+    start, end = trimmed(text, start, end)
+    if start == end:
+        return
+    tokens = count_tokens(text[start:end])
+    if tokens <= tokens_max or end - start == 1:
+        yield start, end, tokens
+        return
+    if boundary == len(BOUNDARIES):
+        middle = (start + end) // 2
+        yield from parted(text, start, middle, count_tokens, tokens_max, boundary)
+        yield from parted(text, middle, end, count_tokens, tokens_max, boundary)
+        return
+    pieces = [
+        part
+        for left, right in between(text, start, end, BOUNDARIES[boundary])
+        for part in parted(text, left, right, count_tokens, tokens_max, boundary + 1)
+    ]
+    yield from joined(pieces, text, count_tokens, tokens_max)
+
+
+def joined(
+    pieces: Sequence[tuple[int, int, int]], text: str, count_tokens: CountTokens, tokens_max: int
+) -> Iterator[tuple[int, int, int]]:
+    """Neighbours put together as long as they fit. The sum of their tokens is checked by counting the whole."""
+    start, end, tokens = -1, -1, 0
+    for left, right, count in pieces:
+        if start >= 0 and tokens + count <= tokens_max and (whole := count_tokens(text[start:right])) <= tokens_max:
+            end, tokens = right, whole
+            continue
+        if start >= 0:
+            yield start, end, tokens
+        start, end, tokens = left, right, count
+    if start >= 0:
+        yield start, end, tokens
+
+
+def between(text: str, start: int, end: int, boundary: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+    left = start
+    for found in boundary.finditer(text, start, end):
+        if found.start() > left:
+            yield left, found.start()
+        left = found.end()
+    if left < end:
+        yield left, end
+
+
+def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """Without blank space at the end and blank lines at the start: code keeps its first line's indentation."""
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    while start < end and text[start].isspace():
+        start += 1
+    return start, end
+
+
+def grouped(spans: Sequence[Span], text: str, count_tokens: CountTokens, tokens_max: int) -> Iterator[tuple[Span, ...]]:
+    """Runs of spans that make a chunk: one page, one heading, within the cap. A title goes with what it titles."""
+    group: list[Span] = []
+    tokens = 0
+    for span in spans:
+        fits = group and belongs(group, span) and tokens + span.tokens <= tokens_max
+        if fits and (whole := count_tokens(text[group[0].start : span.end])) <= tokens_max:
+            group.append(span)
+            tokens = whole
+            continue
+        if group:
+            yield tuple(group)
+        group, tokens = [span], span.tokens
+    if group:
+        yield tuple(group)
+
+
+def belongs(group: Sequence[Span], span: Span) -> bool:
+    if span.page != group[-1].page:
+        return False
+    if all(one.is_heading for one in group):
+        return True
+    return span.heading == group[-1].heading and not span.is_heading

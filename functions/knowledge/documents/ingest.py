@@ -1,0 +1,189 @@
+"""Bringing a document's index to what its object is right now, whatever was announced and in whichever order.
+
+An event is a hint. The object's current state is read, the document is claimed under a new generation, parsed in a
+child process, chunked, embedded, and swapped in by one transaction, which commits only if the claim still counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from functions.knowledge.documents import rows
+from functions.knowledge.documents.chunks import chunk_document
+from functions.knowledge.documents.names import document_key
+from functions.knowledge.documents.parsing import LIMITS, Limits, ParsedDocument, Parsers
+from functions.knowledge.documents.refusal import Refused, refused
+from functions.knowledge.documents.rows import LEASE_S, Lease, Standing
+from shared.embeddings import Embeddings
+from shared.errors import Busy, NotFound, TooLarge
+from shared.knowledge import IndexedChunk, replace_chunks, vectors_for
+from shared.objects import ObjectHead, TenantObjects
+from shared.postgres import TenantDatabase, TenantTransaction
+
+T = TypeVar("T")
+DOCUMENT_BYTES_MAX = 100_000_000
+CHUNKS_MAX = 50_000
+RACES_MAX = 3
+
+
+class Overtaken(Exception):
+    """A newer content, another worker or a deletion has come in between: this work is void, and nothing is wrong."""
+
+
+@dataclass
+class Stage:
+    """What the heartbeat tells of the work."""
+
+    state: str = "parsing"
+    progress: float = 0.05
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """What bringing a tenant's documents up to date takes."""
+
+    database: TenantDatabase
+    objects: TenantObjects
+    embeddings: Embeddings
+    parsers: Parsers
+    limits: Limits = LIMITS
+
+    async def converge(self, name: str, event_id: str) -> None:
+        """Make row and index say what the object says. Raises `Busy` to be called again."""
+        for _ in range(RACES_MAX):
+            try:
+                head = await self.objects.head(document_key(name))
+            except NotFound:
+                await forget(self.database, name)
+                return
+            try:
+                await self._bring_up(name, head, event_id)
+                return
+            except Overtaken:
+                continue  # what overtook us may be the very object that is there now: look again
+
+    async def _bring_up(self, name: str, head: ObjectHead, event_id: str) -> None:
+        async with self.parsers.turn():
+            async with self.database.transaction() as tx:
+                claimed = await rows.claim(tx, name, head, event_id)
+            if claimed is Standing.INTERRUPTED:
+                raise Busy(f"document {name!r} is leased by an earlier delivery of this event", retry_after_s=LEASE_S)
+            if isinstance(claimed, Standing):
+                return
+            await self._work(claimed, head)
+
+    async def _work(self, lease: Lease, head: ObjectHead) -> None:
+        stage = Stage()
+        try:
+            await while_held(self.database, lease, stage, self._index(lease, head, stage))
+        except Refused as refusal:
+            await self._refuse(lease, refusal)
+        except NotFound as gone:
+            raise Overtaken from gone
+        except Overtaken:
+            raise
+        except BaseException:
+            await asyncio.shield(rows.give_back(self.database, lease))
+            raise
+
+    async def _index(self, lease: Lease, head: ObjectHead, stage: Stage) -> None:
+        parsed = await self._parsed(lease, head)
+        await self._show(lease, stage, "embedding", 0.3)
+        chunks = await asyncio.to_thread(
+            chunk_document, lease.name, parsed.text, parsed.blocks, self.embeddings.count_tokens
+        )
+        if len(chunks) > CHUNKS_MAX:
+            raise refused("too_large", f"the document makes {len(chunks)} chunks; at most {CHUNKS_MAX} are indexed")
+        vectors = await vectors_for(self.database, chunks, self.embeddings)
+        indexed = [IndexedChunk(chunk, vector) for chunk, vector in zip(chunks, vectors, strict=True)]
+        async with self.database.transaction() as tx:
+            if not await rows.held(tx, lease):
+                raise Overtaken
+            await replace_chunks(tx, lease.document_id, lease.generation, indexed)
+            await rows.finish(tx, lease, text=parsed.text, note=parsed.note, chunks=len(chunks))
+
+    async def _parsed(self, lease: Lease, head: ObjectHead) -> ParsedDocument:
+        if lease.exhausted:
+            raise refused("attempts_exhausted", f"{rows.ATTEMPTS_MAX} attempts at it broke off without an answer")
+        if head.size == 0:
+            raise refused("empty", "the file has no bytes")
+        async with self._downloaded(lease, head) as path:
+            return await self.parsers.parse(path, lease.name, self.limits)
+
+    @asynccontextmanager
+    async def _downloaded(self, lease: Lease, head: ObjectHead) -> AsyncIterator[Path]:
+        """The object as a file, gone afterwards. Raises `Overtaken` when it is no longer what was claimed."""
+        with tempfile.TemporaryDirectory(prefix="dcoder-ingest-") as folder:
+            path = Path(folder) / "object"
+            try:
+                found = await self.objects.get_to_file(head.key, path, DOCUMENT_BYTES_MAX)
+            except TooLarge as flaw:
+                raise refused("too_large", f"{head.size} bytes; at most {DOCUMENT_BYTES_MAX} are ingested") from flaw
+            if found.etag != lease.etag:
+                raise Overtaken
+            yield path
+
+    async def _show(self, lease: Lease, stage: Stage, state: str, progress: float) -> None:
+        stage.state, stage.progress = state, progress
+        if not await rows.renew(self.database, lease, state, progress):
+            raise Overtaken
+
+    async def _refuse(self, lease: Lease, refusal: Refused) -> None:
+        async with self.database.transaction() as tx:
+            if not await rows.held(tx, lease):
+                raise Overtaken
+            await replace_chunks(tx, lease.document_id, lease.generation, [])
+            await rows.refuse(tx, lease, refusal)
+
+
+async def forget(database: TenantDatabase, name: str) -> None:
+    """Erase a document whose object is gone. A worker that is still at it finds its lease gone."""
+    async with database.transaction() as tx:
+        await erase(tx, name)
+
+
+async def erase(tx: TenantTransaction, name: str) -> bool:
+    """Remove the row, the text and every trace in the index with the transaction. False when there was none."""
+    document_id = await tx.fetchval("SELECT id FROM documents WHERE name = $1 FOR UPDATE", name)
+    if document_id is None:
+        return False
+    await replace_chunks(tx, document_id, 0, [])
+    await tx.execute("DELETE FROM documents WHERE id = $1", document_id)
+    return True
+
+
+async def while_held(database: TenantDatabase, lease: Lease, stage: Stage, work: Coroutine[object, object, T]) -> T:
+    """Do the work while the lease is renewed. Raises `Overtaken`, the work cancelled, as soon as it is lost."""
+    working = asyncio.create_task(work)
+    beating = asyncio.create_task(beat(database, lease, stage))
+    try:
+        await asyncio.wait((working, beating), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise Overtaken
+    finally:
+        await ended(working, beating)
+
+
+async def beat(database: TenantDatabase, lease: Lease, stage: Stage) -> None:
+    """Return when the lease is lost. A database that is away is not a lost lease: the commit decides."""
+    while True:
+        await asyncio.sleep(LEASE_S / 3)
+        try:
+            if not await rows.renew(database, lease, stage.state, stage.progress):
+                return
+        except Busy:
+            continue
+
+
+async def ended(*tasks: asyncio.Task[T] | asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    waiting: list[Awaitable[object]] = list(tasks)
+    await asyncio.gather(*waiting, return_exceptions=True)

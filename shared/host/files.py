@@ -1,0 +1,23 @@
+"""Files that only their owner may read, whole or not there at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def private_directory(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.chmod(0o700)
+    return path
+
+
+def write_private(path: Path, text: str) -> Path:
+    """Replace a file whole, readable by its owner only from the first byte."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as target:
+        target.write(text)
+    fresh.replace(path)
+    return path

@@ -1,0 +1,51 @@
+"""Every function but the gateway, with event delivery and schedule ticks: `python -m shared.host.platform`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable
+
+from shared.host.functions import run_until_stopped
+from shared.host.stack import GATEWAY
+from shared.settings import Settings
+
+SCHEDULES = "governance-schedules"
+TICKS_PATH = "/v1/schedules/tick"
+HOST = "host:ticks"
+CONNECTIONS_MAX = 4
+"""Delivery writes dead letters only."""
+
+
+def deliver(settings: Settings) -> Awaitable[None]:
+    """Post events to the functions that asked for them, the gateway's included."""
+    from shared.function import catalog
+    from shared.host.delivery import Delivery
+    from shared.host.subscriptions import subscriptions
+    from shared.postgres import ControlDatabase, Databases
+
+    served = list(settings.functions)
+    if (catalog.ROOT / "functions" / GATEWAY.replace("-", "/") / "function.py").exists():
+        served.append(GATEWAY)
+    control = ControlDatabase(settings.postgres_url, Databases(CONNECTIONS_MAX))
+    return Delivery(settings.nats_url, control, subscriptions(catalog.select(served), settings)).run()
+
+
+def tick(settings: Settings) -> Awaitable[None]:
+    """Wake the schedules up once a minute."""
+    from shared.host.ticks import Ticks
+    from shared.identity import Caller, Tokens
+    from shared.ids import PLATFORM
+    from shared.secrets import read_key
+
+    tokens = Tokens(read_key(settings, "tokens"))
+    caller = Caller(PLATFORM, HOST, "system", "function")
+    return Ticks(settings.platform_url + TICKS_PATH, lambda: tokens.mint(caller, audience=SCHEDULES)).run()
+
+
+def main() -> None:
+    settings = Settings.from_environment()
+    run_until_stopped(os.environ["DCODER_PLATFORM_URL"], [lambda: deliver(settings), lambda: tick(settings)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""The command line without a stack: help, exit codes, one JSON document, messages that say how to go on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.cli.__main__ import COMMANDS, dcoder
+from shared.cli.documents import named_files
+from shared.cli.failures import Failed, Misused
+from shared.cli.functions import scaffold
+from shared.cli.output import table
+from shared.cli.progress import LINES, answer_lines, progress_line
+from shared.host.stack import ROOT
+from tests.fixtures.stack import Cli
+
+NEED_A_STACK = (
+    ("ask", "why?"),
+    ("ingest", "README.md"),
+    ("usage",),
+    ("audit", "verify"),
+    ("tenant", "ls"),
+    ("tenant", "add", "acme"),
+    ("tenant", "rm", "acme", "--yes"),
+    ("key", "ls"),
+    ("key", "create"),
+    ("key", "rotate", "k"),
+    ("key", "revoke", "k"),
+    ("functions", "run", "governance-tenants"),
+)
+MISUSES = (
+    ("nonsense",),
+    ("ask",),
+    ("up", "--sideways"),
+    ("logs", "nothing-of-that-name"),
+    ("tenant", "rm", "acme"),
+    ("functions", "new", "NotAName"),
+    ("functions", "run", "no-such-function"),
+)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path / "home")
+
+
+def test_every_command_has_help_and_a_json_switch() -> None:
+    import click
+
+    context = click.Context(dcoder)
+    for name in COMMANDS:
+        command = dcoder.get_command(context, name)
+        assert command is not None
+        assert command.help
+        leaves = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+        for leaf in leaves:
+            assert leaf.help, name
+            assert any("--json" in option.opts for option in leaf.params) or name == "generate", leaf.name
+
+
+def test_help_imports_no_command_and_no_vendor() -> None:
+    program = (
+        "import sys; from shared.cli.__main__ import main; main(['--help']);"
+        "loaded = {name.partition('.')[0] for name in sys.modules} | set(sys.modules);"
+        "unwanted = {'asyncio', 'asyncpg', 'boto3', 'fastapi', 'pydantic', 'shared.cli.lifecycle'} & loaded;"
+        "sys.exit(', '.join(sorted(unwanted)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Ask the documents a question" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", NEED_A_STACK, ids=" ".join)
+def test_a_command_that_needs_the_stack_says_how_to_start_it(cli: Cli, arguments: tuple[str, ...]) -> None:
+    (cli.path.parent / "README.md").write_text("text")
+    done = cli.run(*arguments, "--json", cwd=cli.path.parent)
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["error"]["fix"] == "dcoder up --detach"
+
+
+@pytest.mark.parametrize("arguments", MISUSES, ids=" ".join)
+def test_a_wrong_command_line_exits_with_2_and_says_what_is_wrong(cli: Cli, arguments: tuple[str, ...]) -> None:
+    done = cli.run(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("arguments", MISUSES, ids=" ".join)
+def test_a_wrong_command_line_with_json_prints_one_document(cli: Cli, arguments: tuple[str, ...]) -> None:
+    done = cli.run(*arguments, "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "usage"
+
+
+def test_status_and_down_are_done_when_nothing_runs(cli: Cli) -> None:
+    assert cli.json("status")["running"] is False
+    assert cli.json("down")["stopped"] is False
+
+
+def test_doctor_fails_without_a_host_and_names_the_fix(cli: Cli) -> None:
+    done = cli.run("doctor", "--json")
+    assert done.returncode == 1
+    findings = {row["name"]: row for row in json.loads(done.stdout)["findings"]}
+    assert findings["host"] == {
+        "name": "host",
+        "well": False,
+        "detail": f"not running on {cli.path}",
+        "fix": "dcoder up --detach",
+    }
+
+
+def test_functions_are_listed_with_what_starts_them(cli: Cli) -> None:
+    listed = cli.json("functions", "ls")["functions"]
+    triggers = [operation["trigger"] for one in listed for operation in one["operations"]]
+    assert "POST /v1/tenants" in triggers
+    assert any(trigger.startswith("every ") for trigger in triggers)
+
+
+def test_a_folders_files_are_named_by_their_path_and_hidden_ones_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "handbook"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("a.md", "deep/b.pdf", ".hidden"):
+        (folder / name).write_text("x")
+    (tmp_path / "c.txt").write_text("x")
+    assert set(named_files([folder, tmp_path / "c.txt"])) == {"handbook/a.md", "handbook/deep/b.pdf", "c.txt"}
+
+
+def test_an_empty_folder_is_a_misuse(tmp_path: Path) -> None:
+    with pytest.raises(Misused, match="no file"):
+        named_files([tmp_path])
+
+
+def test_a_new_function_is_written_with_its_test_and_never_over_another(tmp_path: Path) -> None:
+    created = scaffold(tmp_path, "lab", "hello")
+    assert "functions/lab/hello/function.py" in created
+    assert "tests/functions/lab/test_hello.py" in created
+    compile((tmp_path / "functions/lab/hello/function.py").read_text(), "function.py", "exec")
+    with pytest.raises(Failed, match="exists"):
+        scaffold(tmp_path, "lab", "hello")
+
+
+def test_an_answer_is_printed_with_where_each_quote_stands() -> None:
+    citation = {"document": "a.pdf", "quote": "kept\n apart", "start": 5, "end": 15, "page": 2}
+    lines = answer_lines({"question": "Q?", "answer": "Yes.", "citations": [citation]})
+    assert lines[1:] == ["Q  Q?", "A  Yes.", "   [1] a.pdf, page 2, characters 5–15", "       “kept apart”"][0:4]
+
+
+def test_every_progress_event_renders() -> None:
+    details = dict.fromkeys(("name", "seconds", "wanted", "port", "why", "after_s", "text"), "x")
+    assert all("x" in progress_line(event, details) for event in set(LINES) - {"stopping", "down"})
+    assert progress_line("unknown", {}) == ""
+
+
+def test_a_table_aligns_its_columns() -> None:
+    assert table([["a", 1], ["long", 22]], head=["name", "n"]) == "name  n\na     1\nlong  22"
