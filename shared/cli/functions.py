@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,10 +12,10 @@ import click
 
 from shared.cli.client import running
 from shared.cli.failures import Failed, Misused
-from shared.cli.output import Result, command, rows_of, say, table
+from shared.cli.output import Result, as_json_option, command, print_result, rows_of, table
 from shared.function.declaration import DomainEvent, Every, ObjectCreated, ObjectRemoved, Operation, Route
 from shared.host.ports import LOOPBACK, free_port
-from shared.host.stack import ROOT, platform_functions
+from shared.host.stack import GATEWAY, ROOT, platform_functions
 
 NAME = re.compile(r"([a-z][a-z0-9]*)/([a-z][a-z0-9_]*)")
 
@@ -75,32 +74,38 @@ def trigger_text(operation: Operation) -> str:
             return f"every {cron} per {per}"
 
 
-@command(lambda result: "", name="run")
+@click.command(name="run")
 @click.argument("name")
 @click.option("--port", type=click.IntRange(1, 65535), help="Default: a free one.")
-def run_command(name: str, port: int | None) -> Result:
+@as_json_option
+def run_command(name: str, port: int | None, as_json: bool) -> None:
     """Serve one function alone under functions-framework, against the running stack, until Ctrl-C."""
-    known = [*platform_functions(), "gateway-llm"]
+    known = [*platform_functions(), GATEWAY]
     if name not in known:
         raise Misused(f"there is no function {name!r}", why=f"known: {', '.join(known)}", fix="dcoder functions ls")
     _, record = running()
     environment = record.get("environment")
-    chosen = free_port(port or 0)
-    say(f"{name} listens on http://{LOOPBACK}:{chosen}; Ctrl-C stops it")
-    status = subprocess.call(  # noqa: S603  functions-framework of the environment
-        [sys.executable, "-P", "-m", "functions_framework", "--source", str(ROOT / "functions" / "entry.py"),
-         "--target", "main", "--asgi", "--host", LOOPBACK, "--port", str(chosen)],
-        cwd=ROOT,
-        env={
+    url = f"http://{LOOPBACK}:{free_port(port or 0)}"
+    print_result({"name": name, "url": url}, lambda _: f"{name} listens on {url}; Ctrl-C stops it", as_json=as_json)
+    sys.stdout.flush()
+    os.execve(  # noqa: S606  this process becomes functions-framework, so its signals and exit status are our caller's
+        sys.executable,
+        framework_command(url),
+        {
             **os.environ,
             **(environment if isinstance(environment, dict) else {}),
             "PYTHONPATH": str(ROOT),
             "DCODER_FUNCTION": name,
         },
-    )  # fmt: skip
-    if status not in (0, -2, -15, 130, 143):
-        raise Failed(f"{name} ended with status {status}", why="its output is above")
-    return {"name": name, "port": chosen, "ok": True}
+    )
+
+
+def framework_command(url: str) -> list[str]:
+    """functions-framework with our one entry file, as Knative runs it."""
+    source = str(ROOT / "functions" / "entry.py")
+    port = url.rpartition(":")[2]
+    options = ["--source", source, "--target", "main", "--asgi", "--host", LOOPBACK, "--port", port]
+    return [sys.executable, "-P", "-m", "functions_framework", *options]
 
 
 @command(lambda result: "\n".join(["created:", *(f"  {one}" for one in rows(result))]), name="new")

@@ -142,7 +142,6 @@ def write(weights_file: Path, target: Path) -> None:
     import os
 
     import onnx
-    from onnx import TensorProto
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from safetensors.numpy import load_file
 

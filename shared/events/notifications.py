@@ -31,6 +31,8 @@ SEAWEED_SOURCE = "seaweedfs:s3"
 OWN_SOURCE = "dcoder:s3"
 PRIVATE_FOLDERS = frozenset({".uploads", ".system", ".versions"})
 NANOSECONDS = 1_000_000_000
+CONTENT_UNCHANGED = frozenset({"PutTagging", "DeleteTagging", "PutRetention", "PutLegalHold", "PutACL", "NoOP"})
+"""What MinIO files under ObjectCreated and ObjectRemoved although no content came or went."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def change_of_record(record: JSON) -> Change | None:
     try:
         kind, _, action = str(record["eventName"]).removeprefix("s3:").partition(":")
         bucket, described = str(record["s3"]["bucket"]["name"]), record["s3"]["object"]
-        if kind not in ("ObjectCreated", "ObjectRemoved") or action == "DeleteMarkerCreated":
+        if kind not in ("ObjectCreated", "ObjectRemoved") or action in CONTENT_UNCHANGED:
             return None
         return Change(
             kind="ObjectCreated" if kind == "ObjectCreated" else "ObjectRemoved",

@@ -24,6 +24,7 @@ from shared.function.process import Process
 from shared.function.transaction import ManagedTransaction
 from shared.identity import Caller
 from shared.llm.client import LanguageModel
+from shared.llm.outbound import Providers
 from shared.objects import ObjectStore, TenantObjects
 from shared.postgres import ControlDatabase, ControlTransaction, TenantDatabase, TenantTransaction
 from shared.redis import Cache, CacheServer
@@ -110,6 +111,7 @@ PROVIDERS: Mapping[type, Provider] = {
     Embeddings: of_process(Embeddings),
     Events: of_process(Events),
     Ledger: of_process(Ledger),
+    Providers: of_process(Providers),
     Cache: cache_of_tenant,
     Invoke: invoke,
     LanguageModel: language_model,
@@ -128,6 +130,7 @@ GRANTS: Mapping[type, frozenset[str]] = {
     Ledger: frozenset({"postgres"}),
     Invoke: frozenset({"functions"}),
     LanguageModel: frozenset({"functions"}),
+    Providers: frozenset({"internet"}),
 }
 
 

@@ -15,6 +15,7 @@ from shared.function.invoke import FunctionClient
 from shared.function.process import Opener, Process
 from shared.identity import Identity, Tokens
 from shared.ids import PLATFORM, TenantId
+from shared.llm.outbound import Providers
 from shared.objects import ObjectStore
 from shared.postgres import ControlDatabase, Databases
 from shared.redis import CacheServer
@@ -77,10 +78,23 @@ async def open_control(process: Process) -> ControlDatabase:
     return ControlDatabase(process.settings.postgres_url, await process.get(Databases))
 
 
+class TenantBuckets:
+    """The sagas' view of the object store."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    async def ensure_bucket(self, tenant: TenantId) -> None:
+        await self._store.tenant(tenant).ensure_bucket()
+
+    async def destroy_bucket(self, tenant: TenantId) -> None:
+        await self._store.tenant(tenant).destroy_bucket()
+
+
 async def open_registry(process: Process) -> TenantRegistry:
     control = await process.get(ControlDatabase)
-    objects = await process.get(ObjectStore)
-    return TenantRegistry(control, read_key(process.settings, "root"), objects)
+    buckets = TenantBuckets(await process.get(ObjectStore))
+    return TenantRegistry(control, read_key(process.settings, "root"), buckets)
 
 
 async def open_identity(process: Process) -> Identity:
@@ -125,6 +139,10 @@ async def open_ledger(process: Process) -> Ledger:
     return Ledger(await process.get(ControlDatabase))
 
 
+async def open_providers(process: Process) -> Providers:
+    return Providers(private=process.settings.private_provider_urls)
+
+
 OPENERS: Mapping[type, Opener] = {
     Databases: open_databases,
     ControlDatabase: open_control,
@@ -139,4 +157,5 @@ OPENERS: Mapping[type, Opener] = {
     Events: open_events,
     Embeddings: open_embeddings,
     Ledger: open_ledger,
+    Providers: open_providers,
 }

@@ -31,6 +31,12 @@ class Command:
     stop_grace_s: float = 12.0
     """How long it may take to stop before SIGKILL."""
     unprivileged: bool = False
+    orphan_signal: signal.Signals | None = None
+    """What it gets when the host dies, when that is not the stop signal."""
+
+    @property
+    def on_host_death(self) -> signal.Signals:
+        return self.orphan_signal or self.stop_signal
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def surroundings(command: Command) -> Surroundings:
         cwd=command.cwd,
         env={**os.environ, **command.environment},
         start_new_session=True,  # Ctrl-C at the terminal reaches the host alone, which stops children in order
-        preexec_fn=death_signal(command.stop_signal),
+        preexec_fn=death_signal(command.on_host_death),
     )
 
 
@@ -91,7 +97,7 @@ def without_root(command: Command) -> tuple[str, ...]:
     return (
         setpriv, f"--reuid={uid}", f"--regid={gid}", "--clear-groups",
         f"--inh-caps={capability}", f"--ambient-caps={capability}",
-        "--pdeathsig", command.stop_signal.name.removeprefix("SIG"), "--",
+        "--pdeathsig", command.on_host_death.name.removeprefix("SIG"), "--",
     )  # fmt: skip
 
 

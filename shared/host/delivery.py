@@ -117,13 +117,20 @@ class Consumer:
     async def run(self) -> None:
         """Consume until cancelled; what is in flight then has `grace_s` to end, the rest goes back to the stream."""
         progress = asyncio.create_task(self._report_progress())
+        consuming = asyncio.create_task(self._consume_for_ever())
         try:
-            while True:
-                await self._consume_until_failure()
-                await asyncio.sleep(PAUSE_S)
+            await asyncio.wait({consuming})
         finally:
+            while not consuming.done():  # `asyncio.wait_for`, which NATS's client uses, can lose a cancellation
+                consuming.cancel()
+                await asyncio.wait({consuming}, timeout=0.5)
             await self._stop()
             progress.cancel()
+
+    async def _consume_for_ever(self) -> None:
+        while True:
+            await self._consume_until_failure()
+            await asyncio.sleep(PAUSE_S)
 
     async def _consume_until_failure(self) -> None:
         import nats.errors

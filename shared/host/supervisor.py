@@ -21,6 +21,8 @@ MISSES_MAX = 6
 """So many probes in a row may fail before a process that still runs counts as hung."""
 BACK_OFF_FIRST_S = 0.5
 BACK_OFF_MAX_S = 30.0
+FIRST_ATTEMPTS_MAX = 3
+"""What a killed host left behind may hold files and ports for a moment longer."""
 STEADY_S = 60.0
 """A process that ran this long starts its next back-off from the beginning."""
 LOG_BYTES_MAX = 16 * 1024 * 1024
@@ -78,12 +80,16 @@ class Supervisor:
     async def _first_start(self, unit: Unit) -> None:
         began = time.monotonic()
         self._report("starting", {"name": unit.name})
-        await asyncio.to_thread(unit.server.prepare)
-        await self._spawn(unit)
-        if not await self._until_healthy(unit):
+        for attempt in range(1, FIRST_ATTEMPTS_MAX + 1):
+            await asyncio.to_thread(unit.server.prepare)
+            await self._spawn(unit)
+            if await self._until_healthy(unit):
+                break
             failure = start_failure(unit.name, returncode(unit), self._log(unit))
             await self._end(unit)
-            raise StartFailed(failure)
+            if attempt == FIRST_ATTEMPTS_MAX:
+                raise StartFailed(failure)
+            await asyncio.sleep(attempt)
         self._report("started", {"name": unit.name, "seconds": round(time.monotonic() - began, 2)})
 
     async def _spawn(self, unit: Unit) -> None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functions.knowledge.documents.parsing import Block
 from shared.knowledge.chunk import Chunk
 
-TOKENS_MAX = 256
+TOKENS_MAX = 254  # the model sees 256, two of which mark the ends
+TEXT_SHARE_MIN = 0.5  # of the cap, however long the heading that is embedded above the text
 CountTokens = Callable[[str], int]
 BOUNDARIES = tuple(
     re.compile(pattern) for pattern in (r"\n[ \t]*\n", r"\n", r"(?<=[.!?;])[ \t\n]+|(?<=[。！？])", r"\s+")
@@ -29,6 +30,7 @@ class Span:
     start: int
     end: int
     tokens: int
+    cap: int
     page: int | None
     heading: str
     is_heading: bool
@@ -38,10 +40,13 @@ def chunk_document(
     name: str, text: str, blocks: Sequence[Block], count_tokens: CountTokens, tokens_max: int = TOKENS_MAX
 ) -> tuple[Chunk, ...]:
     """The chunks of a text, in order: `text[chunk.start:chunk.end] == chunk.text`, never above the cap."""
-    spans = [span for block in blocks for span in spans_of(block, text, count_tokens, tokens_max)]
+    caps = {
+        heading: text_cap(heading, count_tokens, tokens_max) for heading in dict.fromkeys(one.heading for one in blocks)
+    }
+    spans = [span for block in blocks for span in spans_of(block, text, count_tokens, caps[block.heading])]
     occurrences: Counter[str] = Counter()
     chunks = []
-    for ordinal, group in enumerate(grouped(spans, text, count_tokens, tokens_max)):
+    for ordinal, group in enumerate(grouped(spans, text, count_tokens)):
         piece = text[group[0].start : group[-1].end]
         occurrences[piece] += 1
         chunks.append(
@@ -64,9 +69,15 @@ def chunk_id(name: str, text: str, occurrence: int) -> str:
     return hashlib.sha256(b"".join(len(part).to_bytes(8) + part for part in parts)).hexdigest()[:32]
 
 
-def spans_of(block: Block, text: str, count_tokens: CountTokens, tokens_max: int) -> Iterator[Span]:
-    for start, end, tokens in parted(text, block.start, block.end, count_tokens, tokens_max):
-        yield Span(start, end, tokens, block.page, block.heading, block.kind == "heading")
+def text_cap(heading: str, count_tokens: CountTokens, tokens_max: int) -> int:
+    """What the heading leaves of the cap: the two are embedded together."""
+    left = tokens_max - (count_tokens(heading) if heading else 0)
+    return max(left, int(tokens_max * TEXT_SHARE_MIN), 1)
+
+
+def spans_of(block: Block, text: str, count_tokens: CountTokens, cap: int) -> Iterator[Span]:
+    for start, end, tokens in parted(text, block.start, block.end, count_tokens, cap):
+        yield Span(start, end, tokens, cap, block.page, block.heading, block.kind == "heading")
 
 
 def parted(
@@ -120,7 +131,7 @@ def between(text: str, start: int, end: int, boundary: re.Pattern[str]) -> Itera
 
 
 def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """Without blank space at the end and blank lines at the start: code keeps its first line's indentation."""
+    """Without blank space at either end."""
     while start < end and text[end - 1].isspace():
         end -= 1
     while start < end and text[start].isspace():
@@ -128,13 +139,13 @@ def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def grouped(spans: Sequence[Span], text: str, count_tokens: CountTokens, tokens_max: int) -> Iterator[tuple[Span, ...]]:
+def grouped(spans: Sequence[Span], text: str, count_tokens: CountTokens) -> Iterator[tuple[Span, ...]]:
     """Runs of spans that make a chunk: one page, one heading, within the cap. A title goes with what it titles."""
     group: list[Span] = []
     tokens = 0
     for span in spans:
-        fits = group and belongs(group, span) and tokens + span.tokens <= tokens_max
-        if fits and (whole := count_tokens(text[group[0].start : span.end])) <= tokens_max:
+        fits = group and belongs(group, span) and tokens + span.tokens <= span.cap
+        if fits and (whole := count_tokens(text[group[0].start : span.end])) <= span.cap:
             group.append(span)
             tokens = whole
             continue

@@ -1,4 +1,4 @@
-"""Documents: upload, list, read and delete them; each is parsed, chunked, embedded and indexed as its object changes."""
+"""Documents: upload, list, read and delete them; each is parsed, chunked, embedded and indexed as it changes."""
 
 from __future__ import annotations
 

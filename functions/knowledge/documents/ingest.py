@@ -22,7 +22,7 @@ from functions.knowledge.documents.refusal import Refused, refused
 from functions.knowledge.documents.rows import LEASE_S, Lease, Standing
 from shared.embeddings import Embeddings
 from shared.errors import Busy, NotFound, TooLarge
-from shared.knowledge import IndexedChunk, replace_chunks, vectors_for
+from shared.knowledge import delete_document_chunks, indexed, replace_chunks
 from shared.objects import ObjectHead, TenantObjects
 from shared.postgres import TenantDatabase, TenantTransaction
 
@@ -30,6 +30,7 @@ T = TypeVar("T")
 DOCUMENT_BYTES_MAX = 100_000_000
 CHUNKS_MAX = 50_000
 RACES_MAX = 3
+PARSED_SHARE = 0.3
 
 
 class Overtaken(Exception):
@@ -42,6 +43,10 @@ class Stage:
 
     state: str = "parsing"
     progress: float = 0.05
+
+    def embedded(self, done: int, total: int) -> None:
+        """Embedding is what takes long: it has the upper seven tenths."""
+        self.progress = PARSED_SHARE + (0.99 - PARSED_SHARE) * done / max(total, 1)
 
 
 @dataclass(frozen=True)
@@ -94,18 +99,17 @@ class Ingest:
 
     async def _index(self, lease: Lease, head: ObjectHead, stage: Stage) -> None:
         parsed = await self._parsed(lease, head)
-        await self._show(lease, stage, "embedding", 0.3)
+        await self._show(lease, stage, "embedding", PARSED_SHARE)
         chunks = await asyncio.to_thread(
             chunk_document, lease.name, parsed.text, parsed.blocks, self.embeddings.count_tokens
         )
         if len(chunks) > CHUNKS_MAX:
             raise refused("too_large", f"the document makes {len(chunks)} chunks; at most {CHUNKS_MAX} are indexed")
-        vectors = await vectors_for(self.database, chunks, self.embeddings)
-        indexed = [IndexedChunk(chunk, vector) for chunk, vector in zip(chunks, vectors, strict=True)]
+        ready = await indexed(self.database, self.embeddings, chunks, stage.embedded)
         async with self.database.transaction() as tx:
             if not await rows.held(tx, lease):
                 raise Overtaken
-            await replace_chunks(tx, lease.document_id, lease.generation, indexed)
+            await replace_chunks(tx, lease.document_id, lease.generation, ready)
             await rows.finish(tx, lease, text=parsed.text, note=parsed.note, chunks=len(chunks))
 
     async def _parsed(self, lease: Lease, head: ObjectHead) -> ParsedDocument:
@@ -113,6 +117,8 @@ class Ingest:
             raise refused("attempts_exhausted", f"{rows.ATTEMPTS_MAX} attempts at it broke off without an answer")
         if head.size == 0:
             raise refused("empty", "the file has no bytes")
+        if head.size > DOCUMENT_BYTES_MAX:
+            raise refused("too_large", f"{head.size} bytes; at most {DOCUMENT_BYTES_MAX} are ingested")
         async with self._downloaded(lease, head) as path:
             return await self.parsers.parse(path, lease.name, self.limits)
 
@@ -138,7 +144,7 @@ class Ingest:
         async with self.database.transaction() as tx:
             if not await rows.held(tx, lease):
                 raise Overtaken
-            await replace_chunks(tx, lease.document_id, lease.generation, [])
+            await delete_document_chunks(tx, lease.document_id)
             await rows.refuse(tx, lease, refusal)
 
 
@@ -153,7 +159,7 @@ async def erase(tx: TenantTransaction, name: str) -> bool:
     document_id = await tx.fetchval("SELECT id FROM documents WHERE name = $1 FOR UPDATE", name)
     if document_id is None:
         return False
-    await replace_chunks(tx, document_id, 0, [])
+    await delete_document_chunks(tx, document_id)
     await tx.execute("DELETE FROM documents WHERE id = $1", document_id)
     return True
 

@@ -135,7 +135,8 @@ async def finish(tx: TenantTransaction, lease: Lease, *, text: str, note: str, c
     await tx.execute(
         """
         UPDATE documents SET state = 'searchable', detail = $3, version = $2, chunks = $4, progress = 1,
-            lease_event = '', lease_until = NULL, searchable_at = clock_timestamp(), updated_at = clock_timestamp() WHERE id = $1
+            lease_event = '', lease_until = NULL, searchable_at = clock_timestamp(), updated_at = clock_timestamp()
+        WHERE id = $1
         """,
         lease.document_id, lease.generation, note, chunks,
     )  # fmt: skip

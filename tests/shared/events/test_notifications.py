@@ -132,8 +132,13 @@ def test_a_configuration_test_gives_no_events() -> None:
     assert from_s3({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "dcoder-acme"}) == []
 
 
-def test_reads_and_delete_markers_are_no_changes_of_content() -> None:
-    names = ["s3:ObjectAccessed:Get", "s3:ObjectRemoved:DeleteMarkerCreated", "s3:ObjectTagging:Put"]
+def test_a_delete_marker_removes_the_object_that_readers_see() -> None:
+    [event] = from_s3({"Records": [s3_record("documents/a", "s3:ObjectRemoved:DeleteMarkerCreated")]})
+    assert ObjectEvent.of(event).removed
+
+
+def test_reads_tags_and_deletions_of_nothing_are_no_changes_of_content() -> None:
+    names = ["s3:ObjectAccessed:Get", "s3:ObjectCreated:PutTagging", "s3:ObjectTagging:Put", "s3:ObjectRemoved:NoOP"]
     assert from_s3({"Records": [s3_record("documents/a", name) for name in names]}) == []
 
 

@@ -6,44 +6,11 @@ from functions.knowledge.documents.parsers.outline import Outline, Parsed, Unpar
 
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 SILENT = frozenset({"script", "style", "noscript", "template", "svg", "nav", "head", "iframe", "object", "select"})
-BLOCKS = frozenset(
-    [
-        "address",
-        "article",
-        "aside",
-        "blockquote",
-        "body",
-        "dd",
-        "details",
-        "div",
-        "dl",
-        "dt",
-        "fieldset",
-        "figcaption",
-        "figure",
-        "footer",
-        "form",
-        "header",
-        "hr",
-        "html",
-        "li",
-        "main",
-        "ol",
-        "p",
-        "pre",
-        "section",
-        "summary",
-        "table",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "tr",
-        "ul",
-        "br",
-    ]
-) | frozenset(HEADINGS)
+BLOCK_TAGS = """
+    address article aside blockquote body dd details div dl dt fieldset figcaption figure footer form header hr html
+    li main ol p pre section summary table tbody td tfoot th thead tr ul br
+"""
+BLOCKS = frozenset(BLOCK_TAGS.split()) | frozenset(HEADINGS)
 
 
 class HtmlReader:

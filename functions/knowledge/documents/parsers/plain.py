@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from functions.knowledge.documents.parsers.outline import Block, Headings, Parsed
 
@@ -14,12 +15,16 @@ FENCE = re.compile(r"[ ]{0,3}(`{3,}|~{3,})")
 ITEM = re.compile(r"[ \t]*([-*+]|\d{1,9}[.)])[ \t]+")
 ROW = re.compile(r"[ \t]*\|")
 RULE_ROW = re.compile(r"[ \t]*\|?[ \t:|-]*-[ \t:|-]*$")
+MODIFIERS = (
+    r"export|default|public|private|protected|internal|static|final|abstract|async|pub(?:\([a-z]+\))?"
+    r"|unsafe|override|open|sealed|data|inline|extern|virtual|partial"
+)
+KEYWORDS = (
+    r"def|class|func|fn|function|interface|struct|enum|trait|impl|module|namespace|type|object|record|protocol"
+    r"|extension|macro_rules!|sub|procedure|CREATE(?:[ \t]+OR[ \t]+REPLACE)?[ \t]+\w+"
+)
 DEFINITION = re.compile(
-    r"(?P<indent>[ \t]*)(?:(?:export|default|public|private|protected|internal|static|final|abstract|async|pub(?:\([a-z]+\))?"
-    r"|unsafe|override|open|sealed|data|inline|extern|virtual|partial)[ \t]+)*"
-    r"(?:def|class|func|fn|function|interface|struct|enum|trait|impl|module|namespace|type|object|record|protocol|extension"
-    r"|macro_rules!|sub|procedure|CREATE(?:[ \t]+OR[ \t]+REPLACE)?[ \t]+\w+)[ \t]+(?P<name>[^\s({:;=]+)",
-    re.IGNORECASE,
+    rf"(?P<indent>[ \t]*)(?:(?:{MODIFIERS})[ \t]+)*(?:{KEYWORDS})[ \t]+(?P<name>[^\s({{:;=]+)", re.IGNORECASE
 )
 DECORATOR = re.compile(r"[ \t]*(@\w|#\[|//[/!]|/\*\*)")
 
@@ -152,7 +157,7 @@ def parse_code(text: str) -> Parsed:
     edges = [*starts, (len(text), 0, "")]
     if starts[0][0] > 0:
         append_trimmed(blocks, text, 0, starts[0][0], "")
-    for (start, indent, name), (following, _, _) in zip(edges, edges[1:], strict=False):
+    for (start, indent, name), (following, _, _) in pairwise(edges):
         headings.enter(indent + 1, name)
         append_trimmed(blocks, text, start, following, headings.path)
     return Parsed(text, tuple(blocks))

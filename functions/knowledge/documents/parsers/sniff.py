@@ -9,82 +9,16 @@ from pathlib import Path, PurePosixPath
 from functions.knowledge.documents.parsers.archives import check_archive
 from functions.knowledge.documents.parsers.outline import Unparseable
 
-CODE = frozenset(
-    [
-        "py",
-        "pyi",
-        "js",
-        "jsx",
-        "mjs",
-        "cjs",
-        "ts",
-        "tsx",
-        "java",
-        "kt",
-        "kts",
-        "scala",
-        "go",
-        "rs",
-        "c",
-        "h",
-        "cc",
-        "cpp",
-        "cxx",
-        "hpp",
-        "hh",
-        "cs",
-        "swift",
-        "rb",
-        "php",
-        "pl",
-        "pm",
-        "sh",
-        "bash",
-        "zsh",
-        "ps1",
-        "sql",
-        "lua",
-        "r",
-        "jl",
-        "dart",
-        "ex",
-        "exs",
-        "erl",
-        "hs",
-        "clj",
-        "groovy",
-        "gradle",
-        "tf",
-        "proto",
-        "m",
-        "mm",
-        "vb",
-        "fs",
-        "pas",
-        "asm",
-        "s",
-        "v",
-        "vhd",
-        "toml",
-        "yaml",
-        "yml",
-        "ini",
-        "cfg",
-        "conf",
-        "xml",
-        "css",
-        "scss",
-        "less",
-        "dockerfile",
-        "makefile",
-        "cmake",
-    ]
-)
+CODE = """
+    py pyi js jsx mjs cjs ts tsx java kt kts scala go rs c h cc cpp cxx hpp hh cs swift rb php pl pm sh bash zsh ps1 sql
+    lua r jl dart ex exs erl hs clj groovy gradle tf proto m mm vb fs pas asm s v vhd toml yaml yml ini cfg conf xml
+    css scss less dockerfile makefile cmake
+"""
 BY_EXTENSION = {
     "md": "markdown", "markdown": "markdown", "html": "html", "htm": "html", "xhtml": "html", "pdf": "pdf",
     "docx": "docx", "docm": "docx", "pptx": "pptx", "pptm": "pptx", "xlsx": "xlsx", "xlsm": "xlsx", "csv": "csv",
     "tsv": "csv", "json": "json", "ndjson": "json", "jsonl": "json", "txt": "text", "text": "text", "log": "text",
-    "rst": "text", **dict.fromkeys(CODE, "code"),
+    "rst": "text", **dict.fromkeys(CODE.split(), "code"),
 }  # fmt: skip
 OFFICE = {"word/document.xml": "docx", "ppt/presentation.xml": "pptx", "xl/workbook.xml": "xlsx"}
 BINARY = frozenset({"pdf", "docx", "pptx", "xlsx"})

@@ -50,16 +50,17 @@ def parse_xlsx(path: Path) -> Parsed:
     import openpyxl
 
     outline = Outline()
-    try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
-    except (KeyError, ValueError, OSError, SyntaxError) as flaw:
-        raise Unparseable("corrupt", f"the workbook cannot be opened: {flaw}") from flaw
-    cells = 0
-    for number, sheet in enumerate(book.worksheets, start=1):
-        outline.page = number
-        sheet.reset_dimensions()
-        outline.heading(1, sheet.title)
-        cells = read_sheet(outline, sheet.iter_rows(values_only=True), cells)
+    with path.open("rb") as source:  # by its name, openpyxl would refuse what has no extension
+        try:
+            book = openpyxl.load_workbook(source, read_only=True, data_only=True, keep_links=False)
+        except (KeyError, ValueError, OSError, SyntaxError) as flaw:
+            raise Unparseable("corrupt", f"the workbook cannot be opened: {flaw}"[:300]) from flaw
+        cells = 0
+        for number, sheet in enumerate(book.worksheets, start=1):
+            outline.page = number
+            sheet.reset_dimensions()
+            outline.heading(1, sheet.title)
+            cells = read_sheet(outline, sheet.iter_rows(values_only=True), cells)
     return outline.parsed()
 
 

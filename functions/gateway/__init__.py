@@ -1,0 +1,1 @@
+"""Gateways: where callers reach models."""

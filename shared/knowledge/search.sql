@@ -1,0 +1,76 @@
+-- Hybrid search in one statement, over one snapshot.
+--   $1 bigint[] terms of the question   $2 real[] how often each occurs   $3 text its vector
+--   $4 int how many passages            $5 text  prefix of document names, or ''
+-- Four legs: BM25 of passages, BM25 of whole documents, vectors of passages, and of documents (their two best passages).
+-- Each leg's scores become z-scores; a passage that a leg did not find gets that leg's lowest.
+WITH q AS (
+    SELECT * FROM unnest($1::bigint[], $2::real[]) AS q(term, weight)
+), scope AS MATERIALIZED (
+    SELECT i.d, i.terms FROM indexed_documents i JOIN documents o ON o.id = i.document_id
+    WHERE $5::text = '' OR starts_with(o.name, $5)
+), corpus AS (
+    SELECT greatest(sum(chunks), 1)::float8 AS chunks, greatest(count(*), 1)::float8 AS documents,
+           greatest(sum(terms)::float8 / greatest(sum(chunks), 1), 1) AS chunk_length,
+           greatest(avg(terms)::float8, 1) AS document_length
+    FROM indexed_documents
+), hits AS MATERIALIZED (
+    SELECT p.term, p.n, p.d, p.tf::float8 AS tf, p.length, q.weight, count(*) OVER (PARTITION BY p.term) AS df
+    FROM q JOIN postings p USING (term)
+), asked AS (
+    SELECT sum(ln(1 + (c.chunks - coalesce(h.df, 0) + 0.5) / (coalesce(h.df, 0) + 0.5))) AS mass
+    FROM q LEFT JOIN (SELECT DISTINCT term, df FROM hits) h USING (term), corpus c
+), lexical AS (
+    SELECT h.n, h.d,
+           sum(h.weight * ln(1 + (c.chunks - h.df + 0.5) / (h.df + 0.5))
+               * h.tf / (h.tf + 1.2 * (0.25 + 0.75 * h.length / c.chunk_length))) AS score,
+           sum(ln(1 + (c.chunks - h.df + 0.5) / (h.df + 0.5))) AS mass
+    FROM hits h JOIN scope USING (d), corpus c
+    GROUP BY h.n, h.d ORDER BY score DESC, h.n LIMIT 200
+), document_hits AS (
+    SELECT term, d, weight, sum(tf) AS tf, count(*) OVER (PARTITION BY term) AS df FROM hits GROUP BY term, d, weight
+), document_lexical AS (
+    SELECT h.d,
+           sum(h.weight * ln(1 + (c.documents - h.df + 0.5) / (h.df + 0.5))
+               * h.tf / (h.tf + 1.2 * (0.25 + 0.75 * s.terms / c.document_length))) AS score
+    FROM document_hits h JOIN scope s USING (d), corpus c
+    GROUP BY h.d ORDER BY score DESC, h.d LIMIT 200
+), dense AS (
+    SELECT v.n, v.d, 1 - (v.embedding <=> $3::halfvec) AS score
+    FROM chunk_vectors v JOIN scope USING (d)
+    ORDER BY v.embedding <=> $3::halfvec, v.n LIMIT 200
+), document_dense AS (
+    SELECT d, avg(score) AS score
+    FROM (SELECT d, score, row_number() OVER (PARTITION BY d ORDER BY score DESC) AS place FROM dense) ranked
+    WHERE place <= 2 GROUP BY d
+), lexical_z AS (
+    SELECT n, score, mass, coalesce((score - avg(score) OVER ()) / nullif(stddev_pop(score) OVER (), 0), 0) AS z FROM lexical
+), document_lexical_z AS (
+    SELECT d, coalesce((score - avg(score) OVER ()) / nullif(stddev_pop(score) OVER (), 0), 0) AS z FROM document_lexical
+), dense_z AS (
+    SELECT n, score, coalesce((score - avg(score) OVER ()) / nullif(stddev_pop(score) OVER (), 0), 0) AS z FROM dense
+), document_dense_z AS (
+    SELECT d, coalesce((score - avg(score) OVER ()) / nullif(stddev_pop(score) OVER (), 0), 0) AS z FROM document_dense
+), floors AS (
+    SELECT coalesce((SELECT nullif(min(z), 0) FROM lexical_z), -1) AS lexical,
+           coalesce((SELECT nullif(min(z), 0) FROM document_lexical_z), -1) AS document_lexical,
+           coalesce((SELECT nullif(min(z), 0) FROM dense_z), -1) AS dense,
+           coalesce((SELECT nullif(min(z), 0) FROM document_dense_z), -1) AS document_dense
+), fused AS (
+    SELECT found.n, found.d, l.score AS lexical_score, l.mass, v.score AS dense_score,
+           1.0 * coalesce(l.z, f.lexical) AS lexical, 0.7 * coalesce(v.z, f.dense) AS dense,
+           0.6 * coalesce(dl.z, f.document_lexical) AS document_lexical,
+           0.5 * coalesce(dv.z, f.document_dense) AS document_dense
+    FROM (SELECT n, d FROM lexical UNION SELECT n, d FROM dense) found
+    LEFT JOIN lexical_z l USING (n) LEFT JOIN dense_z v USING (n)
+    LEFT JOIN document_lexical_z dl USING (d) LEFT JOIN document_dense_z dv USING (d), floors f
+    ORDER BY 1.0 * coalesce(l.z, f.lexical) + 0.7 * coalesce(v.z, f.dense)
+             + 0.6 * coalesce(dl.z, f.document_lexical) + 0.5 * coalesce(dv.z, f.document_dense) DESC, found.n
+    LIMIT $4
+)
+SELECT c.id, o.name AS document, i.document_id, i.version, c.ordinal, c.start_at, c.end_at, c.page, c.heading, c.text,
+       f.lexical + f.dense + f.document_lexical + f.document_dense AS score,
+       f.lexical, f.dense, f.document_lexical, f.document_dense,
+       coalesce(f.lexical_score, 0) AS lexical_score, coalesce(f.dense_score, 0) AS dense_score,
+       coalesce(f.mass / nullif((SELECT mass FROM asked), 0), 0) AS coverage
+FROM fused f JOIN chunks c USING (n) JOIN indexed_documents i ON i.d = f.d JOIN documents o ON o.id = i.document_id
+ORDER BY score DESC, f.n

@@ -1,0 +1,20 @@
+"""OpenAI's error shape, which its SDKs parse and act on."""
+
+from __future__ import annotations
+
+from shared.errors import Problem
+
+TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "invalid_request_error",
+         413: "invalid_request_error", 422: "invalid_request_error", 429: "rate_limit_error"}  # fmt: skip
+
+
+def openai_error(problem: Problem) -> dict[str, object]:
+    """`{"error": {message, type, param, code}}`."""
+    return {
+        "error": {
+            "message": problem.detail,
+            "type": TYPES.get(problem.status, "server_error"),
+            "param": problem.members.get("param"),
+            "code": problem.members.get("openai_code", problem.code),
+        }
+    }

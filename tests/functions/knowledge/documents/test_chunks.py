@@ -1,0 +1,70 @@
+"""Chunking is pure: places, cap and ids hold for any text."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions.knowledge.documents.chunks import chunk_document
+from functions.knowledge.documents.parsers.outline import storable
+from functions.knowledge.documents.parsers.plain import parse_code, parse_markdown, parse_text
+from functions.knowledge.documents.parsing import Block
+
+WORD = re.compile(r"\w{1,6}|[^\w\s]")
+PARSERS = st.sampled_from((parse_text, parse_markdown, parse_code))
+LINES = st.lists(
+    st.one_of(
+        st.text(max_size=120),
+        st.sampled_from(
+            ("", "# Title", "## Below", "- item one", "| a | b |", "|---|---|", "```", "def f(x):", "a. B c.")
+        ),
+    ),
+    max_size=40,
+).map("\n".join)
+
+
+def count(text: str) -> int:
+    return len(WORD.findall(text))
+
+
+@given(LINES, PARSERS, st.integers(4, 40))
+def test_every_chunk_is_exactly_what_stands_at_its_place(source, parser, tokens_max) -> None:  # type: ignore[no-untyped-def]
+    text = storable(source)
+    parsed = parser(text)
+    blocks = [Block(*(one.kind, one.start, one.end, one.page, one.heading)) for one in parsed.blocks]
+    chunks = chunk_document("a.md", text, blocks, count, tokens_max)
+    for chunk in chunks:
+        assert text[chunk.start : chunk.end] == chunk.text
+        assert count(chunk.text) <= tokens_max
+    assert [chunk.ordinal for chunk in chunks] == list(range(len(chunks)))
+    assert all(first.end <= second.start for first, second in zip(chunks, chunks[1:], strict=False))
+    assert len({chunk.id for chunk in chunks}) == len(chunks)
+    assert chunks == chunk_document("a.md", text, blocks, count, tokens_max)
+
+
+@given(LINES, PARSERS)
+def test_no_character_but_blank_space_is_lost(source, parser) -> None:  # type: ignore[no-untyped-def]
+    text = storable(source)
+    blocks = [Block(one.kind, one.start, one.end, one.page, one.heading) for one in parser(text).blocks]
+    chunks = chunk_document("a.md", text, blocks, count, 10)
+    assert "".join("".join(chunk.text.split()) for chunk in chunks) == "".join(text.split())
+
+
+def test_an_edit_of_one_paragraph_keeps_the_other_chunks_ids() -> None:
+    def ids(middle: str) -> set[str]:
+        text = (
+            "\n\n".join(f"# Part {number}\n\n{'word ' * 20}{number}" for number in range(5)) + f"\n\n# Last\n\n{middle}"
+        )
+        blocks = [Block(one.kind, one.start, one.end, one.page, one.heading) for one in parse_markdown(text).blocks]
+        return {chunk.id for chunk in chunk_document("a.md", text, blocks, count, 40)}
+
+    assert len(ids("old") - ids("new")) == 1
+
+
+def test_a_chunk_carries_its_headings() -> None:
+    text = "# Manual\n\n## Install\n\nRun the installer."
+    blocks = [Block(one.kind, one.start, one.end, one.page, one.heading) for one in parse_markdown(text).blocks]
+    chunks = chunk_document("a.md", text, blocks, count, 100)
+    assert chunks[-1].heading == "Manual > Install"

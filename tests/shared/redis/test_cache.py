@@ -1,0 +1,71 @@
+"""The cache, on a real server and without one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from secrets import token_hex
+
+import pytest
+
+from shared.ids import TenantId
+from shared.redis import CacheServer
+
+ACME, OTHER = TenantId("acme"), TenantId("other")
+
+
+@pytest.fixture
+async def server(redis_url: str) -> AsyncIterator[CacheServer]:
+    server = CacheServer(redis_url)
+    yield server
+    await server.close()
+
+
+async def test_a_value_is_kept_for_its_tenant_only(server: CacheServer) -> None:
+    key = token_hex(8)
+    await server.tenant(ACME).set(key, b"\x00value", 60)
+    assert await server.tenant(ACME).get(key) == b"\x00value"
+    assert await server.tenant(OTHER).get(key) is None
+
+
+async def test_a_value_is_gone_when_its_time_is_over(server: CacheServer) -> None:
+    key = token_hex(8)
+    await server.tenant(ACME).set(key, b"1", 0.05)
+    async with asyncio.timeout(5):
+        while await server.tenant(ACME).get(key) is not None:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_value_over_the_limit_is_not_kept(server: CacheServer) -> None:
+    key = token_hex(8)
+    await server.tenant(ACME).set(key, b"x" * (1024 * 1024 + 1), 60)
+    assert await server.tenant(ACME).get(key) is None
+
+
+async def test_without_a_server_everything_is_a_miss_and_quickly_so() -> None:
+    server = CacheServer("redis://127.0.0.1:9/0")
+    began = time.monotonic()
+    for _ in range(50):
+        await server.tenant(ACME).set("a", b"1", 60)
+        assert await server.tenant(ACME).get("a") is None
+    assert time.monotonic() - began < 5
+    await server.close()
+
+
+async def test_a_server_that_accepts_and_says_nothing_is_a_miss_too() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    listener = await asyncio.start_server(silent, "127.0.0.1", 0)
+    server = CacheServer(f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}/0")
+    assert await asyncio.wait_for(server.tenant(ACME).get("a"), 3) is None
+    await server.close()
+    listener.close()
+
+
+async def test_an_empty_or_endless_key_is_refused(server: CacheServer) -> None:
+    for key in ("", "x" * 513):
+        with pytest.raises(ValueError, match="cache key"):
+            await server.tenant(ACME).get(key)
