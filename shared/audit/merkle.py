@@ -64,7 +64,7 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def included(leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected_root: bytes) -> bool:
-    """Whether the proof shows that `leaf` is number `index` of the tree of `size` with that root (RFC 9162 §2.1.3.2)."""
+    """Whether the proof shows `leaf` to be number `index` of the tree of `size` with that root (RFC 9162 §2.1.3.2)."""
     if not 0 <= index < size:
         return False
     position, last, computed = index, size - 1, leaf

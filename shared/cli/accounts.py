@@ -15,25 +15,31 @@ from shared.host.home import Home
 
 PLATFORM = "platform"
 tenant_option = click.option("--tenant", default=DEMO, show_default=True, help="Whose.")
-USAGE_COLUMNS = {
-    "model": "model",
-    "calls": "calls",
-    "input_tokens": "tokens in",
-    "output_tokens": "tokens out",
-    "cost_usd": "cost USD",
-}
+MICRO = 1_000_000
 
 
 def usage_text(result: Result) -> str:
-    rows = [[row.get(name, "") for name in USAGE_COLUMNS] for row in rows_of(result, "usage")]
-    return table(rows, head=list(USAGE_COLUMNS.values()))
+    rows = [
+        [row["group"], row["calls"], row["input_tokens"], row["output_tokens"], cost_text(row)]
+        for row in rows_of(result, "rows")
+    ]
+    return table(rows, head=[str(result.get("by", "")), "calls", "tokens in", "tokens out", "cost USD"])
+
+
+def cost_text(row: Result) -> str:
+    """Dollars, and how many calls have no known price: they are not in the sum."""
+    unknown = row.get("calls_of_unknown_price")
+    return f"{int(str(row['cost_micro_usd'])) / MICRO:.6f}" + (
+        f" + {unknown} calls of unknown price" if unknown else ""
+    )
 
 
 @command(usage_text, name="usage")
 @tenant_option
-def usage_command(tenant: str) -> Result:
-    """What a tenant used, by model, and what it cost."""
-    return platform_as(tenant).call("GET", "/v1/usage").json()
+@click.option("--by", type=click.Choice(["day", "model", "key"]), default="model", show_default=True)
+def usage_command(tenant: str, by: str) -> Result:
+    """What a tenant used, and what it cost."""
+    return platform_as(tenant).call("GET", "/v1/usage", query={"by": by}).json()
 
 
 @click.group(name="audit")

@@ -21,7 +21,7 @@ from shared.settings import Settings
 FILES_MAX = 10_000
 WAIT_TIMEOUT_S = 600.0
 WAIT_POLL_S = 0.1
-FINAL_STATES = frozenset({"searchable", "quarantined", "failed", "unsupported", "empty", "rejected"})
+FINAL_STATES = frozenset({"searchable", "rejected", "quarantined"})
 tenant_option = click.option("--tenant", default=DEMO, show_default=True, help="Whose documents.")
 Tell = Callable[[str], None]
 
@@ -118,7 +118,7 @@ def list_documents(client: Client) -> list[Mapping[str, object]]:
 
 def ingested_text(result: Result) -> str:
     return "\n".join(
-        f"{row['state']:<12} {row['name']}" + (f"  ({row['reason']})" if row.get("reason") else "")
+        f"{row['state']:<12} {row['name']}" + (f"  ({row['reason']}: {row.get('detail')})" if row.get("reason") else "")
         for row in rows_of(result, "documents")
     )
 

@@ -93,7 +93,7 @@ def keys_of(home: Home) -> Mapping[str, object]:
 def handbook(root: Path) -> dict[str, Path]:
     """The project's own documentation by document name: Markdown, and the PDF and DOCX beside it."""
     files = sorted(file for file in (root / "docs").rglob("*") if file.suffix in KINDS)
-    return {str(file.relative_to(root / "docs")): file for file in files}
+    return {str(file.relative_to(root)): file for file in files}
 
 
 def emit(event: str, **details: object) -> None:

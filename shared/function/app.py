@@ -20,7 +20,7 @@ from shared.function.call import current_call
 from shared.function.catalog import Deployable
 from shared.function.declaration import Operation, Route
 from shared.function.deliveries import Deliveries
-from shared.function.injection import Injected
+from shared.function.injection import Injected, hints_of
 from shared.function.process import Process
 from shared.function.resources import OPENERS
 from shared.settings import Settings
@@ -81,6 +81,7 @@ class Application:
             typed_endpoint(operation),
             methods=[route.method],
             status_code=route.success,
+            response_model=answer_model(operation),
             name=operation.name,
             operation_id=f"{deployable.name}.{operation.name}",
             tags=[deployable.name],
@@ -151,18 +152,17 @@ def typed_endpoint(operation: Operation) -> Callable[..., Any]:
         for name, parameter in signature.parameters.items()
         if name in injected.given
     ]
-    endpoint.__signature__ = signature.replace(  # type: ignore[attr-defined]  # FastAPI reads it
-        parameters=kept, return_annotation=return_type(operation)
-    )
+    endpoint.__signature__ = inspect.Signature(kept)  # type: ignore[attr-defined]  # FastAPI reads it
     endpoint.__name__ = operation.name
     endpoint.__doc__ = handler.__doc__
     return endpoint
 
 
-def return_type(operation: Operation) -> Any:
-    from shared.function.injection import hints_of
-
-    return hints_of(operation.handler).get("return", inspect.Signature.empty)
+def answer_model(operation: Operation) -> Any:
+    """The pydantic model that the handler says it returns; None for no body and for a response of its own."""
+    returned = hints_of(operation.handler).get("return")
+    own = isinstance(returned, type) and issubclass(returned, Response)
+    return None if own or returned is type(None) else returned
 
 
 def raw_endpoint(operation: Operation) -> ASGIApp:

@@ -34,7 +34,9 @@ def binary() -> Path:
     program = cache / "minio"
     if not program.exists():
         if shutil.which("go") is None:
-            raise RuntimeError(f"MinIO is built from source and there is no Go toolchain: install Go 1.24 or put {program}")
+            raise RuntimeError(
+                f"MinIO is built from source and there is no Go toolchain: install Go 1.24 or put {program}"
+            )
         cache.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "GOBIN": str(cache), "CGO_ENABLED": "0"}
         subprocess.run(["go", "install", MODULE], env=environment, check=True, timeout=BUILD_S_MAX)
@@ -57,7 +59,6 @@ def minio_server(hook_url: str, hook_token: str) -> Iterator[Minio]:
             "MINIO_NOTIFY_WEBHOOK_ENABLE_DCODER": "on",
             "MINIO_NOTIFY_WEBHOOK_ENDPOINT_DCODER": hook_url,
             "MINIO_NOTIFY_WEBHOOK_AUTH_TOKEN_DCODER": f"Bearer {hook_token}",
-            "MINIO_NOTIFY_WEBHOOK_QUEUE_DIR_DCODER": f"{folder}/queue",
         }
         argv = [str(binary()), "server", f"{folder}/data", "--address", f"127.0.0.1:{port}", "--quiet"]
         with Path(folder, "log").open("wb") as log:

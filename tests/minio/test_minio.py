@@ -39,9 +39,16 @@ def minio(hooks: Hooks) -> Iterator[Minio]:
 async def store(minio: Minio) -> AsyncIterator[ObjectStore]:
     store = ObjectStore(
         Settings(
-            postgres_url="", redis_url="", nats_url="", platform_url="", llm_url="", secrets_dir=Path("/nonexistent"),
-            objects_url=minio.url, objects_access_key=minio.access_key, objects_secret_key=minio.secret_key,
-        )  # fmt: skip
+            postgres_url="",
+            redis_url="",
+            nats_url="",
+            platform_url="",
+            llm_url="",
+            secrets_dir=Path("/nonexistent"),
+            objects_url=minio.url,
+            objects_access_key=minio.access_key,
+            objects_secret_key=minio.secret_key,
+        )
     )
     yield store
     await store.close()

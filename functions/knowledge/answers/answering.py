@@ -94,9 +94,7 @@ async def written(
     if NOT_THERE in completion.text:
         return (await abstention(tenant, model)).model_copy(update={"usage": usage})
     text, citations, removed = verified(completion.text, passages)
-    return Answer(
-        answer=text, citations=citations, model=model, abstained=False, unverified_marks=removed, usage=usage
-    )
+    return Answer(answer=text, citations=citations, model=model, abstained=False, unverified_marks=removed, usage=usage)
 
 
 async def abstention(tenant: TenantDatabase, model: str) -> Answer:
@@ -117,9 +115,7 @@ def counted(answer: Answer, question: str, embeddings: Embeddings) -> Answer:
     """The answer with the tokens of what no provider counted."""
     if answer.usage.input_tokens:
         return answer
-    used = Usage(
-        input_tokens=embeddings.count_tokens(question), output_tokens=embeddings.count_tokens(answer.answer)
-    )
+    used = Usage(input_tokens=embeddings.count_tokens(question), output_tokens=embeddings.count_tokens(answer.answer))
     return answer.model_copy(update={"usage": used})
 
 

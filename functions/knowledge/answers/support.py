@@ -48,7 +48,9 @@ def answerable(passages: Sequence[Passage]) -> bool:
 def best_sentences(question: str, passages: Sequence[Passage]) -> list[Support]:
     """The sentences that say most of what was asked, the best first, at most three and of few passages."""
     asked = Counter(terms(question))
-    candidates = [one for place, passage in enumerate(passages[:PASSAGES_READ]) for one in scored(asked, passage, place)]
+    candidates = [
+        one for place, passage in enumerate(passages[:PASSAGES_READ]) for one in scored(asked, passage, place)
+    ]
     weights = rarity(asked, passages)
     ranked = sorted(candidates, key=lambda one: -relevance(one, asked, weights))
     if not ranked:
@@ -67,10 +69,7 @@ def scored(asked: Counter[str], passage: Passage, place: int) -> Iterator[Suppor
 def rarity(asked: Counter[str], passages: Sequence[Passage]) -> dict[str, float]:
     """How much each of the question's terms tells passages apart."""
     holding = [set(terms(f"{one.heading} {one.text}")) for one in passages]
-    return {
-        term: math.log(1 + (len(passages) + 1) / (1 + sum(term in one for one in holding)))
-        for term in asked
-    }
+    return {term: math.log(1 + (len(passages) + 1) / (1 + sum(term in one for one in holding))) for term in asked}
 
 
 def relevance(support: Support, asked: Counter[str], weights: dict[str, float]) -> float:

@@ -6,7 +6,8 @@ from pydantic import BaseModel, Field
 
 from shared.embeddings import Embeddings
 from shared.function import Function, Scale
-from shared.knowledge import query_of, search as search_index
+from shared.knowledge import query_of
+from shared.knowledge import search as search_index
 from shared.knowledge.vectors import question_vector
 from shared.postgres import TenantDatabase
 from shared.redis import Cache

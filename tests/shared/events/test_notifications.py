@@ -21,6 +21,7 @@ from shared.objects import key_flaw
 
 RECORDED = Path(__file__).parents[2] / "fixtures" / "notifications"
 SEAWEEDFS: dict[str, list[Any]] = json.loads((RECORDED / "seaweedfs.json").read_text())
+MINIO: dict[str, list[Any]] = json.loads((RECORDED / "minio.json").read_text())
 AWKWARD = "documents/a b+c/ünï%20.txt"
 AT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 CREATED = "com.amazonaws.s3.ObjectCreated:Put"
@@ -77,6 +78,27 @@ def test_the_same_notification_twice_has_the_same_id_and_another_version_has_ano
     later = [*seaweed_events("overwrite"), *seaweed_events("overwrite_same"), *seaweed_events("delete")]
     assert first.id == again.id
     assert len({first.id, *(event.id for event in later)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        ("put", [(CREATED, "documents/a b+c/ünï%20&.txt")]),
+        ("overwrite", [(CREATED, "documents/a b+c/ünï%20&.txt")]),
+        ("tags", []),
+        ("copy", [("com.amazonaws.s3.ObjectCreated:Copy", "documents/copy.txt")]),
+        ("multipart", [("com.amazonaws.s3.ObjectCreated:CompleteMultipartUpload", "documents/big")]),
+        ("folder", []),
+        ("control", []),
+        ("delete", [(REMOVED, "documents/a b+c/ünï%20&.txt")]),
+        ("multidelete", [(REMOVED, "documents/big"), (REMOVED, "documents/copy.txt")]),
+        ("delete_missing", []),
+    ],
+)
+def test_minio_tells_of_content_and_of_nothing_else(step: str, expected: list[tuple[str, str]]) -> None:
+    events = [event for payload in MINIO[step] for event in from_s3(payload)]
+    assert sorted(told(events)) == expected
+    assert len({event.id for event in events}) == len(events)
 
 
 def s3_record(key: str, event_name: str = "s3:ObjectCreated:Put", bucket: str = "dcoder-acme") -> dict[str, Any]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -25,24 +24,16 @@ from shared.events.stream import STREAM, connect
 from shared.host.delivery import Delivery, trim
 from shared.host.fairness import TenantQueue
 from shared.host.ports import free_port
-from shared.host.servers import start
+from shared.host.servers import Nats, start
 from shared.host.subscriptions import Retry, Subscription, retry_after_s, verdict
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
 from tests.fixtures.control import control_database
 from tests.fixtures.servers import nats_server, scratch_directory
+from tests.fixtures.waiting import until
 
 Answer = Callable[[CloudEvent], Awaitable[int]]
 QUICK = Retry(attempts_max=3, first_s=0.05, delay_s_max=0.2)
-
-
-async def until(holds: Callable[[], Awaitable[bool] | bool], timeout_s: float = 30.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while True:
-            held = holds()
-            if held if isinstance(held, bool) else await held:
-                return
-            await asyncio.sleep(0.02)
 
 
 class FakeFunction:
@@ -216,34 +207,26 @@ async def test_what_is_in_flight_when_delivery_stops_comes_again_at_once(
 
 
 async def test_delivery_goes_on_when_nats_comes_back(control: ControlDatabase) -> None:
-    with nats_server() as server, scratch_directory() as folder:
-        async with serving(always(204)) as function, publishing(server.url) as events:
-            async with delivering(server.url, control, function, "back"):
+    with scratch_directory() as folder:
+        server = Nats(folder / "nats", free_port(), "token")
+        first = start(server, folder / "log")
+        async with (
+            serving(always(204)) as function,
+            publishing(server.url) as events,
+            delivering(server.url, control, function, "back"),
+        ):
+            await events.publish(event_of("back"))
+            await until(lambda: len(function.seen) == 1)
+            first.process.kill()
+            first.process.wait()
+            with pytest.raises(Unavailable):
                 await events.publish(event_of("back"))
-                await until(lambda: len(function.seen) == 1)
-                with stopped(server.port), pytest.raises(Unavailable):
-                    await events.publish(event_of("back"))
-                restarted = start(server, folder / "log")
-                try:
-                    await until(lambda: published(events))
-                    await until(lambda: len(function.seen) >= 2)
-                finally:
-                    restarted.stop()
-
-
-@contextlib.contextmanager
-def stopped(port: int) -> Iterator[None]:
-    """Kill the server that listens on the port, which is the test's own."""
-    import signal
-    import subprocess
-
-    listing = subprocess.run(["ss", "-ltnp"], capture_output=True, text=True, check=True).stdout
-    line = next(line for line in listing.splitlines() if f":{port} " in line)
-    pid = int(line.partition("pid=")[2].partition(",")[0])
-    import os
-
-    os.kill(pid, signal.SIGKILL)
-    yield
+            second = start(server, folder / "log")
+            try:
+                await until(lambda: published(events))
+                await until(lambda: len(function.seen) >= 2)
+            finally:
+                second.stop()
 
 
 async def published(events: Events) -> bool:

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from shared.clock import Clock
 from shared.host.ticks import Ticks, next_minute
+from tests.fixtures.waiting import until
 
 
 def test_the_next_wake_up_is_at_the_next_full_minute() -> None:
@@ -55,9 +56,7 @@ async def test_a_wake_up_carries_the_credential_and_a_refused_one_is_not_the_end
     serving = asyncio.create_task(server._serve())
     ticking = asyncio.create_task(Ticks(f"http://127.0.0.1:{port}/v1/schedules/tick", lambda: "t").run())
     try:
-        async with asyncio.timeout(20):
-            while len(seen) < 3:
-                await asyncio.sleep(0.02)
+        await until(lambda: len(seen) >= 3)
     finally:
         ticking.cancel()
         server.should_exit = True

@@ -73,10 +73,14 @@ async def test_a_tick_is_claimed_once_even_when_the_schedule_forgot_how_far_it_w
 async def test_a_crash_before_the_commit_leaves_the_tick_due(control: ControlDatabase) -> None:
     await wake(control, [HOURLY], START)
     later = START + timedelta(hours=1)
-    with pytest.raises(ZeroDivisionError):
+
+    async def crash() -> None:
         async with control.transaction() as transaction:
             assert await claim_due(transaction, later) == 1
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await crash()
     assert await wake(control, [HOURLY], later) == 1
 
 

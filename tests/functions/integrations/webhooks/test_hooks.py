@@ -66,9 +66,16 @@ async def changes_in_seaweedfs(hooks: Hooks) -> list[ObjectEvent]:
     server = await loop.run_in_executor(None, server_context.__enter__)
     store = ObjectStore(
         Settings(
-            postgres_url="", redis_url="", nats_url="", platform_url="", llm_url="", secrets_dir=Path("/nonexistent"),
-            objects_url=server.url, objects_access_key=server.access_key, objects_secret_key=server.secret_key,
-        )  # fmt: skip
+            postgres_url="",
+            redis_url="",
+            nats_url="",
+            platform_url="",
+            llm_url="",
+            secrets_dir=Path("/nonexistent"),
+            objects_url=server.url,
+            objects_access_key=server.access_key,
+            objects_secret_key=server.secret_key,
+        )
     )
     try:
         objects = store.tenant(TenantId("acme"))

@@ -6,7 +6,6 @@ import asyncio
 import os
 import resource
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -49,10 +48,9 @@ async def worker(settings: Settings, *arguments: str) -> AsyncIterator[asyncio.s
 
 
 async def state_reached(library: Library, name: str, state: str, timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while (await library.state(name))[0] != state:
-        assert time.monotonic() < deadline, f"{name} did not become {state}: {await library.state(name)}"
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(timeout_s):
+        while (await library.state(name))[0] != state:
+            await asyncio.sleep(0.02)
 
 
 async def test_a_worker_killed_while_it_embeds_leaves_nothing_half_and_the_next_one_finishes(
@@ -76,12 +74,16 @@ async def test_a_worker_killed_while_it_embeds_leaves_nothing_half_and_the_next_
 async def test_an_object_of_a_gigabyte_is_too_large_and_is_never_held_in_memory(
     library: Library, tmp_path: Path
 ) -> None:
-    sparse = tmp_path / "sparse"
-    with sparse.open("wb") as target:
-        target.truncate(GIB)
+    sparse = sparse_file(tmp_path / "sparse")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     await library.objects.put("documents/huge.txt", sparse, "text/plain")
     await library.ingest.converge("huge.txt", "event-1")
     assert await library.state("huge.txt") == ("rejected", "too_large")
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown_kib < 200 * 1024
+
+
+def sparse_file(path: Path) -> Path:
+    with path.open("wb") as target:
+        target.truncate(GIB)
+    return path

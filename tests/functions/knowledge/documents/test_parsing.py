@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -141,16 +140,20 @@ async def test_a_killed_parser_is_a_crash_and_the_next_file_is_parsed(parsers: P
 
 
 async def test_a_parser_ends_with_its_parent(tmp_path: Path) -> None:
-    code = f"import subprocess, time; p = subprocess.Popen({parsing.COMMAND!r}, stdin=-1); print(p.pid, flush=True); time.sleep(60)"
+    code = f"""
+import subprocess, time
+child = subprocess.Popen({parsing.COMMAND!r}, stdin=subprocess.PIPE)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     assert parent.stdout is not None
     child = int(await parent.stdout.readline())
     parent.kill()
     await parent.wait()
-    deadline = time.monotonic() + 10
-    while alive(child) and time.monotonic() < deadline:
-        await asyncio.sleep(0.05)
-    assert not alive(child)
+    async with asyncio.timeout(10):
+        while alive(child):  # noqa: ASYNC110  another process's end raises no event here
+            await asyncio.sleep(0.05)
 
 
 def alive(pid: int) -> bool:
@@ -162,6 +165,10 @@ def alive(pid: int) -> bool:
 
 async def test_a_parser_sees_no_secret_of_the_platform(parsers: Parsers) -> None:
     child = await parsing.start()
-    environment = Path(f"/proc/{child.pid}/environ").read_bytes()
+    environment = environment_of(child.pid)
     await parsing.end(child)
     assert b"DCODER" not in environment
+
+
+def environment_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
