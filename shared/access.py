@@ -14,7 +14,8 @@ ROLES: Mapping[str, frozenset[str]] = {
     ),
     "admin": frozenset(
         {
-            "documents:*", "keys:*", "secrets:*", "models:use", "usage:read", "audit:read", "events:*", "schedules:read",
+            "documents:*", "keys:*", "secrets:*", "models:use", "usage:read", "audit:read", "events:*",
+            "schedules:read",
         }
     ),
     "member": frozenset({"documents:*", "models:use", "usage:read"}),

@@ -43,7 +43,9 @@ class Settings:
         def required(name: str) -> str:
             value = source.get(name, "")
             if not value:
-                raise Fault(f"{name} is not set. `dcoder up` sets it for local functions; see docs/reference/settings.md")
+                raise Fault(
+                    f"{name} is not set. `dcoder up` sets it for local functions; see docs/reference/settings.md"
+                )
             return value
 
         def whole(name: str, default: int) -> int:

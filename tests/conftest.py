@@ -6,7 +6,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from shared.function.process import Process
+from shared.function.resources import OPENERS
+from shared.ids import TenantId
+from shared.postgres import ControlDatabase
 from shared.settings import Settings
+from shared.tenancy import TenantRegistry
 from tests.fixtures.servers import (
     ObjectsServer,
     nats_server,
@@ -83,3 +88,32 @@ async def settings(
             secrets_dir=write_key_files(folder / "secrets"),
         )
         yield settings
+
+
+@pytest.fixture(scope="session")
+async def process(settings: Settings) -> AsyncIterator[Process]:
+    """A process's resources on the session's servers."""
+    process = Process(settings, OPENERS)
+    yield process
+    await process.close()
+
+
+@pytest.fixture(scope="session")
+async def control(process: Process) -> ControlDatabase:
+    return await process.get(ControlDatabase)
+
+
+@pytest.fixture(scope="session")
+async def registry(process: Process) -> TenantRegistry:
+    return await process.get(TenantRegistry)
+
+
+@pytest.fixture(scope="session")
+async def tenant(registry: TenantRegistry) -> TenantId:
+    """A ready tenant that tests may share."""
+    return (await registry.create("acme")).id
+
+
+@pytest.fixture(scope="session")
+async def other_tenant(registry: TenantRegistry) -> TenantId:
+    return (await registry.create("other")).id

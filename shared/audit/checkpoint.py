@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ED25519_KIND = b"\x01"
 SIZE = re.compile(r"0|[1-9][0-9]{0,17}")
-CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+UNUSABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f\ud800-\udfff]")
 MARK = "— "
 HASH_BYTES = 32
 
@@ -79,7 +79,7 @@ def verified(note: str, *, origin: str, name: str, public_key: bytes) -> Checkpo
     it carries.
     """
     body, separator, signatures = note.rpartition("\n\n")
-    if not separator or not note.endswith("\n") or CONTROL.search(note):
+    if not separator or not note.endswith("\n") or UNUSABLE.search(note):
         raise Invalid("it is not a signed note")
     ours = [signature for signature in map(own_signature(name, public_key), signatures.splitlines()) if signature]
     if not ours:

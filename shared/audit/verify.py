@@ -1,8 +1,9 @@
 """Offline verification of an audit export: no server, no database, no clock.
 
-An export is JSON Lines: a header, the records in order, the checkpoints. What is checked, in this order: the signatures,
-each record's number, link and bytes, the tree's root at every checkpoint, and every checkpoint that the verifier
-kept from earlier. The verdict names the first record that does not fit.
+An export is JSON Lines: a header, the records in order, the checkpoints. What is checked: the signature of every
+checkpoint, each record's number, link and bytes, the tree's root at every checkpoint, those that the verifier kept
+from earlier among them, and that a checkpoint covers the last record. The verdict names the first record that does
+not fit. The file is read twice, so its size does not matter.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from shared.audit import merkle
+from shared.audit.chain import GENESIS, entry, link_hash
 from shared.audit.checkpoint import AuditSigner, Checkpoint, origin_of, verified
-from shared.audit.sealer import GENESIS, link_entry, link_hash
 from shared.errors import Invalid
 
 LINE_BYTES_MAX = 256 * 1024
@@ -35,7 +36,7 @@ class Verdict:
 
 
 class Broken(Exception):
-    """The export does not fit together."""
+    """The export does not fit together, from record `seq` on where that can be told."""
 
     def __init__(self, message: str, seq: int | None = None) -> None:
         super().__init__(message)
@@ -43,110 +44,157 @@ class Broken(Exception):
 
 
 @dataclass
-class Export:
-    """A parsed export."""
+class Outline:
+    """What an export has besides its records."""
 
     tenant: str = ""
     public_key: bytes = b""
-    records: list[dict[str, Any]] = field(default_factory=list)  # Any: JSON
-    checkpoints: list[str] = field(default_factory=list)
+    records: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
-def verify_export(
-    path: Path, *, public_key: bytes | None = None, trusted_checkpoints: Sequence[str] = ()
-) -> Verdict:
-    """Verify the export in a file.
+@dataclass
+class Walk:
+    """How far the records were followed."""
 
-    `public_key`: the key to trust; without it the one in the export is used, which proves that the export is whole, not
-    who made it. `trusted_checkpoints`: notes kept from earlier; the log must still contain each of them.
+    tenant: str
+    size: int = 0
+    link: bytes = GENESIS
+    frontier: list[bytes] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+
+
+def verify_export(path: Path, *, public_key: bytes | None = None, trusted_checkpoints: Sequence[str] = ()) -> Verdict:
+    """Verify the export in a file. What is wrong with it is told in the verdict, never raised.
+
+    `public_key`: the key to trust; without it the one in the export is used, which proves that the export is whole,
+    not who made it. `trusted_checkpoints`: notes kept from earlier; the log must still contain each of them.
     """
+    outline = Outline()
     try:
-        with path.open("rb") as lines:
-            export = parse(lines)
+        read_outline(path, outline)
+        if public_key is not None and outline.public_key != public_key:
+            raise Broken("the export names another public key than the one you trust")
+        checkpoints = signed(outline, trusted_checkpoints, public_key or outline.public_key)
+        follow(path, outline, checkpoints)
     except OSError as failure:
         return Verdict(False, 0, f"cannot read {path}: {failure.strerror}")
     except Broken as flaw:
-        return Verdict(False, 0, str(flaw), flaw.seq)
-    return verify(export, public_key=public_key, trusted_checkpoints=trusted_checkpoints)
+        return Verdict(False, outline.records, str(flaw), flaw.seq, len(outline.notes))
+    message = (
+        f"{outline.records} records of {outline.tenant!r} verified against {len(checkpoints)} signed checkpoints,"
+        f" {len(trusted_checkpoints)} of them kept from earlier"
+    )
+    return Verdict(True, outline.records, message, None, len(outline.notes))
 
 
-def verify(export: Export, *, public_key: bytes | None = None, trusted_checkpoints: Sequence[str] = ()) -> Verdict:
-    """As `verify_export`, over what was parsed."""
-    try:
-        if public_key is not None and export.public_key != public_key:
-            raise Broken("the export names another public key than the one you trust")
-        checkpoints = signed(export, [*export.checkpoints, *trusted_checkpoints], public_key or export.public_key)
-        walk(export, checkpoints)
-    except Broken as flaw:
-        return Verdict(False, len(export.records), str(flaw), flaw.seq, len(export.checkpoints))
-    size = max((one.size for one in checkpoints), default=0)
-    message = f"{len(export.records)} records of {export.tenant!r} verified against {len(checkpoints)} signed checkpoints"
-    if size < len(export.records):
-        message += f"; the last {len(export.records) - size} are chained but not yet covered by a checkpoint"
-    return Verdict(True, len(export.records), message, None, len(checkpoints))
+def read_outline(path: Path, outline: Outline) -> None:
+    """Fill in the outline. Raises `Broken`."""
+    for number, value in enumerate(lines_of(path), 1):
+        match value.get("kind"):
+            case "header" if number == 1:
+                outline.tenant = str(value.get("tenant", ""))
+                outline.public_key = decoded(value, "public_key", "the header")
+            case "record" if outline.tenant:
+                outline.records += 1
+            case "checkpoint" if outline.tenant:
+                outline.notes.append(str(value.get("note")))
+            case _:
+                raise Broken(f"line {number} of the export is not the header, record or checkpoint that belongs there")
+    if not outline.tenant:
+        raise Broken("the export has no header line")
 
 
-def signed(export: Export, notes: Sequence[str], public_key: bytes) -> list[Checkpoint]:
-    """The checkpoints, each with a good signature and none in conflict with another of its size."""
+def signed(outline: Outline, trusted: Sequence[str], public_key: bytes) -> list[Checkpoint]:
+    """The checkpoints by size, each with a good signature and none in conflict with another of its size."""
+    named = [(f"checkpoint {number} of the export", note) for number, note in enumerate(outline.notes, 1)]
+    named += [(f"checkpoint {number} of those kept from earlier", note) for number, note in enumerate(trusted, 1)]
     found: dict[int, Checkpoint] = {}
-    for note in notes:
+    for name, note in named:
         try:
-            one = verified(note, origin=origin_of(export.tenant), name=AuditSigner.name, public_key=public_key)
+            one = verified(note, origin=origin_of(outline.tenant), name=AuditSigner.name, public_key=public_key)
         except Invalid as flaw:
-            raise Broken(str(flaw)) from flaw
+            raise Broken(f"{name} cannot be trusted: {flaw}") from flaw
         if found.setdefault(one.size, one).root != one.root:
-            raise Broken(f"two checkpoints of size {one.size} differ: the log was forked", one.size - 1)
+            raise Broken(f"two signed checkpoints of size {one.size} differ: the log was forked", max(one.size - 1, 0))
     return sorted(found.values(), key=lambda one: one.size)
 
 
-def walk(export: Export, checkpoints: Sequence[Checkpoint]) -> None:
+def follow(path: Path, outline: Outline, checkpoints: Sequence[Checkpoint]) -> None:
     """Follow the chain and the tree. Raises `Broken` at the first record that does not fit."""
-    due = list(checkpoints)
-    link, frontier, good = GENESIS, list[bytes](), 0
-    seen: set[str] = set()
-    for expected, row in enumerate(export.records):
-        record = check_record(row, expected, link, export.tenant, seen)
-        leaf = merkle.leaf_hash(link_entry(link, expected, record))
-        frontier = merkle.append(frontier, expected, leaf)
-        link = link_hash(link, expected, record)
-        while due and due[0].size == expected + 1:
-            if merkle.root_of(frontier) != due[0].root:
-                raise Broken(
-                    f"the records up to {expected} do not give the root that was signed: one of the records {good} to"
-                    f" {expected} was changed and the chain computed again",
-                    good,
-                )
+    due, walk, good = list(checkpoints), Walk(outline.tenant), 0
+    while due and due[0].size == 0:
+        check_root(due.pop(0), walk, good)
+    for row in (value for value in lines_of(path) if value.get("kind") == "record"):
+        step(walk, row)
+        if due and due[0].size == walk.size:
+            check_root(due[0], walk, good)
             good = due.pop(0).size
-    if due and due[0].size > 0:
-        have = len(export.records)
-        raise Broken(f"the log ends after {have} records, but {due[0].size} were signed for: record {have} is missing", have)
+    if due:
+        raise Broken(
+            f"record {walk.size} is missing: the log ends there, but {due[-1].size} were signed for", walk.size
+        )
+    if good < walk.size:
+        raise Broken(f"the records from {good} on are covered by no signed checkpoint", good)
 
 
-def check_record(row: Mapping[str, Any], expected: int, link: bytes, tenant: str, seen: set[str]) -> bytes:
-    """The record's bytes, when number, link, id and tenant fit."""
-    seq = row.get("seq")
-    record, previous = decoded(row, "record", expected), decoded(row, "previous", expected)
-    content = content_of(record, expected)
-    if content.get("tenant") != tenant:
-        raise Broken(f"record {expected} belongs to {content.get('tenant')!r}, not to {tenant!r}", expected)
-    if content.get("id") in seen:
-        raise Broken(f"record {expected} appears a second time (id {content.get('id')})", expected)
-    seen.add(str(content.get("id")))
-    if seq != expected:
-        what = "missing" if isinstance(seq, int) and seq > expected else "out of place"
-        raise Broken(f"record {expected} is {what}: record {seq} stands there", expected)
-    if previous != link:
-        if expected == 0:
-            raise Broken("record 0 does not begin the chain", 0)
-        raise Broken(f"record {expected - 1} was altered: record {expected} was chained to other bytes", expected - 1)
-    return record
+def check_root(checkpoint: Checkpoint, walk: Walk, good: int) -> None:
+    if merkle.root_of(walk.frontier) != checkpoint.root:
+        raise Broken(
+            f"the first {walk.size} records do not give the root that was signed for them: record {good} or one after"
+            " it was changed, and the chain computed again",
+            good,
+        )
 
 
-def decoded(row: Mapping[str, Any], name: str, expected: int) -> bytes:
+def step(walk: Walk, row: Mapping[str, Any]) -> None:
+    """Check one record and go behind it."""
+    expected = walk.size
+    name = f"record {expected}"
+    record, previous, leaf = (decoded(row, part, name, expected) for part in ("record", "previous", "leaf"))
+    check_content(content_of(record, expected), walk)
+    check_number(row.get("seq"), expected)
+    sealed = entry(previous, expected, record)
+    if merkle.leaf_hash(sealed) != leaf:
+        raise Broken(f"{name} was altered: its bytes do not give the hash it was sealed with", expected)
+    if previous != walk.link:
+        raise Broken(*unlinked(expected))
+    walk.link = link_hash(previous, expected, record)
+    walk.frontier = merkle.append(walk.frontier, expected, leaf)
+    walk.size += 1
+
+
+def unlinked(expected: int) -> tuple[str, int]:
+    if expected == 0:
+        return "record 0 was altered: it does not begin the chain", 0
+    return f"record {expected - 1} was altered: record {expected} was chained to other bytes", expected - 1
+
+
+def check_content(content: Mapping[str, Any], walk: Walk) -> None:
+    """Whose record it is, and that it is there once."""
+    if content.get("tenant") != walk.tenant:
+        raise Broken(f"record {walk.size} belongs to {content.get('tenant')!r}, not to {walk.tenant!r}", walk.size)
+    record_id = str(content.get("id"))
+    if record_id in walk.seen:
+        raise Broken(f"record {walk.size} was there before: its id {record_id!r} appears a second time", walk.size)
+    walk.seen.add(record_id)
+
+
+def check_number(seq: object, expected: int) -> None:
+    if seq == expected and type(seq) is int:
+        return
+    if isinstance(seq, int) and seq > expected:
+        raise Broken(f"record {expected} is missing: record {seq} stands in its place", expected)
+    if seq == expected - 1:
+        raise Broken(f"there are two records {seq}: one of them was inserted", expected - 1)
+    raise Broken(f"record {expected} is missing: in its place stands one with the number {seq!r}", expected)
+
+
+def decoded(row: Mapping[str, Any], part: str, name: str, seq: int | None = None) -> bytes:
     try:
-        return base64.b64decode(str(row[name]), validate=True)
+        return base64.b64decode(str(row[part]), validate=True)
     except (KeyError, binascii.Error, ValueError):
-        raise Broken(f"record {expected} has no usable {name!r}", expected) from None
+        raise Broken(f"{name} has no usable {part!r}", seq) from None
 
 
 def content_of(record: bytes, expected: int) -> dict[str, Any]:
@@ -156,7 +204,7 @@ def content_of(record: bytes, expected: int) -> dict[str, Any]:
     try:
         content = json.loads(record, object_pairs_hook=without_twins)
         same = isinstance(content, dict) and rfc8785.dumps(content) == record
-    except (ValueError, rfc8785.CanonicalizationError):
+    except (ValueError, RecursionError, rfc8785.CanonicalizationError):
         same = False
     if not same:
         raise Broken(f"record {expected} is not canonical: it was not written by the platform", expected)
@@ -170,30 +218,14 @@ def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def parse(lines: Iterable[bytes]) -> Export:
-    """Read an export. Raises `Broken`."""
-    export = Export()
-    for number, value in enumerate(objects(lines)):
-        match value.get("kind"):
-            case "header" if number == 0:
-                export.tenant, export.public_key = str(value.get("tenant")), decoded(value, "public_key", 0)
-            case "record":
-                export.records.append(value)
-            case "checkpoint":
-                export.checkpoints.append(str(value.get("note")))
-            case _:
-                raise Broken(f"line {number + 1} of the export is not a header, record or checkpoint")
-    if not export.tenant:
-        raise Broken("the export has no header line")
-    return export
-
-
-def objects(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(lines, 1):
-        try:
-            value = json.loads(line) if len(line) <= LINE_BYTES_MAX else None
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            raise Broken(f"line {number} of the export is not a JSON object")
-        yield value
+def lines_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The export's lines as objects. Raises `Broken`, also for a key that occurs twice."""
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(LINE_BYTES_MAX), b""), 1):
+            try:
+                value = json.loads(line, object_pairs_hook=without_twins) if line.endswith(b"\n") else None
+            except (ValueError, RecursionError):
+                value = None
+            if not isinstance(value, dict):
+                raise Broken(f"line {number} of the export is not a whole JSON object: it was cut or damaged")
+            yield value

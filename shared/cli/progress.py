@@ -27,6 +27,8 @@ class Progress:
             say(line)
 
 
+SOURCES = "\n\nSources:\n"
+"""What the answerer appends for clients that show text only; here each citation is printed in full instead."""
 LINES: Mapping[str, str] = {
     "started": "  ✓ {label:<30} {seconds:>6} s",
     "moved": "  ! port {wanted} is taken, so {name} listens on {port}",
@@ -64,7 +66,7 @@ def block(document: Mapping[str, object], home: Home, *, first: bool) -> str:
         f"  key        {key}" + ("  shown once" if made and first else ""),
         "",
         "Try next:",
-        '  ./dcoder ask "How is one tenant kept apart from another?"',
+        '  ./dcoder ask "What happens when a document cannot be parsed?"',
         "  ./dcoder ingest path/to/your/documents",
         "  ./dcoder usage",
         "  ./dcoder audit verify",
@@ -76,8 +78,9 @@ def block(document: Mapping[str, object], home: Home, *, first: bool) -> str:
 def answer_lines(answered: Mapping[str, object]) -> list[str]:
     """A question, its answer and its citations."""
     lines = ["", f"Q  {answered['question']}"] if answered.get("question") else []
-    lines.append(f"A  {answered['answer']}")
     citations = answered.get("citations")
+    answer = str(answered["answer"])
+    lines.append(f"A  {answer.partition(SOURCES)[0] if citations else answer}")
     for number, citation in enumerate(citations if isinstance(citations, list) else [], start=1):
         page = f", page {citation['page']}" if citation.get("page") else ""
         lines.append(f"   [{number}] {citation['document']}{page}, characters {citation['start']}–{citation['end']}")

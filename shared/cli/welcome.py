@@ -21,7 +21,7 @@ from shared.host.run import HANDBOOK
 from shared.host.stack import ROOT
 from shared.settings import Settings
 
-QUESTION = "What keeps one tenant's data apart from another's?"
+QUESTION = "How long does a revoked key keep working?"
 KINDS = (".md", ".pdf", ".docx")
 
 

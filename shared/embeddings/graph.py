@@ -87,9 +87,7 @@ def masks(graph: Graph) -> str:
     return graph.add("Cast", ["mask"], "key_mask", to=6)
 
 
-def layer(
-    graph: Graph, weights: dict[str, np.ndarray[Any, Any]], number: int, hidden: str, mask: str
-) -> str:
+def layer(graph: Graph, weights: dict[str, np.ndarray[Any, Any]], number: int, hidden: str, mask: str) -> str:
     import numpy as np
 
     prefix = f"encoder.layer.{number}."
@@ -105,9 +103,7 @@ def layer(
     return norm_of_sum(graph, weights, f"{prefix}output.LayerNorm", narrow, first)
 
 
-def linear(
-    graph: Graph, weights: dict[str, np.ndarray[Any, Any]], name: str, value: str, *, bias: bool = True
-) -> str:
+def linear(graph: Graph, weights: dict[str, np.ndarray[Any, Any]], name: str, value: str, *, bias: bool = True) -> str:
     import numpy as np
 
     matrix = graph.weight(f"{name}.matrix", np.ascontiguousarray(weights[f"{name}.weight"].T))
@@ -116,9 +112,7 @@ def linear(
     return graph.add("Add", [product, shift], f"{name}.sum") if bias else product
 
 
-def norm_of_sum(
-    graph: Graph, weights: dict[str, np.ndarray[Any, Any]], name: str, value: str, residual: str
-) -> str:
+def norm_of_sum(graph: Graph, weights: dict[str, np.ndarray[Any, Any]], name: str, value: str, residual: str) -> str:
     scale, shift = (graph.weight(f"{name}.{part}", weights[f"{name}.{part}"]) for part in ("weight", "bias"))
     return graph.fused("SkipLayerNormalization", [value, residual, scale, shift], name, epsilon=EPSILON)
 

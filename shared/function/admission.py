@@ -214,7 +214,9 @@ class Admission:
     async def _admit(self, call: Call, head: Head) -> None:
         if not head.credential:
             raise Unauthenticated("send a virtual key as `Authorization: Bearer dck_…`")
-        identity = self._process.opened(Identity) or await self._process.get(Identity)
+        identity = self._process.opened(Identity)
+        if identity is None:
+            identity = await self._process.get(Identity)
         call.caller = await identity.caller(head.credential, audience=self._deployable.name)
         dedicated = self._process.settings.dedicated_tenant
         if dedicated and call.caller.tenant != dedicated:
@@ -290,7 +292,7 @@ class Admission:
         from shared.function.denials import Denials
 
         try:
-            denials = self._process.opened(Denials) or await self._process.get(Denials)
+            denials = await self._process.get(Denials)
             denials.record(TenantId(call.caller.tenant), call.caller.subject, call.name, path, problem.code)
         except Exception as failure:  # noqa: BLE001  an audit store that is away must not turn a 403 into a 500
             log("denial_not_recorded", call=call.name, error=repr(failure))

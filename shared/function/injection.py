@@ -37,7 +37,7 @@ Provider = Callable[[Call], Awaitable[object]]
 
 
 async def tenant_database(call: Call) -> TenantDatabase:
-    registry = call.process.opened(TenantRegistry) or await call.process.get(TenantRegistry)
+    registry = await call.process.get(TenantRegistry)
     return await registry.database(call.caller.tenant)
 
 
@@ -90,7 +90,7 @@ def of_call(pick: Callable[[Call], object]) -> Provider:
 
 def of_process(kind: type) -> Provider:
     async def provide(call: Call) -> object:
-        return call.process.opened(kind) or await call.process.get(kind)
+        return await call.process.get(kind)
 
     return provide
 

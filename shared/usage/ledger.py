@@ -100,7 +100,9 @@ class Ledger:
         return cost
 
     def cost(self, model: str, tokens: Tokens) -> int | None:
-        price = price_of(model.rpartition("/")[2] if not model.startswith("doc-chat") else "doc-chat", datetime.now(UTC).date())
+        price = price_of(
+            model.rpartition("/")[2] if not model.startswith("doc-chat") else "doc-chat", datetime.now(UTC).date()
+        )
         if price is None:
             return None
         return cost_micro_usd(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from shared.access import ROLES, covers
 from shared.function import catalog
 from shared.function.app import Application, build
 from shared.function.catalog import Deployable
@@ -26,10 +27,11 @@ from shared.tenancy import TenantRegistry
 DEPLOYABLES = catalog.find()
 ROUTES = [(one, operation, route) for one in DEPLOYABLES for operation, route in one.routes()]
 CHANGES = [(one, operation, route) for one, operation, route in ROUTES if route.changes]
-HEAVY = (
-    "asyncpg redis boto3 botocore nats numpy onnxruntime tokenizers cryptography jwt httpx lxml docx pptx openpyxl "
-    "pypdfium2 litellm temporalio fastapi"
-).split()
+HEAVY = tuple(
+    "asyncpg redis boto3 botocore nats numpy onnxruntime tokenizers cryptography jwt httpx lxml docx pptx openpyxl"
+    " pypdfium2 litellm temporalio fastapi".split()
+)
+
 
 
 def name_of(value: object) -> str:
@@ -78,21 +80,19 @@ async def token(application: Application, tenant: TenantId, *, audience: str, ro
 
 
 def role_for(route: Route) -> str:
-    from shared.access import ROLES, covers
-
     roles = ("admin", "operator", "hook")
-    return next(role for role in roles if covers(ROLES[role], route.permission))
+    return next((role for role in roles if covers(ROLES[role], route.permission)), "system")
 
 
 @pytest.fixture(scope="module")
-def loaded() -> Iterator[dict[str, list[str]]]:
+def loaded() -> dict[str, list[str]]:
     """For each function, the heavy modules that importing its declaration loads, each in a fresh interpreter."""
     found: dict[str, list[str]] = {}
     for deployable in DEPLOYABLES:
         code = f"import sys, {deployable.module}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=catalog.ROOT, check=True)
         found[deployable.name] = ran.stdout.split()
-    yield found
+    return found
 
 
 @every_function

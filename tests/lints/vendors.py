@@ -17,7 +17,7 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "redis": ("shared/redis/",),
     "boto3": ("shared/objects.py",),
     "botocore": ("shared/objects.py",),
-    "nats": ("shared/events/",),
+    "nats": ("shared/events/", "shared/host/delivery.py"),
     "temporalio": ("shared/workflows/",),
     "litellm": ("functions/gateway/translate/",),
     "onnxruntime": ("shared/embeddings/",),

@@ -78,7 +78,7 @@ async def run(
 ) -> Load:
     """Load `url`, which must be on loopback, for that many seconds."""
     parts = urlsplit(url)
-    if parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
+    if parts.hostname not in {"127.0.0.1", "::1", "localhost"} or parts.port is None:
         raise ValueError(f"{url} is not on loopback")
     load = Load(seconds)
     request = request_bytes(url, method=method, body=body, headers=headers)

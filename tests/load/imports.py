@@ -1,6 +1,6 @@
 """What importing each function costs, beside bare functions-framework with pydantic: fresh processes, best of N.
 
-    python -m tests.load.imports [--runs 9]
+python -m tests.load.imports [--runs 9]
 """
 
 from __future__ import annotations

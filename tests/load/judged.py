@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from shared.ids import TenantId
 from shared.knowledge import Chunk, indexed, replace_chunks
 from shared.knowledge.index import Embedder
 from shared.postgres import ControlDatabase, Databases, TenantDatabase, address, open_connection
-from shared.ids import TenantId
 from shared.tenancy.template import fill
 from tests.fixtures.servers import postgres_server
 

@@ -21,10 +21,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+from tests.fixtures.platform import environment_of, scratch_platform
 
 from shared.host.ports import free_port
 from shared.settings import Settings
-from tests.fixtures.platform import environment_of, scratch_platform
 from tests.load import http_load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +57,9 @@ def served(factory: str, environment: dict[str, str], check: str) -> Iterator[st
         process.wait(10)
 
 
-def measure(contenders: dict[str, tuple[str, dict[str, str]]], *, rounds: int, seconds: float) -> dict[str, list[float]]:
+def measure(
+    contenders: dict[str, tuple[str, dict[str, str]]], *, rounds: int, seconds: float
+) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds + 1):  # the first round warms up
         for name, (url, headers) in contenders.items():

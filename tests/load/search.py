@@ -80,7 +80,9 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     times = asyncio.run(measured(count))
     p50, p95, p99 = (times[int(len(times) * share)] for share in (0.50, 0.95, 0.99))
-    print(f"search on {count} chunks, cold vectors: p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms (bar: p95 60 ms)")
+    print(
+        f"search on {count} chunks, cold vectors: p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms (bar: p95 60 ms)"
+    )
 
 
 if __name__ == "__main__":

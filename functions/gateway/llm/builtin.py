@@ -59,9 +59,7 @@ async def answered(wanted: Wanted, body: Json, ledger: Ledger, entry: OpenCall, 
     return JSONResponse(completion, headers={"x-dcoder-cost-micro-usd": str(cost), "x-dcoder-provider": PROVIDER})
 
 
-async def streamed(
-    wanted: Wanted, body: Json, ledger: Ledger, entry: OpenCall, invoke: Invoke
-) -> AsyncIterator[bytes]:
+async def streamed(wanted: Wanted, body: Json, ledger: Ledger, entry: OpenCall, invoke: Invoke) -> AsyncIterator[bytes]:
     outcome: Outcome = "client_gone"
     tokens = Tokens()
     chunk = envelope(entry, wanted, "chat.completion.chunk")

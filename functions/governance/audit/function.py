@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.responses import StreamingResponse
 
 from functions.governance.audit import log
+from functions.governance.audit.records import page
 from functions.governance.audit.views import CheckpointView, Proof, RecordList
 from shared.audit import PENDING
 from shared.events import CloudEvent
@@ -21,7 +22,8 @@ audit = Function(timeout_s=120, scale=Scale(max=5, concurrency=20))
 @audit.get("/v1/audit/records", permission="audit:read")
 async def list_records(call: Call, after: int = -1, limit: int = 100, action: str = "", actor: str = "") -> RecordList:
     """List sealed records by number, those after `after`, at most 1,000, optionally of one action or actor."""
-    return await log.page(await log.database_of(call), after, min(max(limit, 1), 1000), action=action, actor=actor)
+    filters = {"action": action, "actor": actor}
+    return await page(await log.database_of(call), after=after, limit=min(max(limit, 1), 1000), filters=filters)
 
 
 @audit.get("/v1/audit/checkpoint", permission="audit:read")
@@ -59,5 +61,3 @@ async def sweep_tenant(tick: Tick, process: Process, caller: Caller) -> None:
 async def sweep_platform(tick: Tick, process: Process, control: ControlDatabase) -> None:
     """Seal the platform's own records."""
     await log.seal_all(process, PLATFORM)
-
-

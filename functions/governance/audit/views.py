@@ -9,6 +9,8 @@ from pydantic import BaseModel
 
 
 class RecordView(BaseModel):
+    """A sealed record. The log proves all of it but `sealed_at`, which is the database's own remark."""
+
     seq: int
     id: str
     at: str
@@ -17,11 +19,15 @@ class RecordView(BaseModel):
     actor: str
     outcome: str
     details: dict[str, Any]  # Any: JSON
+    request_id: str = ""
     sealed_at: datetime
 
 
 class RecordList(BaseModel):
+    """`next` is what to ask for as `after` to go on; absent at the log's end."""
+
     records: list[RecordView]
+    next: int | None = None
 
 
 class CheckpointView(BaseModel):

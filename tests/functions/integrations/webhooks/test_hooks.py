@@ -11,10 +11,13 @@ import httpx
 import pytest
 
 from shared.events import ObjectEvent
+from shared.identity import hook_token
 from shared.ids import TenantId
 from shared.objects import ObjectStore
+from shared.secrets import read_key
 from shared.settings import Settings
 from tests.fixtures.hooks import Hooks, serving_hooks
+from tests.fixtures.runtime import serving_function
 from tests.fixtures.servers import seaweed_server
 
 RECORDED = Path(__file__).parents[3] / "fixtures" / "notifications"
@@ -89,3 +92,16 @@ async def changes_in_seaweedfs(hooks: Hooks) -> list[ObjectEvent]:
     finally:
         await store.close()
         await loop.run_in_executor(None, lambda: server_context.__exit__(None, None, None))
+
+
+async def test_only_the_stores_own_token_opens_the_hook(settings: Settings) -> None:
+    [payload] = json.loads((RECORDED / "seaweedfs.json").read_text())["copy"]
+    async with serving_function("integrations-webhooks", settings) as runtime:
+        path, body = "/v1/hooks/seaweedfs", json.dumps(payload).encode()
+        right = {"authorization": f"Bearer {hook_token(read_key(settings, 'hooks'))}"}
+        assert (await runtime.client.post(path, content=body, headers=right)).status_code == 204
+        assert (await runtime.client.head("/v1/hooks/s3", headers=right)).status_code == 204
+        wrong = {"authorization": "Bearer dch_wrong"}
+        assert (await runtime.client.post(path, content=body, headers=wrong)).status_code == 401
+        assert (await runtime.call("POST", path, tenant="acme", role="admin", content=body)).status_code == 403
+        assert (await runtime.client.post(path, content=b"x" * 5_000_000, headers=right)).status_code == 413

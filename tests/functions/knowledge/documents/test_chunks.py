@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.knowledge.documents.chunks import chunk_document
-from functions.knowledge.documents.parsers.outline import storable
+from functions.knowledge.documents.parsers.outline import Parsed, storable
 from functions.knowledge.documents.parsers.plain import parse_code, parse_markdown, parse_text
 from functions.knowledge.documents.parsing import Block
 
+Parser = Callable[[str], Parsed]
 WORD = re.compile(r"\w{1,6}|[^\w\s]")
 PARSERS = st.sampled_from((parse_text, parse_markdown, parse_code))
 LINES = st.lists(
@@ -30,7 +33,7 @@ def count(text: str) -> int:
 
 
 @given(LINES, PARSERS, st.integers(4, 40))
-def test_every_chunk_is_exactly_what_stands_at_its_place(source, parser, tokens_max) -> None:  # type: ignore[no-untyped-def]
+def test_every_chunk_is_exactly_what_stands_at_its_place(source: str, parser: Parser, tokens_max: int) -> None:
     text = storable(source)
     parsed = parser(text)
     blocks = [Block(*(one.kind, one.start, one.end, one.page, one.heading)) for one in parsed.blocks]
@@ -39,13 +42,13 @@ def test_every_chunk_is_exactly_what_stands_at_its_place(source, parser, tokens_
         assert text[chunk.start : chunk.end] == chunk.text
         assert count(chunk.text) <= tokens_max
     assert [chunk.ordinal for chunk in chunks] == list(range(len(chunks)))
-    assert all(first.end <= second.start for first, second in zip(chunks, chunks[1:], strict=False))
+    assert all(first.end <= second.start for first, second in pairwise(chunks))
     assert len({chunk.id for chunk in chunks}) == len(chunks)
     assert chunks == chunk_document("a.md", text, blocks, count, tokens_max)
 
 
 @given(LINES, PARSERS)
-def test_no_character_but_blank_space_is_lost(source, parser) -> None:  # type: ignore[no-untyped-def]
+def test_no_character_but_blank_space_is_lost(source: str, parser: Parser) -> None:
     text = storable(source)
     blocks = [Block(one.kind, one.start, one.end, one.page, one.heading) for one in parser(text).blocks]
     chunks = chunk_document("a.md", text, blocks, count, 10)

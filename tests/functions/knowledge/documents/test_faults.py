@@ -49,7 +49,7 @@ async def worker(settings: Settings, *arguments: str) -> AsyncIterator[asyncio.s
 
 async def state_reached(library: Library, name: str, state: str, timeout_s: float = 60) -> None:
     async with asyncio.timeout(timeout_s):
-        while (await library.state(name))[0] != state:
+        while (await library.state(name))[0] != state:  # noqa: ASYNC110  another process changes the row
             await asyncio.sleep(0.02)
 
 

@@ -81,7 +81,7 @@ async def test_an_empty_upload_is_refused(client: httpx.AsyncClient) -> None:
     assert (await client.put("/v1/documents/a.txt", content=b"")).status_code == 422
 
 
-@pytest.mark.parametrize("name", ["..%2fx", "a%2F..%2Fb", "a%00b", "a%0ab", "a%5Cb", "a//b"])
+@pytest.mark.parametrize("name", ["..%2fx", "a%2F..%2Fb", "a%00b", "a%1bb", "a%5Cb", "a//b"])
 async def test_an_upload_with_a_bad_name_is_refused(client: httpx.AsyncClient, name: str) -> None:
     assert (await client.put(f"/v1/documents/{name}", content=b"x")).status_code == 422
 
