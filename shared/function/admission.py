@@ -26,9 +26,11 @@ from shared.errors import (
     TooLarge,
     Unauthenticated,
     Unavailable,
+    UnsupportedMediaType,
 )
 from shared.function import idempotency, problems
 from shared.function.call import Call, current_call
+from shared.function.injection import hints_of
 from shared.function.transaction import ManagedTransaction
 from shared.identity import Caller, Identity
 from shared.ids import PLATFORM, RequestId, TenantId
@@ -58,6 +60,7 @@ class Head:
     idempotency_key: str = ""
     traceparent: str = ""
     request_id: str = ""
+    content_type: str = ""
 
 
 def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
@@ -77,6 +80,8 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
             head.idempotency_key = value.decode("latin-1")
         elif name == b"traceparent":
             head.traceparent = value.decode("latin-1")
+        elif name == b"content-type":
+            head.content_type = value.decode("latin-1").partition(";")[0].strip().lower()
         elif name == b"x-request-id":
             text = value.decode("latin-1")
             head.request_id = text if REQUEST_ID.fullmatch(text) else ""
@@ -159,6 +164,7 @@ class Admission:
         self._slots = slots
         self._body_bytes_max = self.route.body_bytes_max or deployable.function.body_bytes_max
         self._control = wants_control(operation)
+        self._takes_json = takes_json(operation)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -227,6 +233,10 @@ class Admission:
             )
         if head.content_length > self._body_bytes_max:
             raise TooLarge(f"the body has {head.content_length} bytes; {call.name} takes {self._body_bytes_max}")
+        if self._takes_json and not (head.content_type == "application/json" or head.content_type.endswith("+json")):
+            raise UnsupportedMediaType(
+                f"send application/json, not {head.content_type[:80] or 'a body without a type'!r}"
+            )
 
     async def _change(self, call: Call, head: Head, scope: Scope, receive: Receive, outgoing: Outgoing) -> None:
         call.transaction = ManagedTransaction(await self._database(call.caller))
@@ -332,11 +342,19 @@ class Replayed(Exception):
 
 def wants_control(operation: Operation) -> bool:
     """Whether the handler's own transaction is on the control database."""
-    from typing import get_type_hints
-
     from shared.postgres import ControlTransaction
 
-    return ControlTransaction in get_type_hints(operation.handler).values()
+    return ControlTransaction in hints_of(operation.handler).values()
+
+
+def takes_json(operation: Operation) -> bool:
+    """Whether the handler has a pydantic model for its body."""
+    from pydantic import BaseModel
+
+    hints = hints_of(operation.handler)
+    return any(
+        isinstance(hint, type) and issubclass(hint, BaseModel) for name, hint in hints.items() if name != "return"
+    )
 
 
 def translate(raised: Exception) -> Problem | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -58,7 +59,12 @@ class PythonChild:
         """Nothing to prepare: it opens what it needs at first use."""
 
     def command(self) -> Command:
-        return Command((sys.executable, "-P", "-m", self.module), ROOT, python_environment(self.environment))
+        return Command(
+            (sys.executable, "-P", "-m", self.module),
+            ROOT,
+            python_environment(self.environment),
+            orphan_signal=signal.SIGKILL,  # its servers end with the host, so there is nothing to end gracefully with
+        )
 
     def healthy(self) -> bool:
         return probes.http_status(self.port, "/health/ready") == 200

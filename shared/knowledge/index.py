@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -31,7 +31,7 @@ Progress = Callable[[int, int], object]
 class Embedder(Protocol):
     """What turns texts into unit vectors: `shared.embeddings.Embeddings`, or a test's own."""
 
-    async def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]: ...
+    async def embed(self, texts: Sequence[str]) -> Iterable[Iterable[float]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ async def replace_chunks(
     rows = await tx.fetch("SELECT id, n FROM chunks WHERE document_id = $1", document_id)
     numbers = {row["id"]: row["n"] for row in rows}
     await tx.execute(
-        "INSERT INTO chunk_vectors SELECT n, $1, vector::halfvec FROM unnest($2::integer[], $3::text[]) AS t (n, vector)",
+        "INSERT INTO chunk_vectors SELECT n, $1, v::halfvec FROM unnest($2::integer[], $3::text[]) AS given (n, v)",
         d, [numbers[one.chunk.id] for one in chunks], [one.vector for one in chunks],
     )  # fmt: skip
     postings = [row for one in chunks for row in posting_rows(one, numbers[one.chunk.id], d)]
@@ -137,5 +137,5 @@ def embedded_text(chunk: Chunk) -> str:
     return f"{chunk.heading}\n{chunk.text}" if chunk.heading and chunk.heading not in chunk.text else chunk.text
 
 
-def as_text(vector: Sequence[float]) -> Vector:
+def as_text(vector: Iterable[float]) -> Vector:
     return "[" + ",".join(f"{value:.5g}" for value in vector) + "]"

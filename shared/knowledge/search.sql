@@ -2,42 +2,48 @@
 --   $1 bigint[] terms of the question   $2 real[] how often each occurs   $3 text its vector
 --   $4 int how many passages            $5 text  prefix of document names, or ''
 -- Four legs: BM25 of passages, BM25 of whole documents, vectors of passages, and of documents (their two best passages).
+-- BM25 with k1 = 1.2 and b = 0.75: k1 (1 - b) = 0.3, k1 b = 0.9. A filter changes which passages come, not their idf.
 -- Each leg's scores become z-scores; a passage that a leg did not find gets that leg's lowest.
-WITH q AS (
-    SELECT * FROM unnest($1::bigint[], $2::real[]) AS q(term, weight)
+WITH q AS MATERIALIZED (
+    SELECT term, weight::float8, place::integer FROM unnest($1::bigint[], $2::real[]) WITH ORDINALITY AS q (term, weight, place)
 ), scope AS MATERIALIZED (
-    SELECT i.d, i.terms FROM indexed_documents i JOIN documents o ON o.id = i.document_id
-    WHERE $5::text = '' OR starts_with(o.name, $5)
-), corpus AS (
+    SELECT i.d FROM indexed_documents i JOIN documents o ON o.id = i.document_id
+    WHERE $5::text <> '' AND starts_with(o.name, $5)
+), corpus AS MATERIALIZED (
     SELECT greatest(sum(chunks), 1)::float8 AS chunks, greatest(count(*), 1)::float8 AS documents,
            greatest(sum(terms)::float8 / greatest(sum(chunks), 1), 1) AS chunk_length,
            greatest(avg(terms)::float8, 1) AS document_length
     FROM indexed_documents
 ), hits AS MATERIALIZED (
-    SELECT p.term, p.n, p.d, p.tf::float8 AS tf, p.length, q.weight, count(*) OVER (PARTITION BY p.term) AS df
-    FROM q JOIN postings p USING (term)
+    SELECT q.place, p.n, p.d, p.tf, p.length FROM q JOIN postings p USING (term)
+), document_hits AS MATERIALIZED (
+    SELECT d, place, sum(tf)::float8 AS tf, count(*) AS chunks FROM hits GROUP BY d, place
+), idf AS MATERIALIZED (
+    SELECT q.place, q.weight, ln(1 + (c.chunks - df + 0.5) / (df + 0.5)) AS chunk,
+           ln(1 + (c.documents - document_df + 0.5) / (document_df + 0.5)) AS document
+    FROM q CROSS JOIN corpus c LEFT JOIN
+         (SELECT place, sum(chunks)::float8 AS found, count(*)::float8 AS found_documents FROM document_hits GROUP BY place) h
+         USING (place)
+         CROSS JOIN LATERAL (SELECT coalesce(found, 0) AS df, coalesce(found_documents, 0) AS document_df) AS counted
 ), asked AS (
-    SELECT sum(ln(1 + (c.chunks - coalesce(h.df, 0) + 0.5) / (coalesce(h.df, 0) + 0.5))) AS mass
-    FROM q LEFT JOIN (SELECT DISTINCT term, df FROM hits) h USING (term), corpus c
-), lexical AS (
+    SELECT sum(chunk) AS mass FROM idf
+), lexical AS MATERIALIZED (
     SELECT h.n, h.d,
-           sum(h.weight * ln(1 + (c.chunks - h.df + 0.5) / (h.df + 0.5))
-               * h.tf / (h.tf + 1.2 * (0.25 + 0.75 * h.length / c.chunk_length))) AS score,
-           sum(ln(1 + (c.chunks - h.df + 0.5) / (h.df + 0.5))) AS mass
-    FROM hits h JOIN scope USING (d), corpus c
+           sum(i.weight * i.chunk * h.tf / (h.tf + 0.3::float8 + (0.9::float8 / c.chunk_length) * h.length)) AS score,
+           sum(i.chunk) AS mass
+    FROM hits h JOIN idf i USING (place) CROSS JOIN corpus c
+    WHERE $5 = '' OR h.d IN (SELECT d FROM scope)
     GROUP BY h.n, h.d ORDER BY score DESC, h.n LIMIT 200
-), document_hits AS (
-    SELECT term, d, weight, sum(tf) AS tf, count(*) OVER (PARTITION BY term) AS df FROM hits GROUP BY term, d, weight
 ), document_lexical AS (
     SELECT h.d,
-           sum(h.weight * ln(1 + (c.documents - h.df + 0.5) / (h.df + 0.5))
-               * h.tf / (h.tf + 1.2 * (0.25 + 0.75 * s.terms / c.document_length))) AS score
-    FROM document_hits h JOIN scope s USING (d), corpus c
+           sum(i.weight * i.document * h.tf / (h.tf + 0.3::float8 + (0.9::float8 / c.document_length) * s.terms)) AS score
+    FROM document_hits h JOIN idf i USING (place) JOIN indexed_documents s USING (d) CROSS JOIN corpus c
+    WHERE $5 = '' OR h.d IN (SELECT d FROM scope)
     GROUP BY h.d ORDER BY score DESC, h.d LIMIT 200
-), dense AS (
-    SELECT v.n, v.d, 1 - (v.embedding <=> $3::halfvec) AS score
-    FROM chunk_vectors v JOIN scope USING (d)
-    ORDER BY v.embedding <=> $3::halfvec, v.n LIMIT 200
+), dense AS MATERIALIZED (
+    SELECT v.n, v.d, -(v.embedding <#> $3::halfvec) AS score
+    FROM chunk_vectors v WHERE $5 = '' OR v.d IN (SELECT d FROM scope)
+    ORDER BY v.embedding <#> $3::halfvec, v.n LIMIT 200
 ), document_dense AS (
     SELECT d, avg(score) AS score
     FROM (SELECT d, score, row_number() OVER (PARTITION BY d ORDER BY score DESC) AS place FROM dense) ranked

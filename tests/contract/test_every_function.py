@@ -33,7 +33,6 @@ HEAVY = tuple(
 )
 
 
-
 def name_of(value: object) -> str:
     if isinstance(value, Deployable):
         return value.name

@@ -1,4 +1,4 @@
-"""The judged collections as documents and questions, a tenant's database to put them into, and the published metrics."""
+"""The judged collections as documents and questions, a tenant's database for them, and the published metrics."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ async def add_document(database: TenantDatabase, embedder: Embedder, name: str, 
     ready = await indexed(database, embedder, chunks)
     async with database.transaction() as tx:
         document: UUID = await tx.fetchval(
-            "INSERT INTO documents (name, etag, bytes, state, version) VALUES ($1, '', 0, 'searchable', 1) RETURNING id",
+            "INSERT INTO documents (name, etag, bytes, state, version) VALUES ($1, '', 0, 'searchable', 1)"
+            " RETURNING id",
             name,
         )
         text = "".join(chunk.text for chunk in chunks)

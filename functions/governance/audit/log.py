@@ -25,6 +25,8 @@ EXPORT_PAGE = 1000
 PROVABLE_MAX = 200_000  # a proof reads the leaves; beyond this, export and verify offline
 ROUNDS_MAX = 200
 TURN_S = 0.02
+RECORDS = "SELECT seq, previous, record, leaf FROM audit_log WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3"
+CHECKPOINTS = "SELECT size, note FROM audit_checkpoints WHERE size > $1 AND size <= $2 ORDER BY size LIMIT $3"
 
 Database = TenantDatabase | ControlDatabase
 
@@ -74,19 +76,27 @@ def public_key(settings: Settings) -> str:
 
 
 async def export(database: Database, tenant: TenantId, settings: Settings) -> AsyncIterator[bytes]:
-    """The log, a page at a time, so that its size does not matter."""
+    """The log as it is at this moment, a page at a time, so that its size does not matter.
+
+    Every record and checkpoint of that moment is in it, also those that do not fit: judging is the verifier's.
+    """
     origin, key = origin_of(tenant), public_key(settings)
     yield line({"kind": "header", "version": 1, "tenant": tenant, "origin": origin, "public_key": key})
+    end = await database.fetchrow(
+        "SELECT (SELECT max(seq) FROM audit_log) AS seq, (SELECT max(size) FROM audit_checkpoints) AS size"
+    )
+    assert end is not None
     after = -1
-    while rows := await database.fetch(
-        "SELECT seq, previous, record, leaf FROM audit_log WHERE seq > $1 ORDER BY seq LIMIT $2", after, EXPORT_PAGE
-    ):
+    while rows := await database.fetch(RECORDS, after, end["seq"], EXPORT_PAGE):
         for row in rows:
             parts = {name: text_of(bytes(row[name])) for name in ("previous", "record", "leaf")}
             yield line({"kind": "record", "seq": row["seq"], **parts})
         after = rows[-1]["seq"]
-    for row in await database.fetch("SELECT note FROM audit_checkpoints WHERE size <= $1 ORDER BY size", after + 1):
-        yield line({"kind": "checkpoint", "note": row["note"]})
+    after = -1
+    while rows := await database.fetch(CHECKPOINTS, after, end["size"], EXPORT_PAGE):
+        for row in rows:
+            yield line({"kind": "checkpoint", "note": row["note"]})
+        after = rows[-1]["size"]
 
 
 def line(value: dict[str, object]) -> bytes:
