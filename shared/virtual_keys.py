@@ -116,7 +116,7 @@ class VirtualKeys:
             and hmac.compare_digest(bytes(row["hash"]), keyed_hash(self._pepper, secret))
             and row["valid"]
         ):
-            caller = caller_of(key_id, row)
+            caller = caller_of(key_id, dict(row))
             self._note_use(key_id)
         self._seen[digest] = Seen(caller, began)
         while len(self._seen) > CACHE_MAX:

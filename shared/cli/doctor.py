@@ -79,13 +79,13 @@ def stack(home: Home) -> Iterator[Finding]:
     record = home.read("host.json")
     yield Finding("host", True, f"pid {host.pid}, {record.get('phase')}")
     environment = record.get("environment")
-    yield from servers(
-        {name: str(value) for name, value in (environment if isinstance(environment, dict) else {}).items()}
-    )
+    told = {name: str(value) for name, value in (environment if isinstance(environment, dict) else {}).items()}
+    ports = {name: int(str(port)) for name, port in home.read("ports.json").items()}
+    yield from servers(told, lambda url: objects(url, ports))
     yield from functions(home, record)
 
 
-def servers(environment: Mapping[str, str]) -> Iterator[Finding]:
+def servers(environment: Mapping[str, str], objects: Callable[[str], bool]) -> Iterator[Finding]:
     for name, variable, probe in (
         ("postgres", "DCODER_POSTGRES_URL", postgres),
         ("nats", "DCODER_NATS_URL", nats),
@@ -113,8 +113,13 @@ def redis(url: str) -> bool:
     return probes.redis(parts.port or 6379, parts.password or "", parts.hostname or "")
 
 
-def objects(url: str) -> bool:
+def objects(url: str, ports: Mapping[str, int]) -> bool:
+    """Whether the store answers; of the embedded one also whether it has a volume server to store on."""
     parts = urlsplit(url)
+    if parts.port == ports.get("objects"):
+        return probes.seaweed(
+            s3_port=ports["objects"], master_port=ports["objects_master"], filer_port=ports["objects_filer"]
+        )
     return probes.http_status(parts.port or 80, "/healthz", parts.hostname or "") in (200, 403, 404)
 
 

@@ -33,7 +33,7 @@ class Graph:
     def add(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
         from onnx import helper
 
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))  # type: ignore[arg-type]  # ONNX attributes
         return output
 
     def fused(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:

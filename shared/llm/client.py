@@ -1,4 +1,4 @@
-"""How a function asks a model: through the gateway, on the caller's behalf, so that keys and ledger stay in one place."""
+"""How a function asks a model: through the gateway, for its caller, so that keys and ledger stay in one place."""
 
 from __future__ import annotations
 

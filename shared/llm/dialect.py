@@ -5,16 +5,19 @@ from __future__ import annotations
 from shared.errors import Problem
 
 TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "invalid_request_error",
-         413: "invalid_request_error", 422: "invalid_request_error", 429: "rate_limit_error"}  # fmt: skip
+         405: "invalid_request_error", 413: "invalid_request_error", 415: "invalid_request_error",
+         422: "invalid_request_error", 429: "rate_limit_error"}  # fmt: skip
+CODES = {401: "invalid_api_key", 413: "request_too_large", 429: "rate_limit_exceeded"}
+"""Where OpenAI has a code of its own. Elsewhere ours is more telling than null."""
 
 
 def openai_error(problem: Problem) -> dict[str, object]:
-    """`{"error": {message, type, param, code}}`."""
+    """`{"error": {message, type, param, code}}`. `openai_code` and `param` come from the problem's members."""
     return {
         "error": {
             "message": problem.detail,
             "type": TYPES.get(problem.status, "server_error"),
             "param": problem.members.get("param"),
-            "code": problem.members.get("openai_code", problem.code),
+            "code": problem.members.get("openai_code") or CODES.get(problem.status, problem.code),
         }
     }

@@ -9,18 +9,28 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from shared.errors import Refusal
+from shared.errors import Refusal, Unavailable
+from shared.ids import TenantId
 
 if TYPE_CHECKING:
     import httpx
     from httpcore import AsyncNetworkBackend
 
 CONNECT_TIMEOUT_S = 5.0
-READ_TIMEOUT_S = 120.0
+READ_TIMEOUT_S = 300.0  # a reasoning model may think for minutes before its first byte
 CONNECTIONS_MAX = 200
+ADDRESSES_MAX = 4
+REMEMBERED_S = 0.8  # a changed or deleted provider is in force everywhere within a second
+REMEMBERED_MAX = 2000
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class ForbiddenAddress(Refusal):
@@ -29,48 +39,85 @@ class ForbiddenAddress(Refusal):
     status, code, title = 400, "forbidden_address", "Address not allowed"
 
 
-async def checked_address(host: str, port: int, *, private: bool) -> str:
-    """An address of the host that may be connected to. Raises `ForbiddenAddress`."""
+class NotConnected(Unavailable):
+    """There was no connection to the provider: nothing was sent."""
+
+    code, title = "provider_unreachable", "Provider not reachable"
+
+
+async def checked_addresses(host: str, port: int, *, private: bool) -> list[str]:
+    """The host's addresses, all of which may be connected to. Raises `ForbiddenAddress` or `NotConnected`."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except socket.gaierror as failure:
-        raise ForbiddenAddress(f"the provider's host {host!r} has no address: {failure.strerror}") from failure
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError, TimeoutError) as failure:
+        raise NotConnected(f"the provider's host {host!r} has no address", retry_after_s=5) from failure
     addresses = [str(entry[4][0]) for entry in found]
     refused = [address for address in addresses if not allowed(address, private=private)]
-    if refused or not addresses:
+    if refused:
         raise ForbiddenAddress(
-            f"the provider's host {host!r} leads to the internal address {refused[0] if refused else '?'};"
+            f"the provider's host {host!r} leads to the internal address {refused[0]};"
             " an operator can allow that with DCODER_PRIVATE_PROVIDER_URLS=true"
         )
-    return addresses[0]
+    return addresses[:ADDRESSES_MAX]
 
 
 def allowed(address: str, *, private: bool) -> bool:
     """Public addresses always; loopback and private ones when asked; link-local, multicast and unspecified never."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
-        parsed = parsed.ipv4_mapped
-    if parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified:
-        return False
-    return private or parsed.is_global
+    return all(
+        not (one.is_link_local or one.is_multicast or one.is_unspecified) and (private or one.is_global)
+        for one in meant_by(ipaddress.ip_address(address.partition("%")[0]))
+    )
+
+
+def meant_by(address: IPAddress) -> Sequence[IPAddress]:
+    """The address and those it carries inside: mapped (RFC 4291), NAT64 (RFC 6052), 6to4 and Teredo."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return [address]
+    if address.ipv4_mapped:
+        return [address.ipv4_mapped]
+    inside = [address.sixtofour, *(address.teredo or ())]
+    if address in NAT64:
+        inside.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return [address, *(one for one in inside if one is not None)]
+
+
+class Remembered:
+    """What was read of each tenant's providers, for less than a second."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[TenantId, tuple[float, object]] = OrderedDict()
+
+    def get(self, tenant: TenantId) -> object | None:
+        kept = self._kept.get(tenant)
+        return kept[1] if kept is not None and time.monotonic() - kept[0] < REMEMBERED_S else None
+
+    def put(self, tenant: TenantId, value: object) -> None:
+        self._kept[tenant] = (time.monotonic(), value)
+        self._kept.move_to_end(tenant)
+        while len(self._kept) > REMEMBERED_MAX:
+            self._kept.popitem(last=False)
 
 
 class Providers:
     """The process's one client for all providers: no proxies of the environment, no redirects, no second attempt."""
 
-    def __init__(self, *, private: bool) -> None:
+    def __init__(self, *, private: bool, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         self._private = private
+        self._read_timeout_s = read_timeout_s
+        self.remembered = Remembered()
 
     @cached_property
     def client(self) -> httpx.AsyncClient:
         import httpx
 
         limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=50, keepalive_expiry=30)
-        transport = httpx.AsyncHTTPTransport(limits=limits, retries=0, trust_env=False)
+        # trust_env here only lets SSL_CERT_FILE add an in-house authority; the client's own keeps proxies out.
+        transport = httpx.AsyncHTTPTransport(limits=limits, retries=0, trust_env=True)
         transport._pool._network_backend = checked_backend(self._private)  # httpx has no parameter for it
         return httpx.AsyncClient(
             transport=transport,
-            timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            timeout=httpx.Timeout(self._read_timeout_s, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S),
             trust_env=False,
             follow_redirects=False,
         )
@@ -85,7 +132,12 @@ def checked_backend(private: bool) -> AsyncNetworkBackend:
 
     class CheckedBackend(httpcore.AnyIOBackend):
         async def connect_tcp(self, host: str, port: int, *arguments: Any, **named: Any) -> Any:  # Any: the base's own
-            address = await checked_address(host, port, private=private)
-            return await super().connect_tcp(address, port, *arguments, **named)
+            addresses = await checked_addresses(host, port, private=private)
+            for address in addresses[:-1]:
+                try:
+                    return await super().connect_tcp(address, port, *arguments, **named)
+                except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                    continue
+            return await super().connect_tcp(addresses[-1], port, *arguments, **named)
 
     return CheckedBackend()

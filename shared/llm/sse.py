@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from shared.errors import Unavailable
 
 EVENT_BYTES_MAX = 4 * 1024 * 1024
-BLANK = re.compile(rb"\r\n\r\n|\n\n|\r\r|\r\n\n|\n\r\n")
+BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 LINE = re.compile(rb"\r\n|\n|\r")
+LONGEST_BLANK = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event: its bytes as they came, its terminator included, and its `data` lines joined."""
+    """One event: its bytes as they came, the blank line included, and its `data` lines joined."""
 
     raw: bytes
     data: bytes
@@ -24,31 +25,43 @@ class Event:
 class Events:
     """Collects bytes and gives back whole events."""
 
-    def __init__(self) -> None:
-        self._rest = b""
+    def __init__(self, *, bytes_max: int = EVENT_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._rest = bytearray()
+        self._searched = 0
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """The events that this chunk completes. Raises `Unavailable` when one grows beyond 4 MiB."""
+        """The events that this chunk completes. Raises `Unavailable` when one grows beyond the limit."""
         self._rest += chunk
-        while match := BLANK.search(self._rest):
-            if match.end() == len(self._rest) and match.group().endswith(b"\r"):
-                break  # a line feed may follow and belong to it
-            raw, self._rest = self._rest[: match.end()], self._rest[match.end() :]
+        while (end := self._end_of_event()) is not None:
+            raw = bytes(self._rest[:end])
+            del self._rest[:end]
+            self._searched = 0
             yield Event(raw, data_of(raw))
-        if len(self._rest) > EVENT_BYTES_MAX:
-            raise Unavailable("the provider sent an event of more than 4 MiB")
+        if len(self._rest) > self._bytes_max:
+            raise Unavailable(f"the provider sent an event of more than {self._bytes_max} bytes")
 
     def end(self) -> bytes:
         """What is left when the stream has ended: an event without its blank line, or nothing."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest = bytes(self._rest), bytearray()
         return rest
+
+    def _end_of_event(self) -> int | None:
+        match = BLANK.search(self._rest, self._searched)
+        if match is None:
+            self._searched = max(0, len(self._rest) - LONGEST_BLANK + 1)
+            return None
+        if match.end() == len(self._rest) and match.group().endswith(b"\r"):
+            return None  # a line feed may follow and belong to it
+        return match.end()
 
 
 def data_of(raw: bytes) -> bytes:
+    """The event's `data` lines, joined with line feeds."""
     lines = []
-    for line in LINE.split(raw):
-        if line.startswith(b"data:"):
-            value = line[5:]
+    for line in LINE.split(raw.removeprefix(b"\xef\xbb\xbf")):
+        name, _, value = line.partition(b":")
+        if name == b"data":
             lines.append(value[1:] if value.startswith(b" ") else value)
     return b"\n".join(lines)
 

@@ -45,7 +45,7 @@ class Statements:
         self.audited_tenants: set[TenantId] = set()
 
     async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
-        return await self._connection.fetch(sql, *arguments)  # type: ignore[no-any-return]  # untyped driver
+        return await self._connection.fetch(sql, *arguments)
 
     async def fetchrow(self, sql: str, *arguments: object) -> asyncpg.Record | None:
         return await self._connection.fetchrow(sql, *arguments)
@@ -54,7 +54,7 @@ class Statements:
         return await self._connection.fetchval(sql, *arguments)
 
     async def execute(self, sql: str, *arguments: object) -> str:
-        return await self._connection.execute(sql, *arguments)  # type: ignore[no-any-return]  # untyped driver
+        return await self._connection.execute(sql, *arguments)
 
     async def executemany(self, sql: str, arguments: Sequence[Sequence[object]]) -> None:
         await self._connection.executemany(sql, arguments)
@@ -129,7 +129,7 @@ class _Database:
     async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         with translated(self._dsn):
             async with self.databases.connection(self._dsn) as connection:
-                return await connection.fetch(sql, *arguments)  # type: ignore[no-any-return]  # untyped driver
+                return await connection.fetch(sql, *arguments)
 
     async def fetchrow(self, sql: str, *arguments: object) -> asyncpg.Record | None:
         with translated(self._dsn):
@@ -144,7 +144,7 @@ class _Database:
     async def execute(self, sql: str, *arguments: object) -> str:
         with translated(self._dsn):
             async with self.databases.connection(self._dsn) as connection:
-                return await connection.execute(sql, *arguments)  # type: ignore[no-any-return]  # untyped driver
+                return await connection.execute(sql, *arguments)
 
     @asynccontextmanager
     async def _transaction(self, kind: type[Statements]) -> AsyncIterator[Any]:

@@ -78,7 +78,7 @@ class TenantRegistry:
             raise NotFound(f"there is no tenant {tenant!r}")
         return found
 
-    async def list(self, *, after: str = "", limit: int = 200) -> list[Tenant]:
+    async def page(self, *, after: str = "", limit: int = 200) -> list[Tenant]:
         """Tenants by name, those after `after`, at most `limit`."""
         rows = await self._control.fetch(
             "SELECT id, state, version, created_at FROM tenants WHERE id > $1 ORDER BY id LIMIT $2", after, limit
@@ -103,7 +103,9 @@ class TenantRegistry:
 
     async def _row(self, tenant: TenantId) -> Tenant | None:
         row = await self._control.fetchrow("SELECT id, state, version, created_at FROM tenants WHERE id = $1", tenant)
-        return row and Tenant(TenantId(row["id"]), row["state"], row["version"], row["created_at"])
+        if row is None:
+            return None
+        return Tenant(TenantId(row["id"]), row["state"], row["version"], row["created_at"])
 
     async def _find(self, tenant: TenantId) -> Known:
         known = self._known.get(tenant)

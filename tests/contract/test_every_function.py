@@ -27,9 +27,9 @@ from shared.tenancy import TenantRegistry
 DEPLOYABLES = catalog.find()
 ROUTES = [(one, operation, route) for one in DEPLOYABLES for operation, route in one.routes()]
 CHANGES = [(one, operation, route) for one, operation, route in ROUTES if route.changes]
-HEAVY = tuple(
-    "asyncpg redis boto3 botocore nats numpy onnxruntime tokenizers cryptography jwt httpx lxml docx pptx openpyxl"
-    " pypdfium2 litellm temporalio fastapi".split()
+HEAVY = (
+    *("asyncpg", "redis", "boto3", "botocore", "nats", "numpy", "onnxruntime", "tokenizers", "cryptography", "jwt"),
+    *("httpx", "lxml", "docx", "pptx", "openpyxl", "pypdfium2", "litellm", "temporalio", "fastapi"),
 )
 
 

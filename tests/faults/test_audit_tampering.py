@@ -116,7 +116,7 @@ def put_nonsense(log: Log, at: int) -> None:
     "damage",
     [
         *(edit_payload, edit_time, edit_actor, edit_leaf, edit_link, delete_one, delete_range, delete_and_renumber),
-        *(insert, put_another_tenants, put_the_null_byte_twin, put_nonsense),
+        *(put_another_tenants, put_the_null_byte_twin, put_nonsense),
     ],
 )
 @pytest.mark.parametrize("kept", [True, False], ids=["with kept checkpoints", "without"])
@@ -128,6 +128,13 @@ def test_the_damaged_record_is_named(
     verdict = judged(log, export, trusted=trusted)
     assert not verdict.ok
     assert verdict.first_bad == at, verdict.message
+
+
+@everywhere
+def test_a_record_put_in_between_is_found(at: int, log: Log, export: Path) -> None:
+    insert(log, at)
+    verdict = judged(log, export)
+    assert (verdict.ok, verdict.first_bad) == (False, at if at < LAST else batch_start(at))
 
 
 @everywhere

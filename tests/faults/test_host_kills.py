@@ -67,7 +67,7 @@ async def test_a_killed_host_takes_its_processes_along_and_the_next_up_recovers(
     assert host is not None
     os.kill(host.pid, signal.SIGKILL)
     assert wait_gone(host, 10)
-    again = cli.json("up", "--detach")
+    again = cli.json("up", "--detach", "--no-handbook")
     assert again["pid"] != host.pid
     assert not any(child.running for child in children.values())
     assert cli.json("doctor")["ok"]
@@ -83,7 +83,7 @@ async def test_everything_killed_at_once_recovers(cli: Cli) -> None:
     for process in (host, *children.values()):
         os.kill(process.pid, signal.SIGKILL)
     assert wait_gone(host, 10)
-    cli.json("up", "--detach")
+    cli.json("up", "--detach", "--no-handbook")
     assert cli.json("doctor")["ok"]
     assert "before-all" in tenants(cli)
     assert await got(cli, "all") == BODY
@@ -96,4 +96,4 @@ def test_a_killed_start_is_completed_by_the_next() -> None:
         os.kill(host.pid, signal.SIGKILL)
         assert wait_gone(host, 10)
         (cli.home.path / "children.json").unlink()  # killed before it could write anything down
-        assert cli.json("up", "--detach")["tenant_key"] == first["tenant_key"]
+        assert cli.json("up", "--detach", "--no-handbook")["tenant_key"] == first["tenant_key"]

@@ -21,10 +21,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
-from tests.fixtures.platform import environment_of, scratch_platform
 
 from shared.host.ports import free_port
 from shared.settings import Settings
+from tests.fixtures.platform import environment_of, scratch_platform
 from tests.load import http_load
 
 ROOT = Path(__file__).resolve().parents[2]

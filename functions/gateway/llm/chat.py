@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -55,7 +55,7 @@ async def relay(
         stream = Relay(answer, ledger, entry, withhold_usage=ask_usage)
         headers = {"cache-control": "no-cache", "x-dcoder-provider": target.provider.name}
         content_type = answer.headers.get("content-type", "text/event-stream")
-        return StreamingResponse(stream.bytes(), headers=headers, media_type=content_type)
+        return StreamingResponse(stream.chunks(), headers=headers, media_type=content_type)
     return await finished(answer, ledger, entry, target.provider)
 
 
@@ -116,10 +116,10 @@ class Relay:
     ledger: Ledger
     entry: OpenCall
     withhold_usage: bool
-    tokens: Tokens = Tokens()
+    tokens: Tokens = field(default_factory=Tokens)
     complete: bool = False
 
-    async def bytes(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncIterator[bytes]:
         """The caller's bytes. However it ends, the provider's connection is closed and the ledger has its row."""
         outcome: Outcome = "client_gone"
         try:

@@ -129,7 +129,8 @@ async def retire(transaction: ControlTransaction, key: str, *, replaced_by: str,
 async def revoke(transaction: ControlTransaction, tenant: TenantId, key: str) -> bool:
     """Whether there was such a key that was not revoked yet."""
     found = await transaction.fetchval(
-        "UPDATE virtual_keys SET revoked_at = now() WHERE id = $1 AND tenant = $2 AND revoked_at IS NULL RETURNING true",
+        "UPDATE virtual_keys SET revoked_at = now()"
+        " WHERE id = $1 AND tenant = $2 AND revoked_at IS NULL RETURNING true",
         key,
         tenant,
     )

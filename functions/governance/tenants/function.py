@@ -44,7 +44,7 @@ async def create_tenant(body: NewTenant, registry: TenantRegistry, call: Call) -
 @tenants.get("/v1/tenants", permission="tenants:read")
 async def list_tenants(registry: TenantRegistry, after: str = "", limit: int = 200) -> TenantList:
     """List tenants by name, a page at a time."""
-    return TenantList(tenants=[view(one) for one in await registry.list(after=after, limit=min(max(limit, 1), 1000))])
+    return TenantList(tenants=[view(one) for one in await registry.page(after=after, limit=min(max(limit, 1), 1000))])
 
 
 @tenants.get("/v1/tenants/{tenant}", permission="tenants:read")

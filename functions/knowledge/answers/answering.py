@@ -34,7 +34,7 @@ class Usage(BaseModel):
 
 
 class Answer(BaseModel):
-    """`abstained`: the documents do not hold the answer. `unverified_marks`: citations of the model that were removed."""
+    """`abstained`: the documents do not hold the answer. `unverified_marks`: the model's citations that were removed."""
 
     answer: str
     citations: list[Citation]
@@ -100,7 +100,8 @@ async def written(
 async def abstention(tenant: TenantDatabase, model: str) -> Answer:
     """Say that the documents do not hold it, and whether some are not indexed yet."""
     counts = await tenant.fetchrow(
-        "SELECT count(*) FILTER (WHERE state IN ('queued', 'parsing', 'embedding')) AS waiting, count(*) AS all FROM documents"
+        "SELECT count(*) FILTER (WHERE state IN ('queued', 'parsing', 'embedding')) AS waiting, count(*) AS all"
+        " FROM documents"
     )
     waiting, total = (counts["waiting"], counts["all"]) if counts else (0, 0)
     text = "The documents do not hold an answer to this question."

@@ -29,5 +29,5 @@ def test_every_verb_but_read_and_use_is_a_change(permission: str, changes: bool)
 
 
 def test_an_unknown_function_is_named_with_those_that_exist() -> None:
-    with pytest.raises(Fault, match="no-such-function.*knowledge-search"):
+    with pytest.raises(Fault, match=r"no-such-function.*knowledge-search"):
         select(["no-such-function"])
