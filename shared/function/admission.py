@@ -276,7 +276,7 @@ class Admission:
                 call.name,
                 call.audit_resource or path,
                 actor=call.caller.subject,
-                tenant=call.caller.tenant,
+                tenant=call.audit_tenant or call.caller.tenant,
                 details={"request_id": call.request_id, **call.audit_details},
             )
         if use is not None:

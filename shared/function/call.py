@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from shared.identity import Caller
-from shared.ids import RequestId
+from shared.ids import RequestId, TenantId
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -40,6 +40,7 @@ class Call:
     request: Request | None = None
     event: CloudEvent | None = None
     transaction: ManagedTransaction | None = None
+    audit_tenant: TenantId | None = None
     audit_resource: str = ""
     audit_details: dict[str, Any] = field(default_factory=dict)  # Any: JSON, checked when made canonical
 
@@ -48,9 +49,10 @@ class Call:
         """`knowledge-search.search_documents`: the operation's name in logs, audit records and OpenAPI."""
         return f"{self.function}.{self.operation.name}"
 
-    def note(self, *, resource: str = "", **details: object) -> None:
-        """Say more in this call's audit record than its path tells: which thing came to be, what changed."""
+    def note(self, *, resource: str = "", tenant: TenantId | None = None, **details: object) -> None:
+        """Say more in this call's audit record than its path tells: what came to be or changed, and in whose log."""
         self.audit_resource = resource or self.audit_resource
+        self.audit_tenant = tenant or self.audit_tenant
         self.audit_details.update(details)
 
 

@@ -111,6 +111,7 @@ class Ingest:
                 raise Overtaken
             await replace_chunks(tx, lease.document_id, lease.generation, ready)
             await rows.finish(tx, lease, text=parsed.text, note=parsed.note, chunks=len(chunks))
+            await audited(tx, "documents.index", lease.name, etag=lease.etag, chunks=len(chunks))
 
     async def _parsed(self, lease: Lease, head: ObjectHead) -> ParsedDocument:
         if lease.exhausted:
@@ -146,12 +147,19 @@ class Ingest:
                 raise Overtaken
             await delete_document_chunks(tx, lease.document_id)
             await rows.refuse(tx, lease, refusal)
+            await audited(tx, "documents.refuse", lease.name, etag=lease.etag, reason=refusal.reason)
 
 
 async def forget(database: TenantDatabase, name: str) -> None:
     """Erase a document whose object is gone. A worker that is still at it finds its lease gone."""
     async with database.transaction() as tx:
-        await erase(tx, name)
+        if await erase(tx, name):
+            await audited(tx, "documents.forget", name)
+
+
+async def audited(tx: TenantTransaction, action: str, name: str, **details: object) -> None:
+    """Record what came of an object, by whichever way it came or went."""
+    await tx.audit(action, f"document/{name}", actor="function:knowledge-documents", details=details)
 
 
 async def erase(tx: TenantTransaction, name: str) -> bool:
