@@ -35,6 +35,7 @@ class Client:
 
     url: str
     key: str = field(repr=False)
+    timeout_s: float = TIMEOUT_S
 
     def call(
         self,
@@ -54,7 +55,7 @@ class Client:
         for name, value in (headers or {}).items():
             request.add_header(name, value)
         try:
-            with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310  as above
+            with urlopen(request, timeout=self.timeout_s) as answer:  # noqa: S310  as above
                 return Answer(answer.status, answer.read())
         except HTTPError as refused:
             raise refusal(method, path, refused) from refused

@@ -17,6 +17,7 @@ from shared.host import probes
 from shared.host.home import Home, find_home
 
 FREE_MIB_MIN = 512
+CALL_TIMEOUT_S = 10.0
 MIB = 1024 * 1024
 
 
@@ -81,7 +82,7 @@ def stack(home: Home) -> Iterator[Finding]:
     environment = record.get("environment")
     told = {name: str(value) for name, value in (environment if isinstance(environment, dict) else {}).items()}
     ports = {name: int(str(port)) for name, port in home.read("ports.json").items()}
-    yield from servers(told, lambda url: objects(url, ports))
+    yield from servers(told, lambda url: objects(url, ports, told))
     yield from functions(home, record)
 
 
@@ -113,12 +114,15 @@ def redis(url: str) -> bool:
     return probes.redis(parts.port or 6379, parts.password or "", parts.hostname or "")
 
 
-def objects(url: str, ports: Mapping[str, int]) -> bool:
+def objects(url: str, ports: Mapping[str, int], environment: Mapping[str, str]) -> bool:
     """Whether the store answers; of the embedded one also whether it has a volume server to store on."""
     parts = urlsplit(url)
     if parts.port == ports.get("objects"):
         return probes.seaweed(
-            s3_port=ports["objects"], master_port=ports["objects_master"], filer_port=ports["objects_filer"]
+            s3_port=ports["objects"],
+            master_port=ports["objects_master"],
+            access_key=environment["DCODER_OBJECTS_ACCESS_KEY"],
+            secret_key=environment["DCODER_OBJECTS_SECRET_KEY"],
         )
     return probes.http_status(parts.port or 80, "/healthz", parts.hostname or "") in (200, 403, 404)
 
@@ -128,8 +132,8 @@ def functions(home: Home, record: Mapping[str, object]) -> Iterator[Finding]:
     keys = home.read("secrets/keys.json")
     tenants = keys.get("tenants")
     demo = tenants.get(DEMO, "") if isinstance(tenants, dict) else ""
-    platform = Client(str(record["platform_url"]), str(keys.get("admin_key", "")))
-    gateway = Client(str(record["llm_url"]), str(demo))
+    platform = Client(str(record["platform_url"]), str(keys.get("admin_key", "")), CALL_TIMEOUT_S)
+    gateway = Client(str(record["llm_url"]), str(demo), CALL_TIMEOUT_S)
     yield called("platform", lambda: f"{len(rows_of(platform.call('GET', '/v1/tenants').json(), 'tenants'))} tenants")
     yield called("gateway", lambda: f"{len(rows_of(gateway.call('GET', '/v1/models').json(), 'data'))} models")
 

@@ -32,6 +32,7 @@ SOURCES = "\n\nSources:\n"
 LINES: Mapping[str, str] = {
     "started": "  ✓ {label:<30} {seconds:>6} s",
     "moved": "  ! port {wanted} is taken, so {name} listens on {port}",
+    "replanning": "  ! a port was taken meanwhile; starting again on others",
     "leftover": "  ! stopped {label}, left over from a host that was killed",
     "restarting": "  ! {label} {why}; restarting in {after_s} s",
     "restarted": "  ✓ {label} is back",

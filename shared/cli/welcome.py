@@ -92,7 +92,11 @@ def keys_of(home: Home) -> Mapping[str, object]:
 
 def handbook(root: Path) -> dict[str, Path]:
     """The project's own documentation by document name: Markdown, and the PDF and DOCX beside it."""
-    files = sorted(file for file in (root / "docs").rglob("*") if file.suffix in KINDS)
+    files = sorted(
+        file
+        for file in (root / "docs").rglob("*")
+        if file.suffix in KINDS and "tutorials" not in file.parts  # transcripts quote questions; they answer none
+    )
     return {str(file.relative_to(root)): file for file in files}
 
 

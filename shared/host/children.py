@@ -31,6 +31,8 @@ class Command:
     stop_grace_s: float = 12.0
     """How long it may take to stop before SIGKILL."""
     unprivileged: bool = False
+    descriptors: tuple[int, ...] = ()
+    """Open files that it inherits under the same numbers."""
     orphan_signal: signal.Signals | None = None
     """What it gets when the host dies, when that is not the stop signal."""
 
@@ -70,6 +72,7 @@ class Surroundings(TypedDict):
     cwd: Path
     env: dict[str, str]
     start_new_session: bool
+    pass_fds: tuple[int, ...]
     preexec_fn: Callable[[], None] | None
 
 
@@ -78,6 +81,7 @@ def surroundings(command: Command) -> Surroundings:
         cwd=command.cwd,
         env={**os.environ, **command.environment},
         start_new_session=True,  # Ctrl-C at the terminal reaches the host alone, which stops children in order
+        pass_fds=command.descriptors,
         preexec_fn=death_signal(command.on_host_death),
     )
 

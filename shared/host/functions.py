@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import Awaitable, Callable, Sequence
-from urllib.parse import urlsplit
+
+from shared.host.stack import LISTENER
 
 APP = "functions.entry:app"
 """By name only: shared never imports functions."""
@@ -15,22 +17,19 @@ GRACE_S = 10
 Task = Callable[[], Awaitable[None]]
 
 
-async def serve(url: str, beside: Sequence[Task] = ()) -> None:
-    """Serve `DCODER_FUNCTION`'s functions at `url` until SIGTERM; the tasks start when it listens, and end with it."""
+async def serve(beside: Sequence[Task] = ()) -> None:
+    """Serve `DCODER_FUNCTION`'s functions on the inherited socket until SIGTERM, the tasks beside as long."""
     import uvicorn
 
-    address = urlsplit(url)
     configuration = uvicorn.Config(
         APP,
-        host=address.hostname or "127.0.0.1",
-        port=address.port or 80,
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
     )
     server = uvicorn.Server(configuration)
-    serving = asyncio.create_task(server.serve(), name="serve")
+    serving = asyncio.create_task(server.serve([inherited()]), name="serve")
     while not server.started and not serving.done():  # noqa: ASYNC110  uvicorn has no event for it
         await asyncio.sleep(0.01)
     running = [asyncio.ensure_future(task()) for task in beside]
@@ -47,10 +46,15 @@ async def serve(url: str, beside: Sequence[Task] = ()) -> None:
             await serving
 
 
-def run_until_stopped(url: str, beside: Sequence[Task] = ()) -> None:
+def inherited() -> socket.socket:
+    """The listening socket that the host opened for this process."""
+    return socket.socket(fileno=int(os.environ[LISTENER]))
+
+
+def run_until_stopped(beside: Sequence[Task] = ()) -> None:
     """`serve` on uvloop, quiet about the signal that ended it."""
     import uvloop
 
     os.environ.setdefault("DCODER_LOG", "")
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        uvloop.run(serve(url, beside))
+        uvloop.run(serve(beside))

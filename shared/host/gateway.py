@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
 from shared.host.functions import run_until_stopped
 
 if __name__ == "__main__":
-    run_until_stopped(os.environ["DCODER_LLM_URL"])
+    run_until_stopped()

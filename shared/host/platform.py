@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable
 
 from shared.host.functions import run_until_stopped
@@ -44,7 +43,7 @@ def tick(settings: Settings) -> Awaitable[None]:
 
 def main() -> None:
     settings = Settings.from_environment()
-    run_until_stopped(os.environ["DCODER_PLATFORM_URL"], [lambda: deliver(settings), lambda: tick(settings)])
+    run_until_stopped([lambda: deliver(settings), lambda: tick(settings)])
 
 
 if __name__ == "__main__":

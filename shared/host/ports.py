@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 TRIES_MAX = 200
+BACKLOG = 1024
+
+
+@contextmanager
+def choosing() -> Iterator[None]:
+    """Hold off this user's other stacks between the choice of free ports and their use."""
+    path = Path(tempfile.gettempdir()) / f"dcoder-ports-{os.getuid()}.lock"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def listen(port: int) -> socket.socket:
+    """A listening socket for a child to inherit: while the child restarts, its callers wait instead of failing."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((LOOPBACK, port))
+    listener.listen(BACKLOG)
+    return listener
 
 
 def is_free(port: int) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import http.client
 import json
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
 from shared.host.ports import LOOPBACK
 
 TIMEOUT_S = 2.0
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
 @contextlib.contextmanager
@@ -60,9 +64,9 @@ def redis(port: int, password: str, host: str = LOOPBACK) -> bool:
         return False
 
 
-def seaweed(*, s3_port: int, master_port: int, filer_port: int) -> bool:
-    """Whether the gateway and the filer answer and the master has a volume server to place objects on."""
-    if http_status(s3_port, "/healthz") != 200 or http_status(filer_port, "/healthz") not in (200, 401, 404):
+def seaweed(*, s3_port: int, master_port: int, access_key: str, secret_key: str) -> bool:
+    """Whether the gateway accepts our credentials and the master has a volume server to place objects on."""
+    if http_get(s3_port, "/", headers=signed_headers(s3_port, access_key, secret_key))[0] != 200:
         return False
     status, body = http_get(master_port, "/dir/status")
     if status != 200:
@@ -73,15 +77,32 @@ def seaweed(*, s3_port: int, master_port: int, filer_port: int) -> bool:
         return False
 
 
+def signed_headers(port: int, access_key: str, secret_key: str, at: datetime | None = None) -> dict[str, str]:
+    """AWS Signature Version 4 of `GET /`, which lists buckets."""
+    moment = (at or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+    scope = f"{moment[:8]}/us-east-1/s3/aws4_request"
+    signed = {"host": f"{LOOPBACK}:{port}", "x-amz-content-sha256": EMPTY_SHA256, "x-amz-date": moment}
+    names = ";".join(signed)
+    canonical = "\n".join(
+        ["GET", "/", "", *(f"{name}:{value}" for name, value in signed.items()), "", names, EMPTY_SHA256]
+    )
+    text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    key = f"AWS4{secret_key}".encode()
+    for part in (*scope.split("/"), text):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    credential = f"Credential={access_key}/{scope}, SignedHeaders={names}, Signature={key.hex()}"
+    return {**signed, "authorization": f"AWS4-HMAC-SHA256 {credential}"}
+
+
 def http_status(port: int, path: str, host: str = LOOPBACK) -> int:
     return http_get(port, path, host)[0]
 
 
-def http_get(port: int, path: str, host: str = LOOPBACK) -> tuple[int, bytes]:
+def http_get(port: int, path: str, host: str = LOOPBACK, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
     """Status and the first 64 KiB of the answer; status 0 when there is none."""
     client = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     try:
-        client.request("GET", path)
+        client.request("GET", path, headers=dict(headers or {}))
         answer = client.getresponse()
         return answer.status, answer.read(65536)
     except (OSError, http.client.HTTPException):

@@ -12,12 +12,14 @@ from collections.abc import Awaitable, Mapping
 
 from shared.host.children import surroundings, trace
 from shared.host.home import Home, ensure_keys
-from shared.host.servers import Server, StartFailed
-from shared.host.stack import PythonScript, Stack, plan
+from shared.host.ports import choosing, is_free, listen
+from shared.host.servers import StartFailed
+from shared.host.stack import WANTED_PORTS, PythonScript, Stack, plan
 from shared.host.supervisor import Report, Supervisor, end_leftovers
 
 CONTROL_TIMEOUT_S = 120.0
 WELCOME_TIMEOUT_S = 600.0
+PLANS_MAX = 3
 LINE_BYTES_MAX = 1024 * 1024
 HANDBOOK = "DCODER_HANDBOOK"
 """`skip` leaves the handbook out at the first start."""
@@ -32,11 +34,10 @@ async def run(home: Home, report: Report) -> None:
         for name in end_leftovers(home):
             report("leftover", {"name": name})
         ensure_keys(home)
-        stack = plan(home)
         supervisor = Supervisor(home, report)
         stop = stop_requested()
         try:
-            await unless(stop, bring_up(stack, supervisor, report, began))
+            await unless(stop, bring_up(home, supervisor, report, began))
             await stop.wait()
         finally:
             report("stopping", {})
@@ -45,16 +46,10 @@ async def run(home: Home, report: Report) -> None:
             report("down", {})
 
 
-async def bring_up(stack: Stack, supervisor: Supervisor, report: Report, began: float) -> None:
+async def bring_up(home: Home, supervisor: Supervisor, report: Report, began: float) -> None:
     """Everything between a stopped stack and one that answers."""
-    announce(stack, "starting")
-    for name, (wanted, chosen) in stack.moved.items():
-        report("moved", {"name": name, "wanted": wanted, "port": chosen})
-    databases = [server for server in stack.servers if server.name == "postgres"]
-    others = [server for server in stack.servers if server.name != "postgres"]
-    async with asyncio.TaskGroup() as side_by_side:
-        side_by_side.create_task(supervisor.start(*others))
-        side_by_side.create_task(start_functions(stack, supervisor, databases, report))
+    with choosing():
+        stack = await started_stack(home, supervisor, report)
     announce(stack, "running")
     welcome = await run_script(stack, stack.welcome_script(), report, WELCOME_TIMEOUT_S)
     started_in_s = round(time.monotonic() - began, 2)
@@ -62,11 +57,48 @@ async def bring_up(stack: Stack, supervisor: Supervisor, report: Report, began: 
     report("ready", {"started_in_s": started_in_s})
 
 
-async def start_functions(stack: Stack, supervisor: Supervisor, databases: list[Server], report: Report) -> None:
+async def started_stack(home: Home, supervisor: Supervisor, report: Report) -> Stack:
+    """A stack on ports of its own: chosen anew when somebody took one between the choice and its use."""
+    for attempt in range(1, PLANS_MAX + 1):
+        stack = plan(home)
+        announce(stack, "starting")
+        for name, (wanted, chosen) in stack.moved.items():
+            report("moved", {"name": name, "wanted": wanted, "port": chosen})
+        failure = await start_failure_of(start_all(stack, supervisor, report))
+        if failure is None:
+            return stack
+        await supervisor.stop()
+        if attempt == PLANS_MAX or all(is_free(port) for port in stack.ports.values()):
+            raise failure
+        report("replanning", {})
+    raise StartFailed(f"no {len(WANTED_PORTS)} free ports could be had")
+
+
+async def start_failure_of(starting: Awaitable[None]) -> Exception | None:
+    """The first reason why servers did not start, or None."""
+    try:
+        await starting
+    except ExceptionGroup as failures:
+        return failures.exceptions[0]
+    except (StartFailed, OSError) as failure:
+        return failure
+    return None
+
+
+async def start_all(stack: Stack, supervisor: Supervisor, report: Report) -> None:
+    """Servers and functions, as far as possible side by side."""
+    listeners = {name: supervisor.hold(listen(stack.ports[name])) for name in ("platform", "gateway")}
+    others = [server for server in stack.servers if server.name != "postgres"]
+    async with asyncio.TaskGroup() as side_by_side:
+        side_by_side.create_task(supervisor.start(*others))
+        side_by_side.create_task(start_functions(stack, supervisor, listeners, report))
+
+
+async def start_functions(stack: Stack, supervisor: Supervisor, listeners: Mapping[str, int], report: Report) -> None:
     """The database, what is in it, and the functions that need nothing else to start."""
-    await supervisor.start(*databases)
+    await supervisor.start(*(server for server in stack.servers if server.name == "postgres"))
     await timed("control database", run_script(stack, stack.control_script(), report, CONTROL_TIMEOUT_S), report)
-    await supervisor.start(*stack.functions())
+    await supervisor.start(*stack.functions(listeners))
 
 
 def announce(stack: Stack, phase: str, **more: object) -> None:

@@ -64,10 +64,8 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        return self.database_url("postgres")
-
-    def database_url(self, database: str) -> str:
-        return f"postgresql://postgres:{self.password}@{LOOPBACK}:{self.port}/{database}"
+        """The superuser's address."""
+        return f"postgresql://postgres:{self.password}@{LOOPBACK}:{self.port}/postgres"
 
     @property
     def data(self) -> Path:
@@ -127,7 +125,15 @@ class Postgres:
         return Command(argv, self.home, {"LC_ALL": "C"}, signal.SIGINT, unprivileged=True)
 
     def healthy(self) -> bool:
-        return probes.postgres(self.port)
+        return self._listens() and probes.postgres(self.port)
+
+    def _listens(self) -> bool:
+        """Whether it is this server that has the port: its lock file ends with port … status."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().split("\n")
+        except OSError:
+            return False
+        return len(lines) >= 8 and lines[3] == str(self.port) and lines[7].strip() == "ready"
 
     def tidy(self) -> None:
         """Nothing: all is in its home."""
@@ -279,7 +285,12 @@ class Seaweed:
         return Command(argv, self.home, environment, stop_grace_s=2.0, orphan_signal=signal.SIGKILL)
 
     def healthy(self) -> bool:
-        return probes.seaweed(s3_port=self.ports.s3, master_port=self.ports.master, filer_port=self.ports.filer)
+        return probes.seaweed(
+            s3_port=self.ports.s3,
+            master_port=self.ports.master,
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+        )
 
     def tidy(self) -> None:
         """Sockets, whose folder SeaweedFS fixes for some: a path below a long state directory would not fit one."""

@@ -20,6 +20,8 @@ from shared.host.servers import Nats, Postgres, Seaweed, SeaweedPorts, Server, V
 ROOT = Path(__file__).resolve().parents[2]
 GATEWAY = "gateway-llm"
 CONTROL = "dcoder"
+LISTENER = "DCODER_LISTENER"
+"""Number of the inherited listening socket."""
 ADMIN_URL = "DCODER_POSTGRES_ADMIN_URL"
 WANTED_PORTS: Mapping[str, int] = {
     "platform": 8000,
@@ -53,6 +55,8 @@ class PythonChild:
     name: str
     module: str
     port: int
+    listener: int
+    """The descriptor of its listening socket, which the host keeps open."""
     environment: Mapping[str, str] = field(repr=False)
 
     def prepare(self) -> None:
@@ -62,7 +66,8 @@ class PythonChild:
         return Command(
             (sys.executable, "-P", "-m", self.module),
             ROOT,
-            python_environment(self.environment),
+            python_environment({**self.environment, LISTENER: str(self.listener)}),
+            descriptors=(self.listener,),
             orphan_signal=signal.SIGKILL,  # its servers end with the host, so there is nothing to end gracefully with
         )
 
@@ -119,19 +124,21 @@ class Stack:
         """Makes the demo tenant, its key and its first answer."""
         return PythonScript("welcome", "shared.cli.welcome", self.environment)
 
-    def functions(self) -> tuple[PythonChild, PythonChild]:
-        """The two processes that run functions."""
+    def functions(self, listeners: Mapping[str, int]) -> tuple[PythonChild, PythonChild]:
+        """The two processes that run functions, each with the descriptor of its listening socket."""
         return (
             PythonChild(
                 "platform",
                 "shared.host.platform",
                 self.ports["platform"],
+                listeners["platform"],
                 {**self.environment, "DCODER_FUNCTION": ",".join(platform_functions())},
             ),
             PythonChild(
                 "gateway",
                 "shared.host.gateway",
                 self.ports["gateway"],
+                listeners["gateway"],
                 {**self.environment, "DCODER_FUNCTION": GATEWAY, "DCODER_CONNECTIONS_MAX": "8"},
             ),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ class Supervisor:
         self._report = report
         self._units: list[Unit] = []
         self._keepers: list[asyncio.Task[None]] = []
-        self._stopping = False
+        self._held: list[socket.socket] = []
 
     async def start(self, *servers: Server) -> None:
         """Start these side by side and wait until all are healthy. Raises `StartFailed` with the first log's end."""
@@ -65,16 +66,23 @@ class Supervisor:
                 raise outcome
         self._keepers += [asyncio.create_task(self._keep(unit), name=f"keep {unit.name}") for unit in units]
 
+    def hold(self, listener: socket.socket) -> int:
+        """Keep a listening socket open until `stop`. Returns its descriptor, for children to inherit."""
+        self._held.append(listener)
+        return listener.fileno()
+
     async def stop(self) -> None:
         """Stop everything: first the functions, then the servers they use."""
-        self._stopping = True
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
+        for listener in self._held:
+            listener.close()
         functions = [unit for unit in self._units if isinstance(unit.server, PythonChild)]
         servers = [unit for unit in self._units if unit not in functions]
         for group in (functions, servers):
             await asyncio.gather(*(self._end(unit) for unit in group))
+        self._keepers, self._units, self._held = [], [], []
         self._home.remove("children.json")
 
     async def _first_start(self, unit: Unit) -> None:

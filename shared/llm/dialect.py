@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from shared.errors import Problem
 
-TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "invalid_request_error",
-         405: "invalid_request_error", 413: "invalid_request_error", 415: "invalid_request_error",
-         422: "invalid_request_error", 429: "rate_limit_error"}  # fmt: skip
+TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 CODES = {401: "invalid_api_key", 413: "request_too_large", 429: "rate_limit_exceeded"}
 """Where OpenAI has a code of its own. Elsewhere ours is more telling than null."""
+
+
+def error_type(status: int) -> str:
+    return TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
 
 
 def openai_error(problem: Problem) -> dict[str, object]:
@@ -16,7 +18,7 @@ def openai_error(problem: Problem) -> dict[str, object]:
     return {
         "error": {
             "message": problem.detail,
-            "type": TYPES.get(problem.status, "server_error"),
+            "type": error_type(problem.status),
             "param": problem.members.get("param"),
             "code": problem.members.get("openai_code") or CODES.get(problem.status, problem.code),
         }

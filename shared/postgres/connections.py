@@ -38,9 +38,9 @@ class Databases:
         self._slots = asyncio.Semaphore(connections_max)
         self._waiting = 0
         self._idle: OrderedDict[str, deque[tuple[asyncpg.Connection, float]]] = OrderedDict()
-        self._idle_count = 0
         self._connections_max = connections_max
         self._open = 0
+        self._room = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -88,9 +88,13 @@ class Databases:
                 del self._idle[dsn]
             if not connection.is_closed():
                 return connection
-            self._open -= 1
-        while self._open >= self._connections_max and self._idle:
-            await self._evict()
+            self._closed_one()
+        while self._open >= self._connections_max:
+            if self._idle:
+                await self._evict()
+            else:  # those in use are fewer than the budget, ours included, so one is being closed at this moment
+                self._room.clear()
+                await self._room.wait()
         return await self._connect(dsn)
 
     async def _evict(self) -> None:
@@ -109,10 +113,10 @@ class Databases:
             connection = await asyncpg.connect(dsn, statement_cache_size=0, timeout=CONNECT_TIMEOUT_S)
             await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
         except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as failure:
-            self._open -= 1
+            self._closed_one()
             raise Unavailable(f"database {place(dsn)} is not reachable: {type(failure).__name__}") from None
         except BaseException:
-            self._open -= 1
+            self._closed_one()
             raise
         return connection
 
@@ -126,11 +130,18 @@ class Databases:
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="idle-connections")
 
     async def _discard(self, connection: asyncpg.Connection) -> None:
-        self._open -= 1
         try:
             await connection.close(timeout=CLOSE_TIMEOUT_S)
-        except Exception:  # noqa: BLE001  a connection that cannot say goodbye is cut
-            connection.terminate()
+        except BaseException as failure:
+            connection.terminate()  # it cannot say goodbye, or the wait for it was cancelled
+            if not isinstance(failure, Exception):
+                raise
+        finally:
+            self._closed_one()
+
+    def _closed_one(self) -> None:
+        self._open -= 1
+        self._room.set()
 
     async def _sweep(self) -> None:
         while self._idle:

@@ -74,7 +74,9 @@ class Ended:
 class Ledger:
     """This process's writer. While calls are open it says every ten seconds that it lives."""
 
-    def __init__(self, control: ControlDatabase, clock: Clock | None = None, *, seen_every_s: float = SEEN_EVERY_S):
+    def __init__(
+        self, control: ControlDatabase, clock: Clock | None = None, *, seen_every_s: float = SEEN_EVERY_S
+    ) -> None:
         self._control = control
         self._clock = clock or Clock()
         self._seen_every_s = seen_every_s

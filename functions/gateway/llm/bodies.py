@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
 
 from shared.errors import Malformed
+from shared.usage import Tokens
+
+TOKENS_MAX = 2**40
+ASK_USAGE = b'{"stream_options":{"include_usage":true},'
 
 
 @dataclass(frozen=True)
@@ -16,28 +20,35 @@ class Wanted:
     """What a caller asked for. `raw` are the bytes as they came; `content` their parse."""
 
     model: str
-    content: dict[str, Any]  # Any: JSON of the caller's
-    raw: bytes
+    content: dict[str, Any] = field(repr=False)  # Any: JSON of the caller's
+    raw: bytes = field(repr=False)
 
     @property
     def stream(self) -> bool:
         return self.content.get("stream") is True
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether the caller asked for the usage event at the end of a stream."""
+        return (self.content.get("stream_options") or {}).get("include_usage") is True
 
 
 async def parsed(request: Request, *, required: str) -> Wanted:
     """The body, when it is a JSON object with a model and the required member. Raises `Malformed`."""
     raw = await request.body()
     try:
-        content = json.loads(raw)
+        content = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError):
-        raise Malformed("the body is not valid JSON") from None
+        raise Malformed("the body is not valid JSON in UTF-8") from None
     if not isinstance(content, dict):
         raise Malformed("the body is not a JSON object")
     model = content.get("model")
     if not isinstance(model, str) or not model:
         raise Malformed("'model' is missing or not a string", param="model")
-    if required not in content:
-        raise Malformed(f"{required!r} is missing", param=required)
+    if not content.get(required):
+        raise Malformed(f"{required!r} is missing or empty", param=required)
+    if not isinstance(content.get("stream_options"), dict | None):
+        raise Malformed("'stream_options' is not an object", param="stream_options")
     return Wanted(model, content, raw)
 
 
@@ -45,20 +56,35 @@ def for_provider(wanted: Wanted, model: str, *, ask_usage: bool) -> bytes:
     """The bytes for the provider: the caller's own unless the model's name or the usage wish has to change."""
     if model == wanted.model and not ask_usage:
         return wanted.raw
+    if model == wanted.model and "stream_options" not in wanted.content:
+        return ASK_USAGE + wanted.raw.lstrip()[1:]
     content = dict(wanted.content, model=model)
     if ask_usage:
         content["stream_options"] = {**(content.get("stream_options") or {}), "include_usage": True}
-    return json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return json.dumps(content).encode()
 
 
-def tokens_in(usage: object) -> tuple[int, int, int]:
-    """Input, output and cached tokens of a provider's `usage`; nonsense counts as nothing."""
+def json_object(data: bytes) -> dict[str, Any]:  # Any: JSON of the provider's
+    """The object in these bytes; an empty one when there is none."""
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def tokens_in(content: dict[str, Any]) -> Tokens | None:
+    """What an answer or event says it used: in `usage`, or in Groq's `x_groq.usage`. None when it says nothing."""
+    groq = content.get("x_groq")
+    usage = content.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
     if not isinstance(usage, dict):
-        return 0, 0, 0
+        return None
+    sent, written = whole(usage.get("prompt_tokens")), whole(usage.get("completion_tokens", 0))
     details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    return whole(usage.get("prompt_tokens")), whole(usage.get("completion_tokens")), whole(cached)
+    cached = whole(details.get("cached_tokens")) if isinstance(details, dict) else 0
+    return None if sent is None or written is None else Tokens(sent, written, cached or 0)
 
 
-def whole(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40 else 0
+def whole(value: object) -> int | None:
+    """A count of tokens that can be one."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < TOKENS_MAX else None

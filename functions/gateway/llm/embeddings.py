@@ -1,21 +1,31 @@
-"""Embeddings over a provider."""
+"""Embeddings: over a provider, or by the built-in model."""
 
 from __future__ import annotations
 
+import base64
+import struct
+from collections.abc import Sequence
+
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from functions.gateway.llm.bodies import Wanted, for_provider, parsed
-from functions.gateway.llm.chat import finished, opened_key
-from functions.gateway.llm.models import Target
-from functions.gateway.llm.providers import ask, opened
-from shared.errors import Problem
+from functions.gateway.llm.credentials import Provider
+from functions.gateway.llm.models import OWN
+from functions.gateway.llm.neighbours import SEARCH, content_of
+from functions.gateway.llm.providers import finished, opened
+from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
+from shared.errors import Malformed
 from shared.function import Call
+from shared.function.invoke import Invoke
 from shared.llm.outbound import Providers
 from shared.secrets import TenantSecrets
 from shared.usage import Ledger, Tokens
 
 PATH = "/embeddings"
+FEATURE = "embeddings"
+TEXTS_MAX = 256
+DIMENSIONS = 384
 
 
 async def parse(request: Request) -> Wanted:
@@ -24,21 +34,68 @@ async def parse(request: Request) -> Wanted:
 
 
 async def relay(
-    call: Call, wanted: Wanted, target: Target, providers: Providers, sealing: TenantSecrets, ledger: Ledger
+    call: Call,
+    wanted: Wanted,
+    provider: Provider,
+    model: str,
+    *,
+    providers: Providers,
+    sealing: TenantSecrets,
+    ledger: Ledger,
 ) -> Response:
-    """Ask the provider, once."""
-    provider = target.provider
-    assert provider is not None
-    entry = await ledger.begin(
-        call.caller, request_id=call.request_id, model=target.model, provider=provider.name, feature="embeddings"
+    """Ask the provider, once. `model` is what the provider calls it."""
+    key = await provider.key(sealing)
+    settlement = Settlement(
+        ledger,
+        await ledger.begin(
+            call.caller, request_id=call.request_id, model=model, provider=provider.name, feature=FEATURE
+        ),
     )
-    body = for_provider(wanted, target.model, ask_usage=False)
-    try:
-        answer = await opened(providers, ask(provider, PATH, body, await opened_key(provider, sealing)))
-    except Problem:
-        await ledger.end(entry, "provider_error", Tokens())
-        raise
-    except BaseException:
-        await ledger.end(entry, "client_gone", Tokens())
-        raise
-    return await finished(answer, ledger, entry, provider)
+    async with settlement.or_settled():
+        body = for_provider(wanted, model, ask_usage=False)
+        answer = await opened(providers, provider, PATH, body, key)
+    return await finished(answer, settlement, provider, key)
+
+
+async def built_in(call: Call, wanted: Wanted, ledger: Ledger, invoke: Invoke) -> Response:
+    """Vectors by the built-in model, in OpenAI's form."""
+    texts = texts_of(wanted)
+    entry = await ledger.begin(
+        call.caller, request_id=call.request_id, model=wanted.model, provider=OWN, feature=FEATURE
+    )
+    settlement = Settlement(ledger, entry, used=NOTHING)
+    async with settlement.or_settled():
+        asked = await invoke.request(SEARCH, "POST", "/v1/knowledge/embeddings", json={"input": texts}, timeout_s=120)
+        answer = content_of(asked)
+        settlement.outcome, settlement.used = "done", Tokens(input=int(answer["tokens"]))
+    cost = await settlement.settle()
+    packed = wanted.content.get("encoding_format") == "base64"
+    data = [
+        {"object": "embedding", "index": index, "embedding": base64_of(vector) if packed else vector}
+        for index, vector in enumerate(answer["vectors"])
+    ]
+    counted = {"prompt_tokens": settlement.used.input, "total_tokens": settlement.used.input}
+    body = {"object": "list", "model": wanted.model, "data": data, "usage": counted}
+    return JSONResponse(body, headers={"x-dcoder-provider": OWN} | cost_header(cost))
+
+
+def texts_of(wanted: Wanted) -> list[str]:
+    """Raises `Malformed` for anything but a text or a list of texts."""
+    given = wanted.content["input"]
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
+        raise Malformed(
+            f"{wanted.model} takes a text or a list of texts, none empty; token ids are another model's"
+            " (langchain: check_embedding_ctx_length=False)",
+            param="input",
+        )
+    if len(texts) > TEXTS_MAX:
+        raise Malformed(f"'input' has {len(texts)} texts; {wanted.model} takes {TEXTS_MAX}", param="input")
+    if wanted.content.get("dimensions") not in (None, DIMENSIONS):
+        raise Malformed(f"{wanted.model} has {DIMENSIONS} dimensions", param="dimensions")
+    return texts
+
+
+def base64_of(vector: Sequence[float]) -> str:
+    """Little-endian float32, the form that OpenAI's client asks for."""
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
-from functions.gateway.llm import builtin, chat, embeddings, models
+from functions.gateway.llm import chat, doc_chat, embeddings, models
+from functions.gateway.llm.bodies import Wanted
+from functions.gateway.llm.credentials import providers_of
+from functions.gateway.llm.presence import answered
+from shared.errors import Malformed
 from shared.function import Call, Function, Scale
 from shared.function.invoke import Invoke
 from shared.identity import Caller
@@ -25,9 +29,16 @@ llm = Function(
 
 
 @llm.route("/v1/models", method="GET", permission="models:use")
-async def list_models(caller: Caller, tenant: TenantDatabase) -> Response:
+async def list_models(caller: Caller, tenant: TenantDatabase, providers: Providers) -> Response:
     """The models that the key may use."""
-    return models.listing(caller, await models.providers_of(tenant))
+    data = models.listing(caller, await providers_of(tenant, providers))
+    return JSONResponse({"object": "list", "data": data})
+
+
+@llm.route("/v1/models/{model:path}", method="GET", permission="models:use")
+async def get_model(model: str, caller: Caller, tenant: TenantDatabase, providers: Providers) -> Response:
+    """One model, if the key may use it."""
+    return JSONResponse(models.described(model, await models.chosen(caller, model, tenant, providers)))
 
 
 @llm.route("/v1/chat/completions", permission="models:use")
@@ -42,10 +53,17 @@ async def chat_completions(
 ) -> Response:
     """A chat completion, whole or as a stream, by a provider or by `doc-chat`."""
     wanted = await chat.parse(request)
-    target = models.resolve(call.caller, wanted.model, await models.providers_of(tenant))
-    if target.builtin:
-        return await builtin.doc_chat(call, wanted, ledger, invoke)
-    return await chat.relay(call, wanted, target, providers, sealing, ledger)
+
+    async def work() -> Response:
+        target = await models.chosen(call.caller, wanted.model, tenant, providers)
+        if target.provider is not None:
+            return await chat.relay(
+                call, wanted, target.provider, target.model, providers=providers, sealing=sealing, ledger=ledger
+            )
+        refuse(wanted, models.EMBEDDING)
+        return await doc_chat.respond(call, wanted, target, ledger, invoke)
+
+    return await answered(request, work())
 
 
 @llm.route("/v1/embeddings", permission="models:use")
@@ -60,7 +78,20 @@ async def create_embeddings(
 ) -> Response:
     """Vectors of texts, by a provider or by the built-in model."""
     wanted = await embeddings.parse(request)
-    target = models.resolve(call.caller, wanted.model, await models.providers_of(tenant))
-    if target.builtin:
-        return await builtin.embed(call, wanted, ledger, invoke)
-    return await embeddings.relay(call, wanted, target, providers, sealing, ledger)
+
+    async def work() -> Response:
+        target = await models.chosen(call.caller, wanted.model, tenant, providers)
+        if target.provider is not None:
+            return await embeddings.relay(
+                call, wanted, target.provider, target.model, providers=providers, sealing=sealing, ledger=ledger
+            )
+        refuse(wanted, models.DOC_CHAT)
+        return await embeddings.built_in(call, wanted, ledger, invoke)
+
+    return await answered(request, work())
+
+
+def refuse(wanted: Wanted, builtin: str) -> None:
+    """Raises `Malformed` for a built-in model that does something else than what the route is for."""
+    if wanted.model.partition("/")[0] == builtin:
+        raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")

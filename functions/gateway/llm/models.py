@@ -1,53 +1,49 @@
-"""Which models there are for a tenant, and which provider serves the one that is asked for."""
+"""Which models there are for a tenant, which of them a key may use, and who serves the one that is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from starlette.responses import JSONResponse
-
+from functions.gateway.llm.credentials import Provider, providers_of
 from shared.errors import NotFound
 from shared.identity import Caller
+from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
 
 DOC_CHAT = "doc-chat"
 EMBEDDING = "all-minilm-l6-v2"
-BUILTIN = (DOC_CHAT, EMBEDDING)
+OWN = "dcoder"
 SINCE = 1_730_000_000  # OpenAI's clients expect a creation time; it means nothing here
 
 
 @dataclass(frozen=True)
-class Provider:
-    """A tenant's provider as stored: its key is still sealed."""
-
-    name: str
-    base_url: str
-    models: tuple[str, ...]
-    sealed: bytes = field(repr=False)
-
-
-@dataclass(frozen=True)
 class Target:
-    """Where a model is served. `model` is what the provider calls it; without a provider it is built in."""
+    """Who serves a model. `model` is what the provider calls it; without a provider it is built in."""
 
     model: str
     provider: Provider | None = None
+    writer: str = ""
+    """For `doc-chat/<model>`: the model that writes. Empty for the extractive answerer."""
 
     @property
-    def builtin(self) -> bool:
-        return self.provider is None
+    def names(self) -> frozenset[str]:
+        """The names that a key's scope may have for it."""
+        return frozenset({self.model} | ({f"{self.provider.name}/{self.model}"} if self.provider else set()))
 
 
-async def providers_of(tenant: TenantDatabase) -> list[Provider]:
-    rows = await tenant.fetch("SELECT name, base_url, models, sealed FROM provider_credentials ORDER BY name LIMIT 500")
-    return [Provider(row["name"], row["base_url"], tuple(row["models"]), bytes(row["sealed"])) for row in rows]
+async def chosen(caller: Caller, model: str, tenant: TenantDatabase, providers: Providers) -> Target:
+    """Who serves the model for this caller. A model not found is looked for once more in the database itself."""
+    try:
+        return resolve(caller, model, await providers_of(tenant, providers))
+    except NotFound:
+        return resolve(caller, model, await providers_of(tenant, providers, afresh=True))
 
 
 def resolve(caller: Caller, model: str, providers: Sequence[Provider]) -> Target:
     """Who serves the model. A model that the key may not use looks as if it did not exist. Raises `NotFound`."""
     target = find(model, providers)
-    if target is None or not may_use(caller, model):
+    if target is None or not may_use(caller, model, target, providers):
         raise NotFound(
             f"the model {model[:100]!r} does not exist or this key may not use it; GET /v1/models lists those it may",
             openai_code="model_not_found",
@@ -57,34 +53,63 @@ def resolve(caller: Caller, model: str, providers: Sequence[Provider]) -> Target
 
 
 def find(model: str, providers: Sequence[Provider]) -> Target | None:
-    if model in BUILTIN:
+    """Built-in names first, then a provider that lists the model, then `<provider>/<model>`."""
+    if model in (DOC_CHAT, EMBEDDING):
         return Target(model)
     head, _, tail = model.partition("/")
     if head == DOC_CHAT and tail:
-        return Target(model) if find(tail, providers) else None
+        return Target(model, writer=tail) if of_provider(tail, providers) else None
+    return of_provider(model, providers)
+
+
+def of_provider(model: str, providers: Sequence[Provider]) -> Target | None:
     for provider in providers:
         if model in provider.models:
             return Target(model, provider)
+    head, _, tail = model.partition("/")
     for provider in providers:
         if provider.name == head and tail in provider.models:
             return Target(tail, provider)
     return None
 
 
-def may_use(caller: Caller, model: str) -> bool:
-    return caller.models is None or model in caller.models
+def may_use(caller: Caller, model: str, target: Target, providers: Sequence[Provider]) -> bool:
+    """`doc-chat/<model>` needs its own name in the key's scope, or both of its parts. A function that writes on behalf
+    of such a key may use the model that writes."""
+    scope = caller.models
+    if scope is None or model in scope or target.names & scope:
+        return True
+    if target.writer:
+        writer = of_provider(target.writer, providers)
+        return DOC_CHAT in scope and writer is not None and bool(({target.writer} | writer.names) & scope)
+    return caller.kind == "function" and f"{DOC_CHAT}/{model}" in scope
 
 
-def listing(caller: Caller, providers: Sequence[Provider]) -> JSONResponse:
-    """In OpenAI's form, the built-in ones first."""
-    owned = [(name, "dcoder") for name in BUILTIN]
-    owned += [(model, provider.name) for provider in providers for model in provider.models]
-    names: dict[str, str] = {}
-    for name, owner in owned:
-        names.setdefault(name, owner)
-    data = [
-        {"id": name, "object": "model", "created": SINCE, "owned_by": owner}
-        for name, owner in names.items()
-        if may_use(caller, name)
+def listing(caller: Caller, providers: Sequence[Provider]) -> list[dict[str, object]]:
+    """The models that the caller may use, in OpenAI's form."""
+    return [
+        described(name, target)
+        for name in dict.fromkeys(names(providers))
+        if (target := find(name, providers)) is not None and may_use(caller, name, target, providers)
     ]
-    return JSONResponse({"object": "list", "data": data})
+
+
+def described(name: str, target: Target) -> dict[str, object]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": SINCE,
+        "owned_by": target.provider.name if target.provider else OWN,
+    }
+
+
+def names(providers: Sequence[Provider]) -> Iterator[str]:
+    """Built-in ones, each provider's own (with its provider's name where an earlier one has the same), and the writers
+    of `doc-chat`. Embedding models do not write; they are known by their names only."""
+    yield from (DOC_CHAT, EMBEDDING)
+    seen: set[str] = set()
+    for provider in providers:
+        for model in provider.models:
+            yield f"{provider.name}/{model}" if model in seen else model
+        seen.update(provider.models)
+    yield from (f"{DOC_CHAT}/{model}" for provider in providers for model in provider.models if "embed" not in model)

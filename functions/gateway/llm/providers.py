@@ -1,35 +1,61 @@
-"""One request to a provider and what becomes of its answer."""
+"""One request to a provider, and what becomes of its answer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from functions.gateway.llm.models import Provider
-from shared.errors import DeadlineExceeded, Unavailable
-from shared.llm.outbound import Providers
+from functions.gateway.llm.bodies import json_object, tokens_in
+from functions.gateway.llm.credentials import Provider
+from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
+from shared.errors import DeadlineExceeded, Problem, Unavailable
+from shared.llm.dialect import error_type
+from shared.llm.outbound import NotConnected, Providers
 
 if TYPE_CHECKING:
     import httpx
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
-PASSED_HEADERS = ("content-type", "retry-after", "openai-processing-ms", "x-ratelimit-limit-requests",
-                  "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", "x-ratelimit-limit-tokens",
-                  "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens")  # fmt: skip
+ERROR_CHARS_MAX = 500
+PASSED_HEADERS = (
+    "retry-after", "retry-after-ms", "x-should-retry", "openai-processing-ms", "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Outgoing:
-    """A request to a provider."""
+class BadAnswer(Problem):
+    """The provider answered with something that is no answer: a redirect, or more than we take."""
 
-    url: str
-    body: bytes = field(repr=False)
-    headers: dict[str, str] = field(repr=False)
+    status, code, title = 502, "provider_answer_unusable", "Unusable answer of the provider"
 
 
-def ask(provider: Provider, path: str, body: bytes, key: str) -> Outgoing:
+@asynccontextmanager
+async def translated(provider: Provider) -> AsyncIterator[None]:
+    """The transport's failures as problems that name the provider."""
+    import httpx
+
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout) as failure:
+        raise NotConnected(f"provider {provider.name!r} is not reachable", retry_after_s=5) from failure
+    except httpx.PoolTimeout as full:
+        raise NotConnected("too many calls of providers are in flight", retry_after_s=2) from full
+    except httpx.TimeoutException as late:
+        raise DeadlineExceeded(f"provider {provider.name!r} went silent") from late
+    except httpx.TransportError as lost:
+        raise Unavailable(f"the connection to provider {provider.name!r} broke ({type(lost).__name__})") from lost
+    except httpx.InvalidURL as wrong:
+        raise NotConnected(f"provider {provider.name!r} has an unusable address", retry_after_s=60) from wrong
+
+
+async def opened(providers: Providers, provider: Provider, path: str, body: bytes, key: str) -> httpx.Response:
+    """The provider's answer with its head read. One attempt. Raises what `translated` says, or `ForbiddenAddress`."""
     headers = {
         "authorization": f"Bearer {key}",
         "content-type": "application/json",
@@ -37,46 +63,50 @@ def ask(provider: Provider, path: str, body: bytes, key: str) -> Outgoing:
         "accept-encoding": "identity",  # the bytes are passed on as they come
         "user-agent": "dcoder",
     }
-    return Outgoing(provider.base_url + path, body, headers)
-
-
-async def opened(providers: Providers, outgoing: Outgoing) -> httpx.Response:
-    """The answer with its head read. One attempt. Raises `Unavailable` or `DeadlineExceeded`."""
-    import httpx
-
-    request = providers.client.build_request("POST", outgoing.url, content=outgoing.body, headers=outgoing.headers)
-    try:
+    async with translated(provider):
+        request = providers.client.build_request("POST", provider.base_url + path, content=body, headers=headers)
         return await providers.client.send(request, stream=True)
-    except httpx.TimeoutException as late:
-        raise DeadlineExceeded(f"the provider did not answer in time ({type(late).__name__})") from late
-    except httpx.TransportError as lost:
-        raise Unavailable(f"the provider is not reachable ({type(lost).__name__})", retry_after_s=5) from lost
 
 
-async def whole_answer(answer: httpx.Response) -> bytes:
+async def whole(answer: httpx.Response, provider: Provider) -> bytes:
     """The body, at most 64 MiB. The connection is given back whatever happens."""
-    import httpx
-
     received = bytearray()
     try:
-        async for chunk in answer.aiter_raw():
-            received += chunk
-            if len(received) > ANSWER_BYTES_MAX:
-                raise Unavailable("the provider's answer has more than 64 MiB")
-    except httpx.TimeoutException as late:
-        raise DeadlineExceeded("the provider stopped sending its answer") from late
-    except httpx.TransportError as lost:
-        raise Unavailable(f"the connection to the provider broke ({type(lost).__name__})") from lost
+        async with translated(provider):
+            async for chunk in answer.aiter_raw():
+                received += chunk
+                if len(received) > ANSWER_BYTES_MAX:
+                    raise BadAnswer(f"the answer has more than {ANSWER_BYTES_MAX} bytes")
     finally:
-        await answer.aclose()
+        await asyncio.shield(answer.aclose())
     return bytes(received)
 
 
-def passed_on(answer: httpx.Response, content: bytes, cost: int | None, provider: Provider) -> Response:
-    """The provider's own answer or error, with what we know of its cost."""
+async def finished(answer: httpx.Response, settlement: Settlement, provider: Provider, key: str) -> Response:
+    """A whole answer, or the provider's error, passed on with its status."""
+    async with settlement.or_settled():
+        content = await whole(answer, provider)
+        if 300 <= answer.status_code < 400:
+            settlement.used = NOTHING
+            raise BadAnswer(f"provider {provider.name!r} answered with a redirect, which is not followed")
+    failed = answer.status_code >= 400
+    settlement.outcome = "provider_error" if failed else "done"
+    settlement.used = NOTHING if failed else tokens_in(json_object(content))
     headers = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
-    headers["x-dcoder-provider"] = provider.name
-    headers["x-dcoder-cost-micro-usd"] = "unknown" if cost is None else str(cost)
-    if 300 <= answer.status_code < 400:
-        raise Unavailable(f"the provider answered with a redirect ({answer.status_code}), which is not followed")
-    return Response(content, answer.status_code, headers)
+    headers["content-type"] = "application/json" if failed else answer.headers.get("content-type", "application/json")
+    headers |= {"x-dcoder-provider": provider.name} | cost_header(await settlement.settle())
+    return Response(refusal(content, answer.status_code, key) if failed else content, answer.status_code, headers)
+
+
+def refusal(content: bytes, status: int, key: str) -> bytes:
+    """The provider's error in OpenAI's shape: its own bytes where they have it. The tenant's key is never repeated."""
+    if key:
+        content = content.replace(key.encode(), b"[key]")
+    error = json_object(content).get("error")
+    if isinstance(error, dict) and isinstance(error.get("message"), str):
+        return content
+    said = error if isinstance(error, str) else content.decode("utf-8", "replace").strip()
+    message = f"the provider answered {status}: {said[:ERROR_CHARS_MAX]}"
+    return json.dumps(
+        {"error": {"message": message, "type": error_type(status), "param": None, "code": "provider_error"}}
+    ).encode()

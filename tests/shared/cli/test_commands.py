@@ -152,7 +152,7 @@ def test_an_answer_is_printed_with_where_each_quote_stands() -> None:
 
 def test_every_progress_event_renders() -> None:
     details = dict.fromkeys(("name", "seconds", "wanted", "port", "why", "after_s", "text"), "x")
-    assert all("x" in progress_line(event, details) for event in set(LINES) - {"stopping", "down"})
+    assert all("x" in progress_line(event, details) for event in set(LINES) - {"stopping", "down", "replanning"})
     assert progress_line("unknown", {}) == ""
 
 

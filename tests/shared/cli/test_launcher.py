@@ -55,6 +55,11 @@ def test_testing_needs_more_than_the_others(launcher: ModuleType) -> None:
     assert launcher.installed == ["local", "dev"]
 
 
+def test_the_tools_for_tests_stay_when_another_command_comes_next(launcher: ModuleType) -> None:
+    (Path(launcher.VENV) / "bin" / "pytest").touch()
+    assert launcher.has_tests()
+
+
 def test_a_changed_lock_is_installed(launcher: ModuleType) -> None:
     launcher.ensure_environment("local")
     with open(launcher.lock("local"), "a") as lock:

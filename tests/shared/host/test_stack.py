@@ -74,7 +74,7 @@ def test_a_replaced_object_store_needs_its_keys(home: Home) -> None:
 
 def test_the_functions_can_read_their_settings_from_what_they_are_told(home: Home) -> None:
     stack = plan(home, {})
-    for child in stack.functions():
+    for child in stack.functions({"platform": 3, "gateway": 4}):
         settings = Settings.from_environment(child.environment)
         assert settings.secrets_dir == home.secrets
         assert settings.functions

@@ -1,0 +1,37 @@
+"""A tenant's providers as stored: read at most once a second, their keys opened for each call and kept nowhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shared.llm.outbound import Providers
+from shared.postgres import TenantDatabase
+from shared.secrets import TenantSecrets
+
+PROVIDERS_MAX = 500
+
+
+@dataclass(frozen=True)
+class Provider:
+    """An OpenAI-compatible endpoint and the tenant's key to it, still sealed."""
+
+    name: str
+    base_url: str
+    models: tuple[str, ...]
+    sealed: bytes = field(repr=False)
+
+    async def key(self, sealing: TenantSecrets) -> str:
+        return (await sealing.open(f"provider:{self.name}", self.sealed)).decode()
+
+
+async def providers_of(tenant: TenantDatabase, providers: Providers, *, afresh: bool = False) -> tuple[Provider, ...]:
+    """The tenant's providers by name, as they were less than a second ago, or as they are."""
+    kept = None if afresh else providers.remembered.get(tenant.tenant)
+    if isinstance(kept, tuple):
+        return kept
+    rows = await tenant.fetch(
+        "SELECT name, base_url, models, sealed FROM provider_credentials ORDER BY name LIMIT $1", PROVIDERS_MAX
+    )
+    found = tuple(Provider(row["name"], row["base_url"], tuple(row["models"]), bytes(row["sealed"])) for row in rows)
+    providers.remembered.put(tenant.tenant, found)
+    return found

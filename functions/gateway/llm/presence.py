@@ -1,0 +1,82 @@
+"""Whether the caller is still there. Work for a caller who has gone is ended at once, because the provider bills it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+T = TypeVar("T")
+CLIENT_GONE_STATUS = 499  # nginx's; nobody is left to read it, the log is
+
+
+class CallerGone(Exception):
+    """The caller disconnected before the work was done."""
+
+
+async def while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T:
+    """The work's result. When the caller goes first, the work is cancelled, has ended, and `CallerGone` is raised."""
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(disconnected(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise CallerGone
+    finally:
+        leaving.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
+
+
+async def disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def answered(request: Request, work: Coroutine[None, None, Response]) -> Response:
+    """The answer, unless the caller goes before there is one. The request's body must have been read."""
+    try:
+        return await while_connected(request.receive, work)
+    except CallerGone:
+        return Response(status_code=CLIENT_GONE_STATUS)
+
+
+class Stream(Response):
+    """Pieces as they come. However the response ends, the generator has been closed when it has ended."""
+
+    def __init__(
+        self, pieces: AsyncGenerator[bytes, None], *, media_type: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(
+            media_type=None,
+            headers={
+                "content-type": media_type,
+                "cache-control": "no-cache",
+                "x-accel-buffering": "no",
+                **(headers or {}),
+            },
+        )
+        del self.headers["content-length"]
+        self.pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await while_connected(receive, self._sent(send))
+        except CallerGone:
+            return
+
+    async def _sent(self, send: Send) -> None:
+        async with aclosing(self.pieces) as pieces:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,138 @@
+"""The gateway behind a real server, with the functions it asks, and a tenant whose provider is scripted."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from shared.function import catalog
+from shared.function.app import Application, build
+from shared.host.ports import free_port
+from shared.ids import TenantId
+from shared.postgres import ControlDatabase
+from shared.secrets import read_key
+from shared.settings import Settings
+from shared.tenancy import TenantRegistry
+from shared.virtual_keys import insert_key, new_key
+from tests.fixtures.provider import ScriptedProvider, serving_provider
+from tests.fixtures.waiting import until
+
+FUNCTIONS = ("gateway-llm", "knowledge-answers", "knowledge-search", "governance-secrets", "governance-usage")
+PROVIDER_KEY = "sk-provider-0123456789abcdef"
+MODELS = ["gpt-4o-mini", "house-model", "text-embedding-3-small"]
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[tuple[Application, Settings]]:
+    """The functions on one loopback port, as the platform and as the gateway."""
+    port = free_port()
+    origin = f"http://127.0.0.1:{port}"
+    settings = replace(settings, platform_url=origin, llm_url=origin, private_provider_urls=True)
+    application = build(catalog.select(FUNCTIONS), settings)
+    config = uvicorn.Config(application, port=port, log_level="error", lifespan="off")
+    server = uvicorn.Server(config)
+    running = asyncio.create_task(server._serve())
+    await until(lambda: server.started)
+    try:
+        yield application, settings
+    finally:
+        server.should_exit = True
+        await running
+        await application.process.close()
+
+
+@dataclass
+class Gateway:
+    """One tenant's view of a served gateway."""
+
+    url: str
+    tenant: TenantId
+    key: str = field(repr=False)
+    client: httpx.AsyncClient
+    provider: ScriptedProvider
+    control: ControlDatabase
+    application: Application
+    since: datetime
+
+    def with_key(self, key: str) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, headers={"authorization": f"Bearer {key}"}, timeout=30)
+
+    async def chat(self, model: str = "gpt-4o-mini", **more: Any) -> httpx.Response:  # Any: JSON
+        return await self.client.post("/v1/chat/completions", json=question(model, **more))
+
+    async def ledger(self, count: int = 1) -> list[dict[str, Any]]:  # Any: a database row
+        """The rows of this test, once there are that many and no call is open."""
+
+        async def settled() -> bool:
+            is_open = await self.control.fetchval("SELECT count(*) FROM usage_open WHERE tenant = $1", self.tenant)
+            return is_open == 0 and len(await self.rows()) >= count
+
+        await until(settled)
+        return await self.rows()
+
+    async def rows(self) -> list[dict[str, Any]]:  # Any: a database row
+        sql = "SELECT * FROM usage_ledger WHERE tenant = $1 AND started_at >= $2 ORDER BY started_at"
+        return [dict(row) for row in await self.control.fetch(sql, self.tenant, self.since)]
+
+
+def question(model: str = "gpt-4o-mini", text: str = "Hi", **more: Any) -> dict[str, Any]:  # Any: JSON
+    return {"model": model, "messages": [{"role": "user", "content": text}], **more}
+
+
+@pytest.fixture(scope="session")
+async def served(settings: Settings) -> AsyncIterator[tuple[Application, Settings]]:
+    async with serving(settings) as both:
+        yield both
+
+
+@pytest.fixture(scope="session")
+async def provider() -> AsyncIterator[ScriptedProvider]:
+    async with serving_provider() as provider:
+        yield provider
+
+
+async def make_key(application: Application, tenant: TenantId, **scope: Any) -> str:  # Any: a key's scope
+    key = new_key(read_key(application.process.settings, "pepper"))
+    control = await application.process.get(ControlDatabase)
+    role = scope.pop("role", "admin")
+    async with control.transaction() as transaction:
+        await insert_key(transaction, key, tenant=tenant, name="test", role=role, created_by="test", **scope)
+    return key.text
+
+
+@pytest.fixture(scope="session")
+async def chatter(served: tuple[Application, Settings], provider: ScriptedProvider) -> AsyncIterator[Gateway]:
+    """A tenant with the scripted provider stored the real way."""
+    application, settings = served
+    registry = await application.process.get(TenantRegistry)
+    tenant = TenantId(f"llm-{secrets.token_hex(4)}")
+    await registry.create(tenant)
+    key = await make_key(application, tenant)
+    headers = {"authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=settings.llm_url, headers=headers, timeout=30) as client:
+        await store(client, "scripted", provider.base_url, MODELS)
+        control = await application.process.get(ControlDatabase)
+        yield Gateway(settings.llm_url, tenant, key, client, provider, control, application, datetime.now(UTC))
+    await registry.delete(tenant)
+
+
+@pytest.fixture
+def gateway(chatter: Gateway) -> Gateway:
+    """The tenant's gateway, as if nothing had been called yet."""
+    chatter.provider.reset()
+    return replace(chatter, since=datetime.now(UTC))
+
+
+async def store(client: httpx.AsyncClient, name: str, base_url: str, models: list[str]) -> None:
+    content = {"base_url": base_url, "api_key": PROVIDER_KEY, "models": models}
+    answer = await client.put(f"/v1/secrets/providers/{name}", json=content)
+    assert answer.status_code == 200, answer.text

@@ -1,0 +1,190 @@
+"""Virtual keys over HTTP: shown once, narrowed only, gone within a second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+
+import httpx
+import pytest
+
+from shared.function.app import build
+from shared.function.catalog import select
+from shared.function.process import Process
+from shared.ids import PLATFORM, TenantId
+from shared.postgres import ControlDatabase
+from shared.settings import Settings
+from tests.fixtures.platform import key_for
+
+
+@asynccontextmanager
+async def keys_function(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    application = build(select(("governance-keys",)), settings)
+    transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://platform") as client:
+        yield client
+    await application.process.close()
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with keys_function(settings) as client:
+        yield client
+
+
+@pytest.fixture
+async def admin(process: Process, tenant: TenantId) -> dict[str, str]:
+    return bearer(await key_for(process, tenant))
+
+
+@pytest.fixture
+async def stranger(process: Process, other_tenant: TenantId) -> dict[str, str]:
+    return bearer(await key_for(process, other_tenant))
+
+
+@pytest.fixture
+async def operator(process: Process) -> dict[str, str]:
+    return bearer(await key_for(process, PLATFORM, "operator"))
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+async def create(client: httpx.AsyncClient, headers: dict[str, str], **wanted: object) -> dict[str, str]:
+    answer = await client.post("/v1/keys", json=wanted, headers=headers)
+    assert answer.status_code == 201, answer.text
+    made: dict[str, str] = answer.json()
+    return made
+
+
+async def test_a_key_is_shown_once_and_kept_as_a_hash(
+    client: httpx.AsyncClient, admin: dict[str, str], control: ControlDatabase
+) -> None:
+    made = await create(client, admin, name="laptop", role="viewer")
+    listed = (await client.get("/v1/keys", headers=admin)).text
+    assert made["id"] in listed
+    assert made["key"] not in listed
+    secret = made["key"].rsplit("_", 1)[1][:40]
+    stored = await control.fetchval("SELECT row_to_json(k)::text FROM virtual_keys k WHERE id = $1", made["id"])
+    assert secret not in stored
+
+
+async def test_a_revoked_key_stops_within_a_second_in_every_process(
+    client: httpx.AsyncClient, settings: Settings, admin: dict[str, str]
+) -> None:
+    made = await create(client, admin, role="admin")
+    async with keys_function(settings) as elsewhere:
+        mine = bearer(made["key"])
+        assert (await elsewhere.get("/v1/keys", headers=mine)).status_code == 200
+        revoked = await client.delete(f"/v1/keys/{made['id']}", headers=admin)
+        assert revoked.status_code == 204
+        began = monotonic()
+        while (await elsewhere.get("/v1/keys", headers=mine)).status_code == 200:
+            assert monotonic() - began < 1.0
+            await asyncio.sleep(0.02)
+        assert (await client.get("/v1/keys", headers=mine)).status_code == 401
+
+
+async def test_a_rotated_key_works_for_the_overlap_and_no_longer(
+    client: httpx.AsyncClient, admin: dict[str, str]
+) -> None:
+    old = await create(client, admin, role="admin", name="rotating")
+    answer = await client.post(f"/v1/keys/{old['id']}/rotate", json={"overlap_s": 2}, headers=admin)
+    new = answer.json()
+    assert (answer.status_code, new["role"], new["name"]) == (201, "admin", "rotating")
+    for key in (old["key"], new["key"]):
+        assert (await client.get("/v1/keys", headers=bearer(key))).status_code == 200
+    began = monotonic()
+    while (await client.get("/v1/keys", headers=bearer(old["key"]))).status_code == 200:
+        assert monotonic() - began < 4
+        await asyncio.sleep(0.05)
+    assert monotonic() - began > 0.9
+    assert (await client.get("/v1/keys", headers=bearer(new["key"]))).status_code == 200
+    again = await client.post(f"/v1/keys/{old['id']}/rotate", json={}, headers=admin)
+    assert again.status_code == 404
+
+
+async def test_a_key_expires(client: httpx.AsyncClient, admin: dict[str, str]) -> None:
+    made = await create(client, admin, role="admin", expires_in_s=1)
+    began = monotonic()
+    while (await client.get("/v1/keys", headers=bearer(made["key"]))).status_code == 200:
+        assert monotonic() - began < 3
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("path", ["/v1/keys/{id}", "/v1/keys/{id}?tenant=acme"])
+async def test_anothers_key_is_as_unknown_as_none(
+    client: httpx.AsyncClient, admin: dict[str, str], stranger: dict[str, str], path: str
+) -> None:
+    made = await create(client, admin)
+    foreign = await client.delete(path.format(id=made["id"]), headers=stranger)
+    unknown = await client.delete(path.format(id="aaaaaaaaaaaa"), headers=stranger)
+    assert (foreign.status_code, unknown.status_code) == (404, 404)
+    assert foreign.json()["code"] == unknown.json()["code"]
+    assert (await client.get("/v1/keys", headers=bearer(made["key"]))).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("creator", "wanted", "status"),
+    [
+        ({"role": "member"}, {"role": "member"}, 403),
+        ({"role": "admin", "permissions": ["keys:*", "documents:read"]}, {"role": "admin"}, 403),
+        (
+            {"role": "admin", "permissions": ["keys:*", "documents:read"]},
+            {"role": "viewer", "permissions": ["documents:write"]},
+            403,
+        ),
+        (
+            {"role": "admin", "permissions": ["keys:*", "documents:read"]},
+            {"role": "viewer", "permissions": ["documents:read"]},
+            201,
+        ),
+        ({"role": "admin", "models": ["doc-chat"]}, {"role": "viewer", "models": ["gpt-4o"]}, 403),
+        ({"role": "admin", "models": ["doc-chat"]}, {"role": "viewer"}, 403),
+        ({"role": "admin"}, {"role": "operator"}, 403),
+        ({"role": "admin"}, {"role": "emperor"}, 422),
+        ({"role": "admin"}, {"role": "viewer", "permissions": ["nonsense"]}, 422),
+        ({"role": "admin"}, {"role": "viewer", "expires_in_s": -1}, 422),
+    ],
+)
+async def test_a_key_never_grants_more_than_its_creator_has(
+    client: httpx.AsyncClient,
+    admin: dict[str, str],
+    creator: dict[str, object],
+    wanted: dict[str, object],
+    status: int,
+) -> None:
+    made = await create(client, admin, **creator)
+    answer = await client.post("/v1/keys", json=wanted, headers=bearer(made["key"]))
+    assert answer.status_code == status
+
+
+async def test_an_operator_makes_the_first_key_of_a_tenant(
+    client: httpx.AsyncClient, operator: dict[str, str], tenant: TenantId
+) -> None:
+    made = await client.post(f"/v1/keys?tenant={tenant}", json={"role": "admin"}, headers=operator)
+    unknown = await client.post("/v1/keys?tenant=nobody", json={"role": "admin"}, headers=operator)
+    assert (made.status_code, unknown.status_code) == (201, 404)
+    assert made.json()["tenant"] == tenant
+
+
+@pytest.mark.parametrize("wrong", ["dck_", "dck_aaaaaaaaaaaa_" + "a" * 40 + "00000000", "sk-123", "x" * 10_000, "💥"])
+async def test_a_wrong_key_is_refused_alike(client: httpx.AsyncClient, wrong: str) -> None:
+    answer = await client.get("/v1/keys", headers={b"authorization": f"Bearer {wrong}".encode()})
+    assert answer.status_code == 401
+    assert wrong not in answer.text
+
+
+async def test_the_last_use_is_noted(
+    client: httpx.AsyncClient, admin: dict[str, str], control: ControlDatabase
+) -> None:
+    made = await create(client, admin, role="admin")
+    await client.get("/v1/keys", headers=bearer(made["key"]))
+    for _ in range(100):
+        if await control.fetchval("SELECT last_used_at FROM virtual_keys WHERE id = $1", made["id"]):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the last use was not noted within 5 s")

@@ -1,0 +1,117 @@
+"""One budget over all databases: bounded, clean, and no connection lost to a cancelled call."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from shared.errors import Unavailable
+from shared.function.process import Process
+from shared.function.resources import OPENERS
+from shared.ids import TenantId
+from shared.postgres import ControlDatabase, Databases
+from shared.settings import Settings
+from shared.tenancy import TenantRegistry
+from tests.fixtures.servers import postgres_server
+
+
+async def connections(control: ControlDatabase, prefix: str) -> int:
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE starts_with(datname, $1)"
+    return int(await control.fetchval(sql, prefix))
+
+
+async def test_many_tenants_share_one_budget(settings: Settings, control: ControlDatabase) -> None:
+    process = Process(replace(settings, connections_max=6), OPENERS)
+    registry = await process.get(TenantRegistry)
+    names = [TenantId(f"crowd-{number}") for number in range(20)]
+    for name in names:
+        await registry.create(name)
+    peak = 0
+
+    async def use(name: TenantId) -> None:
+        nonlocal peak
+        database = await registry.database(name)
+        for _ in range(3):
+            assert await database.fetchval("SELECT current_database()") == f"t_{name.replace('-', '_')}"
+            peak = max(peak, await connections(control, "t_crowd"))
+
+    await asyncio.gather(*(use(name) for name in names))
+    assert 1 <= peak <= 8  # six of ours; the server lists one for a moment after it was closed
+    for name in names:
+        await registry.delete(name)
+    await process.close()
+
+
+async def test_a_spent_budget_is_told_after_a_bounded_wait(settings: Settings) -> None:
+    databases = Databases(1, wait_s_max=0.1)
+    async with databases.connection(settings.postgres_url):
+        with pytest.raises(Unavailable) as refused:
+            async with databases.connection(settings.postgres_url):
+                pass
+    assert refused.value.retry_after_s
+    await databases.close()
+
+
+async def test_a_storm_of_cancelled_calls_leaves_no_transaction_open(settings: Settings) -> None:
+    databases = Databases(4, wait_s_max=5)
+    control = ControlDatabase(settings.postgres_url, databases)
+
+    async def slow() -> None:
+        async with control.transaction() as transaction:
+            await transaction.execute("SELECT 'storm', pg_sleep(0.05)")
+
+    for _ in range(10):
+        tasks = [asyncio.create_task(slow()) for _ in range(20)]
+        await asyncio.sleep(0.02)
+        for task in tasks[::2]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    open_transactions = await control.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND query LIKE '%storm%'"
+    )
+    assert open_transactions == 0
+    assert await control.fetchval("SELECT 1") == 1
+    await databases.close()
+
+
+async def test_a_rolled_back_transaction_leaves_a_clean_connection(settings: Settings) -> None:
+    databases = Databases(1)
+    control = ControlDatabase(settings.postgres_url, databases)
+
+    async def break_off() -> None:
+        async with control.transaction() as transaction:
+            await transaction.execute("SET LOCAL search_path = nowhere")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await break_off()
+    assert await control.fetchval("SHOW search_path") != "nowhere"
+    await databases.close()
+
+
+async def test_idle_connections_are_closed(settings: Settings, control: ControlDatabase) -> None:
+    databases = Databases(4, idle_close_s=0.2)
+    own = ControlDatabase(settings.postgres_url, databases)
+    pid = await own.fetchval("SELECT pg_backend_pid()")
+    for _ in range(100):
+        if not await control.fetchval("SELECT true FROM pg_stat_activity WHERE pid = $1", pid):
+            break
+        await asyncio.sleep(0.05)
+    else:
+        raise AssertionError("the idle connection was not closed within 5 s")
+    await databases.close()
+
+
+async def test_a_restarted_server_is_reached_again_within_seconds() -> None:
+    with postgres_server(durable=True) as server:
+        databases = Databases(2)
+        database = ControlDatabase(server.url, databases)
+        assert await database.fetchval("SELECT 1") == 1
+        await database.execute("CREATE TABLE kept (n int)")
+        await database.execute("INSERT INTO kept VALUES (1)")
+        with pytest.raises(Unavailable):
+            await database.fetch("SELECT pg_terminate_backend(pg_backend_pid())")
+        assert await database.fetchval("SELECT n FROM kept") == 1
+        await databases.close()

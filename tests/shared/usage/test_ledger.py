@@ -1,0 +1,222 @@
+"""Every call is exactly one row of the ledger, whatever becomes of the process and the database."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from shared.clock import Clock
+from shared.errors import Unavailable
+from shared.identity import Caller
+from shared.ids import KeyId, TenantId
+from shared.postgres import ControlDatabase
+from shared.usage import Ledger, Tokens
+from tests.fixtures.control import control_database
+from tests.fixtures.waiting import until
+
+CALLER = Caller(TenantId("acme"), "key:abc", "member", "key", key_id=KeyId("abc"))
+CALL: dict[str, Any] = {"request_id": "request-1", "model": "gpt-4o-mini", "provider": "openai"}
+
+
+@pytest.fixture
+async def control(postgres_admin_url: str) -> AsyncIterator[ControlDatabase]:
+    async with control_database(postgres_admin_url) as control:
+        yield control
+
+
+@pytest.fixture
+async def ledger(control: ControlDatabase) -> AsyncIterator[Ledger]:
+    ledger = Ledger(control, seen_every_s=0.05)
+    yield ledger
+    await ledger.close()
+
+
+async def rows(control: ControlDatabase) -> list[dict[str, Any]]:  # Any: database rows
+    return [dict(row) for row in await control.fetch("SELECT * FROM usage_ledger ORDER BY started_at")]
+
+
+async def open_calls(control: ControlDatabase) -> int:
+    return int(await control.fetchval("SELECT count(*) FROM usage_open"))
+
+
+async def test_a_call_is_open_until_it_ends_and_then_one_row(control: ControlDatabase, ledger: Ledger) -> None:
+    call = await ledger.begin(CALLER, **CALL)
+    assert (await open_calls(control), await rows(control)) == (1, [])
+    cost = await ledger.end(call, "done", Tokens(1_000_000, 1_000_000, 500_000))
+    (row,) = await rows(control)
+    assert (await open_calls(control), cost) == (0, 712_500)
+    assert (row["tenant"], row["key_id"], row["request_id"]) == ("acme", "abc", "request-1")
+    assert (row["input_tokens"], row["output_tokens"], row["cached_tokens"]) == (1_000_000, 1_000_000, 500_000)
+    assert row["started_at"] <= row["ended_at"]
+
+
+async def test_ending_a_call_twice_writes_one_row(control: ControlDatabase, ledger: Ledger) -> None:
+    call = await ledger.begin(CALLER, **CALL)
+    await asyncio.gather(*(ledger.end(call, "done", Tokens(1, 1)) for _ in range(8)))
+    assert len(await rows(control)) == 1
+
+
+async def test_a_call_that_is_ended_and_swept_at_once_is_one_row(control: ControlDatabase, ledger: Ledger) -> None:
+    for _ in range(20):
+        call = await ledger.begin(CALLER, **CALL)
+        await asyncio.gather(ledger.end(call, "done", Tokens(1, 1)), ledger.sweep(dead_after_s=0))
+    assert (len(await rows(control)), await open_calls(control)) == (20, 0)
+
+
+async def test_the_row_is_written_even_if_who_waits_for_it_is_cancelled(
+    control: ControlDatabase, ledger: Ledger
+) -> None:
+    call = await ledger.begin(CALLER, **CALL)
+    ending = asyncio.create_task(ledger.end(call, "client_gone", None))
+    await asyncio.sleep(0)
+    ending.cancel()
+
+    async def written() -> bool:
+        return len(await rows(control)) == 1
+
+    await until(written)
+
+
+async def test_a_beginning_that_is_cancelled_leaves_no_call_open(control: ControlDatabase, ledger: Ledger) -> None:
+    for turns in range(12):
+        beginning = asyncio.create_task(ledger.begin(CALLER, **CALL))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        beginning.cancel()
+        await asyncio.wait({beginning})
+        if not beginning.cancelled():
+            await ledger.end(beginning.result(), "done", Tokens())
+
+    async def none_open() -> bool:
+        await ledger.sweep(dead_after_s=1)  # for those that the server began after it was told of the cancellation
+        return await open_calls(control) == 0
+
+    await until(none_open)
+
+
+class Flaky:
+    """A control database that can be away."""
+
+    def __init__(self, control: ControlDatabase) -> None:
+        self.control = control
+        self.away = False
+
+    async def execute(self, sql: str, *arguments: object) -> str:
+        if self.away:
+            raise Unavailable("away")
+        return await self.control.execute(sql, *arguments)
+
+
+async def test_a_row_that_could_not_be_written_is_written_when_the_database_is_back(control: ControlDatabase) -> None:
+    flaky = Flaky(control)
+    ledger = Ledger(flaky, seen_every_s=0.05)  # type: ignore[arg-type]  # all of it that the ledger uses
+    call = await ledger.begin(CALLER, **CALL)
+    flaky.away = True
+    assert await ledger.end(call, "done", Tokens(1_000_000)) == 150_000
+    flaky.away = False
+
+    async def written() -> bool:
+        return [row["cost_micro_usd"] for row in await rows(control)] == [150_000]
+
+    await until(written)
+    await ledger.close()
+
+
+async def test_no_call_begins_while_the_ledger_cannot_be_written(control: ControlDatabase) -> None:
+    flaky = Flaky(control)
+    flaky.away = True
+    with pytest.raises(Unavailable):
+        await Ledger(flaky).begin(CALLER, **CALL)  # type: ignore[arg-type]  # all of it that the ledger uses
+
+
+async def test_the_heartbeat_keeps_an_open_call_from_the_sweeper(control: ControlDatabase, ledger: Ledger) -> None:
+    call = await ledger.begin(CALLER, **CALL)
+    await control.execute("UPDATE usage_open SET seen_at = now() - interval '1 hour'")
+
+    async def seen() -> bool:
+        sql = "SELECT seen_at > now() - interval '5 seconds' FROM usage_open"
+        return bool(await control.fetchval(sql))
+
+    await until(seen)
+    await ledger.sweep()
+    assert await open_calls(control) == 1
+    await ledger.end(call, "done", Tokens())
+
+
+async def test_an_open_call_of_a_dead_process_becomes_unknown_once(control: ControlDatabase) -> None:
+    dead = Ledger(control, seen_every_s=60)
+    await dead.begin(CALLER, **CALL)
+    await control.execute("UPDATE usage_open SET seen_at = now() - interval '1 hour'")
+    await asyncio.gather(*(Ledger(control).sweep() for _ in range(5)))
+    (row,) = await rows(control)
+    assert (row["outcome"], row["cost_micro_usd"], row["price_known"]) == ("unknown", None, False)
+    await dead.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE usage_ledger SET cost_micro_usd = 0",
+        "DELETE FROM usage_ledger",
+        "TRUNCATE usage_ledger",
+        "TRUNCATE usage_ledger_other",
+    ],
+)
+async def test_the_ledger_is_append_only(control: ControlDatabase, ledger: Ledger, statement: str) -> None:
+    await ledger.end(await ledger.begin(CALLER, **CALL), "done", Tokens(1))
+    with pytest.raises(asyncpg.RaiseError, match="append-only"):
+        await control.execute(statement)
+    partition = await control.fetchval("SELECT tableoid::regclass::text FROM usage_ledger")
+    with pytest.raises(asyncpg.RaiseError, match="append-only"):
+        await control.execute(
+            statement.replace("usage_ledger_other", "usage_ledger").replace("usage_ledger", partition)
+        )
+
+
+async def test_a_known_cost_and_an_unknown_price_cannot_stand_in_one_row(control: ControlDatabase) -> None:
+    with pytest.raises(asyncpg.CheckViolationError):
+        await control.execute(
+            "INSERT INTO usage_ledger (id, started_at, tenant, request_id, model, provider, feature, outcome,"
+            " usage_known, price_known, cost_micro_usd)"
+            " VALUES (gen_random_uuid(), now(), 't', 'r', 'm', 'p', 'chat', 'done', true, false, 0)"
+        )
+
+
+async def test_there_is_a_partition_for_this_month_and_the_next_two(control: ControlDatabase, ledger: Ledger) -> None:
+    await asyncio.gather(*(ledger.sweep() for _ in range(4)))
+    names = await control.fetch("SELECT relid::regclass::text AS name FROM pg_partition_tree('usage_ledger')")
+    assert len([row for row in names if row["name"].startswith("usage_ledger_2")]) == 3
+
+
+class FixedClock(Clock):
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def now(self) -> datetime:
+        return self.at
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Auckland", "America/Los_Angeles"])
+async def test_months_begin_in_utc_wherever_the_server_is(postgres_admin_url: str, zone: str) -> None:
+    async with control_database(postgres_admin_url) as control:
+        name = await control.fetchval("SELECT current_database()")
+        await control.execute(f"ALTER DATABASE {name} SET timezone TO '{zone}'")
+        this_month = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        for at in (this_month, this_month + timedelta(days=32)):
+            ledger = Ledger(control, FixedClock(at))
+            await ledger.end(await ledger.begin(CALLER, **CALL), "done", Tokens())
+            await ledger.close()
+        places = await control.fetch("SELECT tableoid::regclass::text AS place FROM usage_ledger ORDER BY started_at")
+        next_month = this_month + timedelta(days=32)
+        assert [row["place"] for row in places] == [f"usage_ledger_{at:%Y%m}" for at in (this_month, next_month)]
+
+
+async def test_a_row_takes_less_than_seven_hundred_bytes(control: ControlDatabase, ledger: Ledger) -> None:
+    await ledger.end(await ledger.begin(CALLER, **CALL), "done", Tokens(1))
+    assert await control.fetchval("SELECT pg_column_size(l.*) FROM usage_ledger l") < 700
