@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import tempfile
 from pathlib import Path
@@ -10,12 +11,13 @@ import click
 
 from shared.cli.client import DEMO, Client, platform_as, platform_as_operator, running
 from shared.cli.failures import Misused
-from shared.cli.output import Result, command, rows_of, table
+from shared.cli.output import Result, command, rows_of, say, table
 from shared.host.home import Home
 
 PLATFORM = "platform"
 tenant_option = click.option("--tenant", default=DEMO, show_default=True, help="Whose.")
 MICRO = 1_000_000
+KEY_BYTES = 32
 
 
 def usage_text(result: Result) -> str:
@@ -59,15 +61,21 @@ def verified_text(result: Result) -> str:
 @click.option(
     "--checkpoints", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Those kept from earlier."
 )
+@click.option(
+    "--public-key", default="", metavar="BASE64", help="The key to trust for FILE, as GET /v1/audit/checkpoint tells it."
+)
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Keep the export in this file.")
-def verify_command(file: Path | None, tenant: str, checkpoints: Path | None, save: Path | None) -> Result:
+def verify_command(
+    file: Path | None, tenant: str, checkpoints: Path | None, public_key: str, save: Path | None
+) -> Result:
     """Verify an audit log offline: FILE, or what the running stack exports.
 
     Every record's bytes, number and link, the tree's root at every signed checkpoint, and the checkpoints that
-    were written outside the database.
+    were written outside the database. Without --public-key a FILE is checked against the key that it names itself,
+    which shows that it is whole, not who wrote it.
     """
     if file is not None:
-        return verdict(file, notes(checkpoints), None)
+        return verdict(file, notes(checkpoints), key_bytes(public_key))
     home, _ = running()
     kept = notes(
         checkpoints or home.path / "checkpoints" / f"{tenant}.jsonl"
@@ -86,10 +94,27 @@ def notes(path: Path | None) -> list[str]:
     """The signed checkpoints in a file of JSON lines."""
     if path is None or not path.exists():
         return []
+    found: list[str] = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            found.append(str(json.loads(line)["note"]))
+        except (ValueError, KeyError, TypeError):
+            say(f"line {number} of {path} is no checkpoint (cut off while it was written?) and is left out")
+    if not found:
+        raise Misused(f"{path} is no file of checkpoints", why="no line of it holds one")
+    return found
+
+
+def key_bytes(text: str) -> bytes | None:
+    if not text:
+        return None
     try:
-        return [str(json.loads(line)["note"]) for line in path.read_text().splitlines() if line]
-    except (ValueError, KeyError, TypeError) as flaw:
-        raise Misused(f"{path} is no file of checkpoints", why=str(flaw)) from flaw
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise Misused("--public-key is no Ed25519 key", why=f"it has to be {KEY_BYTES} bytes in base64")
+    return key
 
 
 def own_public_key(home: Home) -> bytes:

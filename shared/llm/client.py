@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from shared.errors import Refusal, Unavailable
+from shared.errors import Problem, Refusal, Unavailable
 from shared.function.invoke import LLM_FUNCTION, Invoke
+from shared.llm import sse
+
+if TYPE_CHECKING:
+    import httpx
 
 TIMEOUT_S = 240.0
+PATH = "/v1/chat/completions"
+SAID_CHARS_MAX = 500
+
+Messages = Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What the model wrote, and the tokens it took."""
+    """What the model wrote, and the tokens it took (0 when the provider does not say)."""
 
     text: str
     input_tokens: int
@@ -21,25 +31,68 @@ class Completion:
 
 
 class LanguageModel:
-    """The tenant's models, through the gateway."""
+    """The tenant's models, through the gateway.
+
+    No temperature is sent: reasoning models refuse any but their own.
+    """
 
     def __init__(self, invoke: Invoke) -> None:
         self._invoke = invoke
 
-    async def complete(self, messages: Sequence[Mapping[str, str]], model: str) -> Completion:
+    async def complete(self, messages: Messages, model: str) -> Completion:
         """One completion. Raises `Refusal` with the provider's words, or `Unavailable`."""
-        answer = await self._invoke.request(
-            LLM_FUNCTION,
-            "POST",
-            "/v1/chat/completions",
-            json={"model": model, "messages": [dict(message) for message in messages], "temperature": 0},
-            timeout_s=TIMEOUT_S,
-        )
-        content = answer.json()
+        body = {"model": model, "messages": [dict(message) for message in messages]}
+        answer = await self._invoke.request(LLM_FUNCTION, "POST", PATH, json=body, timeout_s=TIMEOUT_S)
         if answer.status_code >= 400:
-            message = str(content.get("error", {}).get("message", "")) if isinstance(content, dict) else ""
-            kind = Refusal if answer.status_code < 500 and answer.status_code != 429 else Unavailable
-            raise kind(f"model {model!r} did not answer: {message[:500] or answer.status_code}")
+            raise refused(model, answer.status_code, answer.content)
+        return completion_in(model, answer)
+
+    async def stream(self, messages: Messages, model: str) -> AsyncIterator[str]:
+        """The text as it is written. Raises as `complete` does, also in the middle."""
+        body = {"model": model, "messages": [dict(message) for message in messages], "stream": True}
+        async with self._invoke.stream(LLM_FUNCTION, "POST", PATH, json=body, timeout_s=TIMEOUT_S) as answer:
+            if answer.status_code >= 400:
+                raise refused(model, answer.status_code, await answer.aread())
+            events = sse.Events()
+            async for chunk in answer.aiter_bytes():
+                for event in events.feed(chunk):
+                    if text := text_in(model, event.data):
+                        yield text
+
+
+def completion_in(model: str, answer: httpx.Response) -> Completion:
+    try:
+        content = answer.json()
         usage = content.get("usage") or {}
         text = content["choices"][0]["message"].get("content") or ""
-        return Completion(text, int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0)))
+        return Completion(str(text), int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0)))
+    except (ValueError, TypeError, LookupError, AttributeError) as odd:
+        raise Unavailable(f"model {model!r} answered with something that is no chat completion") from odd
+
+
+def text_in(model: str, data: bytes) -> str:
+    """The text of one event of a stream. Raises the problem that it tells."""
+    content = json_object(data)
+    if content.get("error"):
+        raise refused(model, 503, data)
+    choices = content.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return ""
+    delta = choices[0].get("delta")
+    return str(delta.get("content") or "") if isinstance(delta, dict) else ""
+
+
+def refused(model: str, status: int, body: bytes) -> Problem:
+    """The gateway's error as a problem of ours."""
+    error = json_object(body).get("error")
+    said = str(error.get("message", "")) if isinstance(error, dict) else ""
+    kind = Refusal if status < 500 and status != 429 else Unavailable
+    return kind(f"model {model!r} did not answer: {said[:SAID_CHARS_MAX] or status}")
+
+
+def json_object(data: bytes) -> dict[str, Any]:  # Any: JSON of a provider's
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

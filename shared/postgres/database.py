@@ -26,6 +26,9 @@ def translated(dsn: str) -> Iterator[None]:
         yield
     except asyncpg.QueryCanceledError as late:
         raise DeadlineExceeded(f"a statement on {place(dsn)} took too long") from late
+    except asyncpg.InsufficientResourcesError as spent:
+        what = "disk" if isinstance(spent, asyncpg.DiskFullError) else "resources"
+        raise Unavailable(f"{place(dsn)} has no {what} left; free some, nothing has to be repaired") from spent
     except (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, OSError) as lost:
         raise Unavailable(f"the connection to {place(dsn)} was lost: {type(lost).__name__}") from lost
     except asyncpg.InterfaceError as closed:

@@ -34,7 +34,7 @@ class Usage(BaseModel):
 
 
 class Answer(BaseModel):
-    """`abstained`: the documents do not hold the answer. `unverified_marks`: the model's citations that were removed."""
+    """`abstained`: the documents do not hold it. `unverified_marks`: citations of the model that were removed."""
 
     answer: str
     citations: list[Citation]

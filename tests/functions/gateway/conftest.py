@@ -63,6 +63,10 @@ class Gateway:
     application: Application
     since: datetime
 
+    def at(self, url: str) -> httpx.AsyncClient:
+        """A client with the tenant's key for a gateway elsewhere."""
+        return httpx.AsyncClient(base_url=url, headers=self.client.headers, timeout=30)
+
     def with_key(self, key: str) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, headers={"authorization": f"Bearer {key}"}, timeout=30)
 

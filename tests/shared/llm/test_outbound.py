@@ -23,15 +23,9 @@ INSIDE = [
     "198.18.0.1", "240.0.0.1", "255.255.255.255",
 ]  # fmt: skip
 NEVER = [
-    "169.254.169.254",
-    "fe80::1",
-    "fe80::1%eth0",
-    "0.0.0.0",
-    "::",
-    "224.0.0.1",
-    "ff02::1",
+    "169.254.169.254", "fe80::1", "fe80::1%eth0", "0.0.0.0", "::", "224.0.0.1", "ff02::1",  # noqa: S104
     "::ffff:169.254.169.254",
-]
+]  # fmt: skip
 OUTSIDE = ["1.1.1.1", "104.18.7.192", "2606:4700::6812:7c0", "64:ff9b::101:101"]
 
 
@@ -136,7 +130,7 @@ async def test_a_redirect_is_not_followed() -> None:
     await providers.close()
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
     providers = Providers(private=True)
     server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -148,7 +142,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path_factory
 
 def test_what_was_read_is_forgotten_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     remembered, now = Remembered(), [100.0]
-    monkeypatch.setattr(outbound.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("shared.llm.outbound.time.monotonic", lambda: now[0])
     remembered.put(TenantId("acme"), "value")
     assert remembered.get(TenantId("acme")) == "value"
     assert remembered.get(TenantId("other")) is None

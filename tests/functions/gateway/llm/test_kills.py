@@ -6,13 +6,11 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -29,27 +27,43 @@ from tests.functions.gateway.conftest import Gateway, question
 ROOT = Path(__file__).resolve().parents[4]
 
 
-@asynccontextmanager
-async def gateway_process(settings: Settings) -> AsyncIterator[tuple[subprocess.Popen[bytes], str]]:
+@dataclass(frozen=True)
+class Served:
     """The gateway alone, in a process of its own."""
+
+    process: asyncio.subprocess.Process
+    url: str
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    ours = environment_of(settings, DCODER_FUNCTION="gateway-llm", DCODER_PRIVATE_PROVIDER_URLS="true")
+    return {**os.environ, **ours}
+
+
+async def healthy(url: str) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        async with httpx.AsyncClient() as client:
+            return (await client.get(f"{url}/health/live")).status_code == 200
+    return False
+
+
+UVICORN = ("uvicorn", "functions.entry:app", "--log-level", "error")
+FRAMEWORK = ("functions_framework", "--source", "functions/entry.py", "--target", "main", "--asgi")
+
+
+@asynccontextmanager
+async def gateway_process(settings: Settings, server: tuple[str, ...] = UVICORN) -> AsyncIterator[Served]:
     port = free_port()
-    environment = environment_of(settings, DCODER_FUNCTION="gateway-llm", DCODER_PRIVATE_PROVIDER_URLS="true")
-    command = [sys.executable, "-m", "uvicorn", "functions.entry:app", "--port", str(port), "--log-level", "error"]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
-    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", *server, "--host", "127.0.0.1", "--port", str(port)]
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment(settings))
+    served = Served(process, f"http://127.0.0.1:{port}")
     try:
-        async with httpx.AsyncClient(base_url=url) as client:
-
-            async def ready() -> bool:
-                with contextlib.suppress(httpx.TransportError):
-                    return (await client.get("/health/live")).status_code == 200
-                return False
-
-            await until(ready)
-        yield process, url
+        await until(lambda: healthy(served.url))
+        yield served
     finally:
-        process.kill()
-        process.wait(10)
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 async def swept(gateway: Gateway) -> list[tuple[str, str]]:
@@ -59,6 +73,12 @@ async def swept(gateway: Gateway) -> list[tuple[str, str]]:
     return [(row["request_id"], row["outcome"]) for row in await gateway.ledger()]
 
 
+async def ask(client: httpx.AsyncClient, name: str) -> httpx.Response:
+    """A stream under that request id; the provider sees the name as `user`."""
+    body = question(stream=True, user=name)
+    return await client.post("/v1/chat/completions", json=body, headers={"x-request-id": name})
+
+
 @pytest.mark.parametrize(
     "script",
     [Script((), before=(Stall(),)), Script((ROLE, chunk({"content": "Hel"}), Stall()))],
@@ -66,65 +86,70 @@ async def swept(gateway: Gateway) -> list[tuple[str, str]]:
 )
 async def test_a_gateway_killed_in_a_call_leaves_one_row(gateway: Gateway, settings: Settings, script: Script) -> None:
     gateway.provider.will(script)
-    async with gateway_process(settings) as (process, url):
-        async with httpx.AsyncClient(base_url=url, headers=gateway.client.headers, timeout=30) as client:
-            headers = {"x-request-id": "killed-in-the-middle"}
-            calling = asyncio.create_task(
-                client.post("/v1/chat/completions", json=question(stream=True), headers=headers)
-            )
-            await until(lambda: bool(gateway.provider.calls))
-            process.send_signal(signal.SIGKILL)
-            await asyncio.wait({calling})
-            assert isinstance(calling.exception(), httpx.TransportError)
+    async with gateway_process(settings) as served, gateway.at(served.url) as client:
+        calling = asyncio.create_task(ask(client, "killed-in-the-middle"))
+        await until(lambda: bool(gateway.provider.calls))
+        served.process.kill()
+        await asyncio.wait({calling})
+        assert isinstance(calling.exception(), httpx.TransportError)
     assert await gateway.rows() == []
     assert await swept(gateway) == [("killed-in-the-middle", "unknown")]
 
 
 async def test_a_gateway_killed_under_load_loses_and_doubles_no_call(gateway: Gateway, settings: Settings) -> None:
     chance = random.Random(11)
-    slow = [Script((ROLE, Pause(chance.random() * 0.2), *stream("x").steps[1:])) for _ in range(400)]
-    gateway.provider.will(*slow)
-    async with gateway_process(settings) as (process, url):
-        headers = dict(gateway.client.headers)
-        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
-            counter = iter(range(10_000))
+    tail = stream("x").steps[1:]
+    gateway.provider.will(*(Script((ROLE, Pause(chance.random() * 0.2), *tail)) for _ in range(400)))
+    numbers = iter(range(10_000))
 
-            async def caller() -> None:
-                with contextlib.suppress(httpx.TransportError):
-                    while True:
-                        name = f"request-{next(counter)}"
-                        body = question(stream=True, user=name)
-                        await client.post("/v1/chat/completions", json=body, headers={"x-request-id": name})
+    async def call_until_it_breaks(client: httpx.AsyncClient) -> None:
+        with contextlib.suppress(httpx.TransportError):
+            while True:
+                await ask(client, f"request-{next(numbers)}")
 
-            calling = [asyncio.create_task(caller()) for _ in range(20)]
-            await until(lambda: len(gateway.provider.calls) > 100)
-            process.send_signal(signal.SIGKILL)
-            await asyncio.wait(calling)
+    async with gateway_process(settings) as served, gateway.at(served.url) as client:
+        calling = [asyncio.create_task(call_until_it_breaks(client)) for _ in range(20)]
+        await until(lambda: len(gateway.provider.calls) > 100)
+        served.process.kill()
+        await asyncio.wait(calling)
     rows = Counter(request for request, _ in await swept(gateway))
-    asked = {call.json["user"] for call in gateway.provider.calls}
-    assert asked <= set(rows)
+    assert {call.json["user"] for call in gateway.provider.calls} <= set(rows)
     assert set(rows.values()) == {1}
+
+
+@pytest.mark.parametrize("server", [UVICORN, FRAMEWORK], ids=["uvicorn", "functions-framework"])
+async def test_a_caller_who_leaves_closes_the_provider_under_any_server(
+    gateway: Gateway, settings: Settings, server: tuple[str, ...]
+) -> None:
+    gateway.provider.will(Script((ROLE, chunk({"content": "Hel"}), Stall())))
+    async with gateway_process(settings, server) as served, gateway.at(served.url) as client:
+        async with client.stream("POST", "/v1/chat/completions", json=question(stream=True)) as answer:
+            async for piece in answer.aiter_raw():
+                if b"Hel" in piece:
+                    break
+        await asyncio.wait_for(gateway.provider.calls[0].ended.wait(), 5)
+        assert gateway.provider.calls[0].closed_early
+        assert [row["outcome"] for row in await gateway.ledger()] == ["client_gone"]
 
 
 async def test_a_gateway_told_to_stop_finishes_its_stream_and_its_row(gateway: Gateway, settings: Settings) -> None:
     gateway.provider.will(Script((ROLE, Pause(1.0), *stream("end").steps[1:])))
-    async with gateway_process(settings) as (process, url):
-        async with httpx.AsyncClient(base_url=url, headers=gateway.client.headers, timeout=30) as client:
-            calling = asyncio.create_task(client.post("/v1/chat/completions", json=question(stream=True)))
-            await until(lambda: bool(gateway.provider.calls))
-            process.send_signal(signal.SIGTERM)
-            answer = await calling
+    async with gateway_process(settings) as served, gateway.at(served.url) as client:
+        calling = asyncio.create_task(ask(client, "finished-in-peace"))
+        await until(lambda: bool(gateway.provider.calls))
+        served.process.terminate()
+        answer = await calling
     assert answer.content.endswith(b"data: [DONE]\n\n")
     assert [row["outcome"] for row in await gateway.ledger()] == ["done"]
 
 
-async def test_the_gateway_alone_loads_no_model_and_no_litellm(gateway: Gateway, settings: Settings) -> None:
+async def test_the_gateway_alone_loads_no_model_and_no_litellm(settings: Settings) -> None:
     code = (
         "import sys, functions.entry; from shared.llm.outbound import Providers; Providers(private=True).client;"
         "print([m for m in ('litellm', 'onnxruntime', 'tokenizers', 'boto3', 'nats') if m in sys.modules])"
     )
-    environment = environment_of(replace(settings), DCODER_FUNCTION="gateway-llm")
-    ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **environment}, capture_output=True, check=True
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, cwd=ROOT, env=environment(settings), stdout=asyncio.subprocess.PIPE
     )
-    assert ran.stdout.strip() == b"[]"
+    said, _ = await process.communicate()
+    assert said.strip() == b"[]"

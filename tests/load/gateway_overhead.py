@@ -1,0 +1,141 @@
+"""What the gateway adds to a provider's answer: authentication, routing, relay and ledger, beside the same call direct.
+
+    python -m tests.load.gateway_overhead [--rounds 5] [--seconds 2]
+
+Provider, gateway and load are a process each; rounds are interleaved. The provider answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+
+from shared.host.ports import free_port
+from tests.fixtures.platform import environment_of, scratch_platform
+from tests.load import http_load
+
+ROOT = Path(__file__).resolve().parents[2]
+BODY = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}).encode()
+PROVIDER = """
+import asyncio
+from tests.fixtures.provider import serving_provider
+async def main():
+    async with serving_provider() as provider:
+        print(provider.base_url, flush=True)
+        while True:
+            await asyncio.sleep(1)
+            provider.calls.clear()
+asyncio.run(main())
+"""
+
+
+@dataclass
+class Contender:
+    """Where to send the load, and the latencies measured there."""
+
+    url: str
+    headers: dict[str, str]
+    rounds: list[http_load.Load]
+
+
+@contextmanager
+def provider() -> Iterator[str]:
+    process = subprocess.Popen([sys.executable, "-c", PROVIDER], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@contextmanager
+def functions(environment: dict[str, str], port: int) -> Iterator[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "functions.entry:app", "--port", str(port), "--no-access-log", "--log-level", "error"],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(400):
+            try:
+                httpx.get(f"{url}/health/live", timeout=1)
+                break
+            except httpx.TransportError:
+                time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def store_provider(url: str, key: str, base_url: str) -> None:
+    content = {"base_url": base_url, "api_key": "sk-none", "models": ["gpt-4o-mini"]}
+    headers = {"authorization": f"Bearer {key}"}
+    httpx.put(f"{url}/v1/secrets/providers/bench", json=content, headers=headers, timeout=30).raise_for_status()
+
+
+def measure(contenders: dict[str, Contender], *, connections: int, rounds: int, seconds: float) -> None:
+    for number in range(rounds + 1):  # the first round warms up
+        for name, one in contenders.items():
+            running = http_load.run(one.url, seconds=seconds, connections=connections, body=BODY, headers=one.headers)
+            load = asyncio.run(running)
+            if load.failures:
+                raise SystemExit(f"{name}: {load.failures} of {len(load.latencies_ms)} answers were not 2xx")
+            if number:
+                one.rounds.append(load)
+
+
+def report(contenders: dict[str, Contender], connections: int) -> None:
+    print(f"{connections} connections")
+    for name, one in contenders.items():
+        rate = statistics.median(load.per_second for load in one.rounds)
+        p50, p99 = (statistics.median(load.percentile_ms(share) for load in one.rounds) for share in (0.5, 0.99))
+        print(f"  {name:<10} {rate:>8,.0f} requests/s   p50 {p50:6.2f} ms   p99 {p99:6.2f} ms")
+        one.rounds.clear()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        platform = stack.enter_context(scratch_platform())
+        base_url = stack.enter_context(provider())
+        port = free_port()
+        settings = replace(
+            platform.settings, llm_url=f"http://127.0.0.1:{port}", platform_url=f"http://127.0.0.1:{port}"
+        )
+        environment = environment_of(
+            settings, DCODER_FUNCTION="gateway-llm,governance-secrets", DCODER_PRIVATE_PROVIDER_URLS="true"
+        )
+        gateway = stack.enter_context(functions(environment, port))
+        store_provider(gateway, platform.key, base_url)
+        headers = {"content-type": "application/json"}
+        key = {**headers, "authorization": f"Bearer {platform.key}"}
+        contenders = {
+            "direct": Contender(f"{base_url}/chat/completions", headers, []),
+            "gateway": Contender(f"{gateway}/v1/chat/completions", key, []),
+        }
+        print(f"{os.cpu_count()} cores; medians of {options.rounds} rounds")
+        for connections in (1, 16):
+            measure(contenders, connections=connections, rounds=options.rounds, seconds=options.seconds)
+            report(contenders, connections)
+
+
+if __name__ == "__main__":
+    main()
