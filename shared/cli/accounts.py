@@ -62,7 +62,7 @@ def verified_text(result: Result) -> str:
     "--checkpoints", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Those kept from earlier."
 )
 @click.option(
-    "--public-key", default="", metavar="BASE64", help="The key to trust for FILE, as GET /v1/audit/checkpoint tells it."
+    "--public-key", default="", metavar="BASE64", help="The key to trust for FILE; GET /v1/audit/checkpoint tells it."
 )
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Keep the export in this file.")
 def verify_command(

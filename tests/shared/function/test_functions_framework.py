@@ -30,7 +30,8 @@ ROOT = Path(__file__).resolve().parents[3]
 async def framework(names: str, settings: Settings) -> AsyncIterator[tuple[subprocess.Popen[bytes], httpx.AsyncClient]]:
     """functions-framework with those functions, ready to serve, as its own documentation starts it."""
     port = free_port()
-    process = subprocess.Popen(
+    process = await asyncio.to_thread(
+        subprocess.Popen[bytes],
         [
             str(Path(sys.executable).with_name("functions-framework")), "--target", "main", "--asgi",
             "--source", "functions/entry.py", "--host", "127.0.0.1", "--port", str(port),
