@@ -89,9 +89,20 @@ def settings_page() -> str:
         variable = SETTING_VARIABLES.get(field.name, f"DCODER_{field.name.upper()}")
         required = field.default.__class__.__name__ == "_MISSING_TYPE"
         parts.append(f"| `{variable}` | {'required' if required else f'`{field.default!r}`'} |\n")
-    return "".join(parts)
+    return "".join([*parts, HOST_SETTINGS])
 
 
+HOST_SETTINGS = """
+`./dcoder up` also reads these:
+
+| variable | meaning |
+|---|---|
+| `DCODER_HOME` | the state directory; default `$XDG_STATE_HOME/dcoder`, or `~/.local/state/dcoder` |
+| `DCODER_PLATFORM_PORT`, `DCODER_GATEWAY_PORT`, `DCODER_OBJECTS_PORT` | other ports than 8000, 4000 and 8333 |
+| `DCODER_POSTGRES_URL`, `DCODER_NATS_URL`, `DCODER_REDIS_URL`, `DCODER_OBJECTS_URL` | your own server instead of the \
+embedded one; PostgreSQL needs pgvector in `template1` and a role that may create roles and databases |
+| `DCODER_HANDBOOK=skip` | leave out the handbook and the first question |
+"""
 SETTING_VARIABLES = {"functions": "DCODER_FUNCTION", "dedicated_tenant": "DCODER_TENANT"}
 
 

@@ -64,7 +64,10 @@ def provider() -> Iterator[str]:
 @contextmanager
 def functions(environment: dict[str, str], port: int) -> Iterator[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "functions.entry:app", "--port", str(port), "--no-access-log", "--log-level", "error"],
+        [
+            sys.executable, "-m", "uvicorn", "functions.entry:app", "--port", str(port), "--no-access-log",
+            "--log-level", "error",
+        ],
         cwd=ROOT,
         env={**os.environ, **environment},
     )  # fmt: skip

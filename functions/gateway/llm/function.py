@@ -51,7 +51,11 @@ async def chat_completions(
     invoke: Invoke,
     providers: Providers,
 ) -> Response:
-    """A chat completion, whole or as a stream, by a provider or by `doc-chat`."""
+    """A chat completion, whole or as a stream, by a provider or by `doc-chat`.
+
+    A provider's stream is passed on byte for byte. The one exception: when the caller did not ask for the usage event,
+    we ask for it and withhold it.
+    """
     wanted = await chat.parse(request)
 
     async def work() -> Response:
