@@ -71,7 +71,7 @@ def extracted(question: str, passages: Sequence[Passage]) -> Answer | None:
     citations = [
         citation(number, one.passage, one.sentence.start, one.sentence.end) for number, one in enumerate(supports, 1)
     ]
-    text = "\n\n".join(f"{one.quote} [{one.number}]" for one in citations)
+    text = "\n\n".join(f"{' '.join(one.quote.split())} [{one.number}]" for one in citations)
     return Answer(answer=text, citations=citations, model=EXTRACTIVE, abstained=False)
 
 

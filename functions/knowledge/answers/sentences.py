@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-ZÀ-Þ0-9`\"'(\[])|\n{2,}|\n(?=\s*(?:[-*•#|]|\d+\.)\s?)|(?<=\|)\n")
 SENTENCE_CHARS_MAX = 1200
-MARKUP = re.compile(r"^[\s#>*\-•|]+|[\s|]+$")
+MARKUP = re.compile(r"(?:\s|[#>|]+|[-•](?=\s)|\*(?=\s))*")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def sentences(text: str, offset: int) -> Iterator[Sentence]:
     for match in [*END.finditer(text), None]:
         end = match.start() if match else len(text)
         raw = text[start:end]
-        lead = len(raw) - len(raw.lstrip(" \t\n#>*-•|"))
+        lead = MARKUP.match(raw).end()  # type: ignore[union-attr]  # it matches the empty text too
         kept = raw[lead:].rstrip(" \t\n|")
         if kept and len(kept) <= SENTENCE_CHARS_MAX:
             yield Sentence(offset + start + lead, offset + start + lead + len(kept), kept)

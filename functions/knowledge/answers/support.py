@@ -1,4 +1,4 @@
-"""Whether the documents hold an answer, and which sentences say it. Pure; the thresholds were measured."""
+"""Whether the documents hold an answer, and which sentences say it. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from functions.knowledge.answers.sentences import Sentence, sentences
 from shared.analysis import terms
 from shared.knowledge import Passage
 
-SIMILARITY_SURE = 0.62
-SIMILARITY_LEAST = 0.30
-COVERAGE_LEAST = 0.45
-SUM_LEAST = 0.95
+CONFIDENT = 0.62
+COVERAGE_WEIGHT = 0.5
 SENTENCES_MAX = 3
+SENTENCE_CHARS_MIN = 12
 PASSAGES_READ = 6
 
 
@@ -29,20 +28,12 @@ class Support:
 
 
 def answerable(passages: Sequence[Passage]) -> bool:
-    """Whether the best passages are about the question at all.
+    """Whether one of the best passages is about the question.
 
-    Two signals, neither sufficient alone: how much of the question's idf mass one passage covers, and how near its
-    vector is. Rare words that occur nowhere count fully against coverage.
+    Similarity of vectors plus half the share of the question's idf mass that the passage covers; words that occur
+    nowhere count fully against it. `tests.load.abstention` prints what the threshold does.
     """
-    return any(
-        one.similarity >= SIMILARITY_SURE
-        or (
-            one.similarity >= SIMILARITY_LEAST
-            and one.coverage >= COVERAGE_LEAST
-            and one.similarity + one.coverage >= SUM_LEAST
-        )
-        for one in passages[:3]
-    )
+    return any(one.similarity + COVERAGE_WEIGHT * one.coverage >= CONFIDENT for one in passages[:3])
 
 
 def best_sentences(question: str, passages: Sequence[Passage]) -> list[Support]:
@@ -61,8 +52,9 @@ def best_sentences(question: str, passages: Sequence[Passage]) -> list[Support]:
 
 
 def scored(asked: Counter[str], passage: Passage, place: int) -> Iterator[Support]:
+    headings = {one.strip().casefold() for one in passage.heading.split(" > ")}
     for sentence in sentences(passage.text, passage.start):
-        if len(sentence.text) >= 12:
+        if len(sentence.text) >= SENTENCE_CHARS_MIN and sentence.text.casefold() not in headings:
             yield Support(sentence, passage, 1.0 / (1 + 0.25 * place))
 
 
