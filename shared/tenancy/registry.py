@@ -7,11 +7,12 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.errors import NotFound
+from shared.errors import Busy, NotFound
 from shared.ids import TenantId
 from shared.ids import tenant_id as checked
 from shared.postgres import ControlDatabase, TenantDatabase
 from shared.secrets import TenantSecrets, unwrap
+from shared.telemetry import log
 from shared.tenancy import saga
 from shared.tenancy.saga import CREATION, DELETION, Buckets, Ground
 
@@ -97,9 +98,15 @@ class TenantRegistry:
             " AND changed_at < now() - make_interval(secs => $1)",
             STUCK_AFTER_S,
         )
+        resumed = []
         for row in rows:
-            await saga.run(self.ground, TenantId(row["id"]), CREATION if row["state"] == "creating" else DELETION)
-        return [TenantId(row["id"]) for row in rows]
+            tenant = TenantId(row["id"])
+            try:
+                await saga.run(self.ground, tenant, CREATION if row["state"] == "creating" else DELETION)
+                resumed.append(tenant)
+            except Busy as busy:  # somebody is at it, or a store is away: the next sweep comes in minutes
+                log("tenant_not_resumed", tenant=tenant, reason=busy.detail)
+        return resumed
 
     async def _row(self, tenant: TenantId) -> Tenant | None:
         row = await self._control.fetchrow("SELECT id, state, version, created_at FROM tenants WHERE id = $1", tenant)

@@ -15,7 +15,7 @@ from shared.errors import NotFound
 from shared.function.process import Process
 from shared.ids import PLATFORM, TenantId
 from shared.objects import ObjectStore
-from shared.postgres import ControlDatabase, address
+from shared.postgres import ControlDatabase, Databases, address
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry, saga
 from shared.tenancy.saga import CREATION, DELETION, database_name
@@ -33,6 +33,21 @@ async def killed(settings: Settings, what: str, step: str, when: str, tenant: Te
         cwd=ROOT, env={**os.environ, **environment_of(settings), "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert await process.wait() == -signal.SIGKILL
+    await lock_released(settings, tenant)
+
+
+async def lock_released(settings: Settings, tenant: TenantId) -> None:
+    """The server notices a killed client within moments; until then the tenant counts as being worked on."""
+    databases = Databases(1)
+    control = ControlDatabase(settings.postgres_url, databases)
+    sql = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 5))"
+    for _ in range(200):
+        if await control.fetchval(sql, f"tenant:{tenant}"):
+            break
+        await asyncio.sleep(0.05)
+    else:
+        raise AssertionError("the killed process still holds its lock after 10 s")
+    await databases.close()
 
 
 async def traces(control: ControlDatabase, store: ObjectStore, tenant: TenantId) -> list[str]:
