@@ -2,6 +2,7 @@
 
 from shared.postgres.connections import Databases, address, open_connection, quoted
 from shared.postgres.database import ControlDatabase, ControlTransaction, TenantDatabase, TenantTransaction
+from shared.postgres.scram import scram_verifier
 
 __all__ = [
     "ControlDatabase",
@@ -12,4 +13,5 @@ __all__ = [
     "address",
     "open_connection",
     "quoted",
+    "scram_verifier",
 ]

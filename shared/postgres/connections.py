@@ -47,11 +47,18 @@ class Databases:
     @asynccontextmanager
     async def connection(self, dsn: str) -> AsyncIterator[asyncpg.Connection]:
         """A clean connection. Raises `Unavailable` when the budget stays spent or the server is away."""
+        import asyncpg
+
         await self._take_slot()
         try:
             connection = await self._checked_out(dsn)
             try:
                 yield connection
+            except (
+                asyncpg.InternalClientError
+            ):  # a dying server's last words came while it was idle: not closed, no use
+                connection.terminate()
+                raise
             finally:
                 await self._give_back(dsn, connection)
         finally:
@@ -112,7 +119,7 @@ class Databases:
         try:
             connection = await asyncpg.connect(dsn, statement_cache_size=0, timeout=CONNECT_TIMEOUT_S)
             await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
-        except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as failure:
+        except unreachable() as failure:
             self._closed_one()
             raise Unavailable(f"database {place(dsn)} is not reachable: {type(failure).__name__}") from None
         except BaseException:
@@ -156,6 +163,22 @@ class Databases:
                     self._idle.pop(dsn, None)
 
 
+def unreachable() -> tuple[type[BaseException], ...]:
+    """The failures to connect that time may heal. A tenant that was deleted, or created anew by another process, is
+    among them: its database or its role's password is not what this process remembers for some seconds more."""
+    import asyncpg
+
+    return (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresConnectionError,
+        asyncpg.CannotConnectNowError,
+        asyncpg.InsufficientResourcesError,
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InvalidCatalogNameError,
+    )
+
+
 @asynccontextmanager
 async def open_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection of one's own, outside the budget: for creating, migrating and dropping databases."""
@@ -163,7 +186,7 @@ async def open_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
     try:
         connection = await asyncpg.connect(dsn, statement_cache_size=0, timeout=CONNECT_TIMEOUT_S)
-    except (OSError, TimeoutError, asyncpg.CannotConnectNowError) as failure:
+    except unreachable() as failure:
         raise Unavailable(f"database {place(dsn)} is not reachable: {type(failure).__name__}") from None
     try:
         yield connection

@@ -29,12 +29,25 @@ def translated(dsn: str) -> Iterator[None]:
     except asyncpg.InsufficientResourcesError as spent:
         what = "disk" if isinstance(spent, asyncpg.DiskFullError) else "resources"
         raise Unavailable(f"{place(dsn)} has no {what} left; free some, nothing has to be repaired") from spent
-    except (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, OSError) as lost:
+    except lost_connection() as lost:
         raise Unavailable(f"the connection to {place(dsn)} was lost: {type(lost).__name__}") from lost
     except asyncpg.InterfaceError as closed:
         if "closed" not in str(closed):
             raise
         raise Unavailable(f"the connection to {place(dsn)} was closed") from closed
+
+
+def lost_connection() -> tuple[type[BaseException], ...]:
+    """What asyncpg raises when the server went away: before, during, or while nobody was using the connection."""
+    import asyncpg
+
+    return (
+        OSError,
+        asyncpg.PostgresConnectionError,
+        asyncpg.AdminShutdownError,
+        asyncpg.CrashShutdownError,
+        asyncpg.InternalClientError,
+    )
 
 
 class Statements:

@@ -7,18 +7,19 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.errors import Busy, NotFound
+from shared.errors import NotFound
 from shared.ids import TenantId
 from shared.ids import tenant_id as checked
 from shared.postgres import ControlDatabase, TenantDatabase
 from shared.secrets import TenantSecrets, unwrap
 from shared.telemetry import log
-from shared.tenancy import saga
+from shared.tenancy import orphans, saga
 from shared.tenancy.saga import CREATION, DELETION, Buckets, Ground
 
 KNOWN_S = 5.0
 KNOWN_MAX = 5000
 STUCK_AFTER_S = 60
+STUCK_MAX = 100
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,13 @@ class TenantRegistry:
         return (await self._find(tenant)).secrets
 
     async def create(self, name: str) -> Tenant:
-        """Create the tenant, or complete its creation. A tenant that is ready already is returned as it is."""
+        """Create the tenant, or complete its creation. A tenant that is ready already is returned as it is.
+
+        Raises `Invalid` for the name, `Conflict` while a tenant of that name is being deleted, `Unavailable`.
+        """
         tenant = checked(name)
         found = await self._row(tenant)
-        if found is None or found.state == "creating":
+        if found is None or found.state not in ("ready", "suspended"):
             await saga.run(self.ground, tenant, CREATION)
         return await self.get(tenant)
 
@@ -95,8 +99,9 @@ class TenantRegistry:
         """Complete the creations and deletions that a killed process left behind. Returns whose."""
         rows = await self._control.fetch(
             "SELECT id, state FROM tenants WHERE state IN ('creating', 'deleting')"
-            " AND changed_at < now() - make_interval(secs => $1)",
+            " AND changed_at < now() - make_interval(secs => $1) ORDER BY changed_at LIMIT $2",
             STUCK_AFTER_S,
+            STUCK_MAX,
         )
         resumed = []
         for row in rows:
@@ -104,9 +109,14 @@ class TenantRegistry:
             try:
                 await saga.run(self.ground, tenant, CREATION if row["state"] == "creating" else DELETION)
                 resumed.append(tenant)
-            except Busy as busy:  # somebody is at it, or a store is away: the next sweep comes in minutes
-                log("tenant_not_resumed", tenant=tenant, reason=busy.detail)
+            except Exception as failure:  # noqa: BLE001  one tenant's failure must not keep the others waiting
+                log("tenant_not_resumed", tenant=tenant, error=repr(failure)[:500])
+                await self._control.execute("UPDATE tenants SET changed_at = now() WHERE id = $1", tenant)
         return resumed
+
+    async def sweep_orphans(self) -> orphans.Orphans:
+        """Remove roles, keys and templates that belong to nothing. Databases without a tenant are reported only."""
+        return await orphans.sweep(self.ground)
 
     async def _row(self, tenant: TenantId) -> Tenant | None:
         row = await self._control.fetchrow("SELECT id, state, version, created_at FROM tenants WHERE id = $1", tenant)
@@ -119,19 +129,22 @@ class TenantRegistry:
         if known is not None and known.until > time.monotonic():
             return known
         row = await self._control.fetchrow(
-            "SELECT d.wrapped FROM tenants t JOIN data_keys d ON d.tenant = t.id WHERE t.id = $1 AND t.state = 'ready'",
+            "SELECT d.wrapped, p.sealed FROM tenants t JOIN data_keys d ON d.tenant = t.id"
+            " JOIN role_passwords p ON p.tenant = t.id WHERE t.id = $1 AND t.state = 'ready'",
             tenant,
         )
         if row is None:
             self._known.pop(tenant, None)
             raise NotFound(f"there is no tenant {tenant!r}")
         data_key = unwrap(self._root_key, tenant, bytes(row["wrapped"]))
-        database = known.database if known else await self._unready_database(tenant)
+        database = self._database(tenant, saga.opened_password(self.ground, tenant, bytes(row["sealed"])))
         self._known[tenant] = found = Known(database, TenantSecrets(data_key), time.monotonic() + KNOWN_S)
         while len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
         return found
 
     async def _unready_database(self, tenant: TenantId) -> TenantDatabase:
-        password = await saga.role_password(self.ground, tenant)
+        return self._database(tenant, await saga.role_password(self.ground, tenant))
+
+    def _database(self, tenant: TenantId, password: str) -> TenantDatabase:
         return TenantDatabase(tenant, saga.tenant_address(self.ground, tenant, password), self._control.databases)

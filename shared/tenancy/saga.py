@@ -9,15 +9,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from shared.errors import Unavailable
+from shared.errors import Conflict, Unavailable
 from shared.ids import PLATFORM, TenantId
-from shared.postgres import ControlDatabase, TenantDatabase, address, open_connection, quoted
+from shared.postgres import ControlDatabase, TenantDatabase, address, open_connection, quoted, scram_verifier
 from shared.secrets import DataKey, new_data_key, wrap
 from shared.secrets.envelope import seal, unseal
-from shared.tenancy.migrations import newest
+from shared.tenancy.migrations import apply, available, newest
+from shared.tenancy.template import grant_data
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,13 +40,21 @@ class Ground:
     """What the steps work on."""
 
     control: ControlDatabase
-    dsn: str
-    root_key: bytes
+    dsn: str = field(repr=False)
+    root_key: bytes = field(repr=False)
     buckets: Buckets
     database_of: Callable[[TenantId], Awaitable[TenantDatabase]]
 
 
 Step = Callable[[Ground, TenantId], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Saga:
+    """Named steps in their order, and the states of a tenant in which they may run. One without a row may always."""
+
+    steps: tuple[tuple[str, Step], ...]
+    states: frozenset[str]
 
 
 def database_name(tenant: TenantId) -> str:
@@ -61,32 +70,39 @@ async def make_row(ground: Ground, tenant: TenantId) -> None:
 
 
 async def make_role(ground: Ground, tenant: TenantId) -> None:
-    """The password is stored before the role has it, so a role never has one that nobody knows."""
+    """The password is stored before the role has it, so a role never has one that nobody knows.
+
+    The server is told its SCRAM verifier only: a statement that fails stands in the server's log as it was sent.
+    """
     await ground.control.execute(
         "INSERT INTO role_passwords (tenant, sealed) VALUES ($1, $2) ON CONFLICT DO NOTHING",
         tenant,
         seal(DataKey(tenant, ground.root_key), PASSWORD_PURPOSE, secrets.token_urlsafe(24).encode()),
     )
     password = await role_password(ground, tenant)
-    role = database_name(tenant)
+    role, verifier = database_name(tenant), quoted(scram_verifier(password, salt=secrets.token_bytes(16)))
     async with open_connection(ground.dsn) as server:
         exists = await server.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
         verb = "ALTER" if exists else "CREATE"
-        await server.execute(
-            f'{verb} ROLE "{role}" LOGIN CONNECTION LIMIT {ROLE_CONNECTIONS_MAX} PASSWORD {quoted(password)}'
-        )
+        await server.execute(f'{verb} ROLE "{role}" LOGIN CONNECTION LIMIT {ROLE_CONNECTIONS_MAX} PASSWORD {verifier}')
         await server.execute(f'GRANT "{role}" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE')
         for setting, value in ROLE_LIMITS.items():
             await server.execute(f"ALTER ROLE \"{role}\" SET {setting} = '{value}'")
 
 
 async def make_database(ground: Ground, tenant: TenantId) -> None:
-    """Cloned by copying blocks through the log: the template is small, and no checkpoint is forced."""
+    """Cloned by copying blocks through the log: the template is small, and no checkpoint is forced.
+
+    The row's version is the template's, noted before the clone is made: an upgrade may come before the tenant is ready.
+    """
     name = database_name(tenant)
     async with open_connection(ground.dsn) as server:
         if await server.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
             return
-        template = await server.fetchval("SELECT database FROM template")
+        template = await server.fetchval(
+            "UPDATE tenants SET version = template.version FROM template WHERE id = $1 RETURNING template.database",
+            tenant,
+        )
         await server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" OWNER "{name}" STRATEGY wal_log')
 
 
@@ -119,22 +135,32 @@ async def make_genesis(ground: Ground, tenant: TenantId) -> None:
 
 
 async def make_ready(ground: Ground, tenant: TenantId) -> None:
+    """Up to date first: the clone's template may be older than this code."""
+    version = await ground.control.fetchval("SELECT version FROM tenants WHERE id = $1", tenant)
+    if version is not None and version < newest("tenant"):
+        async with open_connection(address(ground.dsn, database=database_name(tenant))) as connection:
+            await apply(connection, available("tenant"))
+            await grant_data(connection)
     await ground.control.execute(
-        "UPDATE tenants SET state = 'ready', version = $2, changed_at = now() WHERE id = $1 AND state = 'creating'",
+        "UPDATE tenants SET state = 'ready', version = greatest(version, $2), changed_at = now()"
+        " WHERE id = $1 AND state = 'creating'",
         tenant,
         newest("tenant"),
     )
 
 
-CREATION: tuple[tuple[str, Step], ...] = (
-    ("row", make_row),
-    ("role", make_role),
-    ("database", make_database),
-    ("grants", make_grants),
-    ("data-key", make_data_key),
-    ("bucket", make_bucket),
-    ("genesis", make_genesis),
-    ("ready", make_ready),
+CREATION = Saga(
+    (
+        ("row", make_row),
+        ("role", make_role),
+        ("database", make_database),
+        ("grants", make_grants),
+        ("data-key", make_data_key),
+        ("bucket", make_bucket),
+        ("genesis", make_genesis),
+        ("ready", make_ready),
+    ),
+    states=frozenset({"creating", "ready", "suspended"}),
 )
 
 
@@ -166,27 +192,36 @@ async def destroy_keys(ground: Ground, tenant: TenantId) -> None:
 
 async def leave_tombstone(ground: Ground, tenant: TenantId) -> None:
     async with ground.control.transaction() as transaction:
-        for table in ("dead_letters", "idempotency_keys", "audit_outbox"):
+        for table in ("dead_letters", "idempotency_keys", "audit_outbox", "schedule_ticks"):
             await transaction.execute(f"DELETE FROM {table} WHERE tenant = $1", tenant)
         gone = await transaction.fetchval("DELETE FROM tenants WHERE id = $1 RETURNING true", tenant)
         if gone:
             await transaction.audit("tenancy.delete", f"tenant/{tenant}", actor="platform", tenant=PLATFORM)
 
 
-DELETION: tuple[tuple[str, Step], ...] = (
-    ("doors", close_doors),
-    ("database-gone", drop_database),
-    ("role-gone", drop_role),
-    ("bucket-gone", drop_bucket),
-    ("keys-gone", destroy_keys),
-    ("tombstone", leave_tombstone),
+DELETION = Saga(
+    (
+        ("doors", close_doors),
+        ("database-gone", drop_database),
+        ("role-gone", drop_role),
+        ("bucket-gone", drop_bucket),
+        ("keys-gone", destroy_keys),
+        ("tombstone", leave_tombstone),
+    ),
+    states=frozenset({"creating", "ready", "suspended", "deleting"}),
 )
 
 
-async def run(ground: Ground, tenant: TenantId, steps: tuple[tuple[str, Step], ...]) -> None:
-    """Run the steps that are not noted as finished. One saga a tenant at a time; a second caller is told to wait."""
+async def run(ground: Ground, tenant: TenantId, saga: Saga) -> None:
+    """Run the steps that are not noted as finished. One saga a tenant at a time; a second caller is told to wait.
+
+    Raises `Conflict` when the tenant's state does not allow it: what is being deleted is not created at the same time.
+    """
     async with exclusively(ground, tenant):
-        for name, step in steps:
+        state = await ground.control.fetchval("SELECT state FROM tenants WHERE id = $1", tenant)
+        if state is not None and state not in saga.states:
+            raise Conflict(f"tenant {tenant!r} is {state}; wait until that has ended, then create it again")
+        for name, step in saga.steps:
             noted = await ground.control.fetchval("SELECT $2 = ANY(steps) FROM tenants WHERE id = $1", tenant, name)
             if noted:
                 continue
@@ -209,7 +244,11 @@ async def exclusively(ground: Ground, tenant: TenantId) -> AsyncIterator[None]:
 
 async def role_password(ground: Ground, tenant: TenantId) -> str:
     sealed = await ground.control.fetchval("SELECT sealed FROM role_passwords WHERE tenant = $1", tenant)
-    return unseal(DataKey(tenant, ground.root_key), PASSWORD_PURPOSE, bytes(sealed)).decode()
+    return opened_password(ground, tenant, bytes(sealed))
+
+
+def opened_password(ground: Ground, tenant: TenantId, sealed: bytes) -> str:
+    return unseal(DataKey(tenant, ground.root_key), PASSWORD_PURPOSE, sealed).decode()
 
 
 def tenant_address(ground: Ground, tenant: TenantId, password: str) -> str:

@@ -22,6 +22,11 @@ GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO PUBLIC;
 REVOKE ALL ON schema_migrations FROM PUBLIC;
 """
 """Only the tenant's role and the platform's can connect, so PUBLIC is that one tenant. Tables stay the platform's."""
+FORMER = """
+SELECT datname FROM pg_database
+ WHERE datname ~ '^tpl_[0-9]+_[0-9a-f]{10}$' AND datdba = current_user::regrole
+   AND datname <> (SELECT database FROM template)
+"""
 APPEND_ONLY = (
     "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename IN ('audit_log', 'audit_checkpoints')"
 )
@@ -29,20 +34,24 @@ APPEND_ONLY = (
 
 def wanted_name() -> str:
     """The name says what is in it, so a template that exists is the right one."""
-    digest = hashlib.sha256("".join(migration.sql for migration in available("tenant")).encode()).hexdigest()
+    parts = (*(migration.sql for migration in available("tenant")), DATA_GRANTS)
+    digest = hashlib.sha256("".join(parts).encode()).hexdigest()
     return f"tpl_{newest('tenant')}_{digest[:10]}"
 
 
 async def build_template(dsn: str) -> str:
-    """Make the template for the newest schema unless it is the current one already. Returns its name."""
+    """Make the template for the newest schema unless there is that one, or a newer release's. Returns its name.
+
+    The one before stays until the sweep: a clone of it may be under way.
+    """
     name = wanted_name()
     async with open_connection(dsn) as control:
-        if await control.fetchval("SELECT database FROM template") == name:
-            return name
+        if kept := await current(control, name):
+            return kept
         async with control.transaction():
             await control.execute("SELECT pg_advisory_xact_lock($1)", BUILD_LOCK)
-            before = await control.fetchval("SELECT database FROM template")
-            if before != name:
+            kept = await current(control, name)
+            if not kept:
                 await rebuild(dsn, name)
                 await control.execute(
                     "INSERT INTO template (database, version) VALUES ($1, $2)"
@@ -50,9 +59,26 @@ async def build_template(dsn: str) -> str:
                     name,
                     newest("tenant"),
                 )
-    if before and before != name:
-        await drop(dsn, before)
-    return name
+    return kept or name
+
+
+async def current(control: asyncpg.Connection, wanted: str) -> str:
+    """The template in use if it need not be replaced, else an empty text."""
+    row = await control.fetchrow("SELECT database, version FROM template")
+    if row is None or (row["database"] != wanted and row["version"] <= newest("tenant")):
+        return ""
+    return str(row["database"])
+
+
+async def drop_former(dsn: str) -> list[str]:
+    """Drop the templates that are not in use. Returns their names; none while one is being built."""
+    async with open_connection(dsn) as control, control.transaction():
+        if not await control.fetchval("SELECT pg_try_advisory_xact_lock($1)", BUILD_LOCK):
+            return []
+        rows = await control.fetch(FORMER)
+        for row in rows:
+            await drop(dsn, row["datname"])
+        return [str(row["datname"]) for row in rows]
 
 
 async def rebuild(dsn: str, name: str) -> None:

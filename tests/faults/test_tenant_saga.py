@@ -69,7 +69,7 @@ async def traces(control: ControlDatabase, store: ObjectStore, tenant: TenantId)
 
 
 @pytest.mark.parametrize("when", POINTS)
-@pytest.mark.parametrize("step", [name for name, _ in CREATION])
+@pytest.mark.parametrize("step", [name for name, _ in CREATION.steps])
 async def test_a_creation_killed_anywhere_ends_whole(
     step: str, when: str, settings: Settings, registry: TenantRegistry, control: ControlDatabase
 ) -> None:
@@ -88,7 +88,7 @@ async def test_a_creation_killed_anywhere_ends_whole(
 
 
 @pytest.mark.parametrize("when", POINTS)
-@pytest.mark.parametrize("step", [name for name, _ in DELETION])
+@pytest.mark.parametrize("step", [name for name, _ in DELETION.steps])
 async def test_a_deletion_killed_anywhere_leaves_nothing_but_a_tombstone(
     step: str, when: str, settings: Settings, registry: TenantRegistry, control: ControlDatabase, process: Process
 ) -> None:

@@ -54,7 +54,10 @@ async def owner(queries: Queries, caller: Caller, named: str) -> TenantId:
 def check_grant(
     caller: Caller, *, role: str, permissions: list[str] | None, models: list[str] | None, owner: TenantId
 ) -> None:
-    """Refuse a key that is malformed, or that could do what its creator cannot. Raises `Invalid` or `Forbidden`."""
+    """Refuse a key that is malformed, or that could do what its creator cannot. Raises `Invalid` or `Forbidden`.
+
+    A tenant's keys are what an operator's `keys:write` is for; another operator's key is narrowed like any.
+    """
     if role not in KEY_ROLES:
         raise Invalid(f"{role[:40]!r} is not a role; there are {', '.join(KEY_ROLES)}")
     if (role == "operator") != (owner == PLATFORM):
@@ -62,7 +65,7 @@ def check_grant(
     wrong = [one for one in permissions or [] if not PERMISSION.fullmatch(one.replace("*", "any"))]
     if wrong:
         raise Invalid(f"{wrong[0][:60]!r} is not a permission of the form 'documents:read'")
-    if caller.role == "operator":
+    if caller.role == "operator" and owner != PLATFORM:
         return
     held = ROLES[caller.role] if caller.permissions is None else caller.permissions
     asked = ROLES[role] if permissions is None else frozenset(permissions)

@@ -82,6 +82,15 @@ async def list_providers(tenant: TenantDatabase) -> ProviderList:
     return ProviderList(providers=[ProviderView(**row) for row in rows])
 
 
+@secrets.get("/v1/secrets/providers/{name}", permission="secrets:read")
+async def get_provider(name: str, tenant: TenantDatabase) -> ProviderView:
+    """Look at one provider, without its key."""
+    row = await tenant.fetchrow(f"SELECT {COLUMNS} FROM provider_credentials WHERE name = $1", name)
+    if row is None:
+        raise NotFound(f"there is no provider {name[:64]!r}")
+    return ProviderView(**row)
+
+
 @secrets.delete("/v1/secrets/providers/{name}", permission="secrets:write")
 async def delete_provider(name: str, transaction: TenantTransaction, call: Call) -> None:
     """Forget a provider and its key."""

@@ -62,5 +62,6 @@ async def delete_tenant(tenant: str, registry: TenantRegistry, call: Call) -> No
 
 @tenants.every("*/5 * * * *")
 async def resume_stuck(tick: Tick, registry: TenantRegistry) -> None:
-    """Complete creations and deletions that a killed process left behind."""
+    """Complete creations and deletions that a killed process left behind, and remove what belongs to no tenant."""
     await registry.resume_stuck()
+    await registry.sweep_orphans()

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import signal
+import traceback
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from shared.errors import Unavailable
 from shared.function.process import Process
 from shared.function.resources import OPENERS
+from shared.host.ports import free_port
+from shared.host.servers import Postgres, start
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase, Databases
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry
-from tests.fixtures.servers import postgres_server
+from tests.fixtures.servers import scratch_directory
+from tests.fixtures.waiting import until
 
 
 async def connections(control: ControlDatabase, prefix: str) -> int:
@@ -104,14 +113,52 @@ async def test_idle_connections_are_closed(settings: Settings, control: ControlD
     await databases.close()
 
 
-async def test_a_restarted_server_is_reached_again_within_seconds() -> None:
-    with postgres_server(durable=True) as server:
+async def test_a_connection_that_was_cut_is_replaced_at_the_next_use(settings: Settings) -> None:
+    databases = Databases(2)
+    database = ControlDatabase(settings.postgres_url, databases)
+    with pytest.raises(Unavailable):
+        await database.fetch("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert await database.fetchval("SELECT 1") == 1
+    await databases.close()
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+async def test_a_restarted_server_is_reached_within_five_seconds(tmp_path: Path, end: signal.Signals) -> None:
+    with scratch_directory() as home:
+        server = Postgres(home / "postgres", free_port(), secrets.token_hex(8), durable=False)
+        first = start(server, tmp_path / "postgres.log")
         databases = Databases(2)
         database = ControlDatabase(server.url, databases)
-        assert await database.fetchval("SELECT 1") == 1
-        await database.execute("CREATE TABLE kept (n int)")
-        await database.execute("INSERT INTO kept VALUES (1)")
-        with pytest.raises(Unavailable):
-            await database.fetch("SELECT pg_terminate_backend(pg_backend_pid())")
-        assert await database.fetchval("SELECT n FROM kept") == 1
-        await databases.close()
+        await database.execute("CREATE TABLE kept AS SELECT 1 AS n")
+        first.process.send_signal(end)
+        await asyncio.to_thread(first.process.wait, 10)
+        await until(partial(refuses, database), timeout_s=5)  # a killed server's child may answer once more
+        second = await asyncio.to_thread(start, server, tmp_path / "postgres.log")
+        try:
+            await until(partial(answers, database), timeout_s=5)
+        finally:
+            await databases.close()
+            await asyncio.to_thread(second.stop)
+
+
+async def refuses(database: ControlDatabase) -> bool:
+    return not await answers(database)
+
+
+async def answers(database: ControlDatabase) -> bool:
+    try:
+        return bool(await database.fetchval("SELECT n FROM kept") == 1)
+    except Unavailable:
+        return False
+
+
+@pytest.mark.parametrize("wrong", [{"password": "not-the-password"}, {"database": "nowhere"}, {"port": 1}])
+async def test_no_failure_to_connect_tells_the_address(settings: Settings, wrong: dict[str, str | int]) -> None:
+    parts = urlsplit(settings.postgres_url)
+    password = str(wrong.get("password", parts.password))
+    place = f"{parts.hostname}:{wrong.get('port', parts.port)}/{wrong.get('database', 'dcoder')}"
+    databases = Databases(1)
+    with pytest.raises(Unavailable) as failed:
+        await ControlDatabase(f"postgresql://dcoder:{password}@{place}", databases).fetchval("SELECT 1")
+    assert password not in "".join(traceback.format_exception(failed.value))
+    await databases.close()

@@ -36,9 +36,9 @@ def deadly(step: Step, when: str) -> Step:
 async def main(what: str, step_name: str, when: str) -> None:
     process = Process(replace(Settings.from_environment(), connections_max=4), OPENERS)
     registry = await process.get(TenantRegistry)
-    steps = saga.CREATION if what == "create" else saga.DELETION
-    deadly_steps = tuple((name, deadly(step, when) if name == step_name else step) for name, step in steps)
-    await saga.run(registry.ground, TenantId(sys.argv[4]), deadly_steps)
+    chosen = saga.CREATION if what == "create" else saga.DELETION
+    steps = tuple((name, deadly(step, when) if name == step_name else step) for name, step in chosen.steps)
+    await saga.run(registry.ground, TenantId(sys.argv[4]), replace(chosen, steps=steps))
 
 
 if __name__ == "__main__":

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import Fault
+from shared.host.programs import postgres_binary
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase, address, open_connection
-from shared.tenancy import TenantRegistry
+from shared.tenancy import TenantRegistry, build_template
 from shared.tenancy.migrations import Migration, available, newest, plan
 from shared.tenancy.saga import database_name
 from shared.tenancy.waves import migrate_tenants, waves
@@ -72,6 +75,65 @@ async def test_one_tenants_failure_is_its_own(
     assert (again.migrated, set(again.failed)) == ([], {"wave-b"})
     for name in ("wave-a", "wave-b", "wave-c"):
         await registry.delete(TenantId(name))
+
+
+async def schema(registry: TenantRegistry, name: str) -> str:
+    """What `pg_dump -s` says of a tenant's database, without the lines that differ from run to run."""
+    dsn = address(registry.ground.dsn, database=database_name(TenantId(name)))
+    dump = await asyncio.create_subprocess_exec(
+        str(postgres_binary("pg_dump")),
+        "--schema-only",
+        "--no-owner",
+        f"--dbname={dsn}",
+        stdout=asyncio.subprocess.PIPE,
+    )
+    text, _ = await dump.communicate()
+    assert dump.returncode == 0
+    return "\n".join(line for line in text.decode().splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
+
+
+async def test_a_migrated_tenant_has_the_schema_of_a_fresh_one(
+    registry: TenantRegistry, control: ControlDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = (*available("tenant"), Migration(newest("tenant") + 1, "one_more", "CREATE TABLE of_the_wave (n int)"))
+    await registry.create("before-wave")
+    for module in ("waves", "template", "saga"):
+        monkeypatch.setattr(f"shared.tenancy.{module}.available", lambda kind: more)
+        monkeypatch.setattr(f"shared.tenancy.{module}.newest", lambda kind: more[-1].number)
+    assert TenantId("before-wave") in (await migrate_tenants(control)).migrated
+    await build_template(registry.ground.dsn)
+    await registry.create("after-wave")
+    migrated, fresh = await schema(registry, "before-wave"), await schema(registry, "after-wave")
+    assert "of_the_wave" in fresh
+    assert migrated == fresh
+    for name in ("before-wave", "after-wave"):
+        await registry.delete(TenantId(name))
+    monkeypatch.undo()
+    await control.execute("UPDATE template SET version = 0")
+    await build_template(registry.ground.dsn)
+
+
+class Counting(ControlDatabase):
+    """A control database that counts what it is asked."""
+
+    asked = 0
+
+    async def fetch(self, sql: str, *arguments: object) -> list[Any]:
+        self.asked += 1
+        return await super().fetch(sql, *arguments)
+
+    async def execute(self, sql: str, *arguments: object) -> str:
+        self.asked += 1
+        return await super().execute(sql, *arguments)
+
+
+async def test_nothing_to_migrate_is_one_query(
+    control: ControlDatabase, tenant: TenantId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting = Counting(control.dsn, control.databases)
+    monkeypatch.setattr("shared.tenancy.waves.newest", lambda kind: 0)
+    outcome = await migrate_tenants(counting)
+    assert (outcome.migrated, outcome.failed, counting.asked) == ([], {}, 1)
 
 
 async def test_a_failing_canary_stops_the_wave(

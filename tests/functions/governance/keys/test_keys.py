@@ -162,6 +162,30 @@ async def test_a_key_never_grants_more_than_its_creator_has(
     assert answer.status_code == status
 
 
+@pytest.mark.parametrize(("wanted", "status"), [({}, 403), ({"permissions": ["keys:write"]}, 201)])
+async def test_a_narrowed_operator_makes_no_wider_operator(
+    client: httpx.AsyncClient, operator: dict[str, str], wanted: dict[str, object], status: int
+) -> None:
+    narrow = await create(client, operator, role="operator", permissions=["keys:write"])
+    answer = await client.post("/v1/keys", json={"role": "operator", **wanted}, headers=bearer(narrow["key"]))
+    assert answer.status_code == status
+
+
+async def test_a_suspended_tenants_key_is_refused_within_a_second(
+    client: httpx.AsyncClient, admin: dict[str, str], control: ControlDatabase, tenant: TenantId
+) -> None:
+    assert (await client.get("/v1/keys", headers=admin)).status_code == 200
+    await control.execute("UPDATE tenants SET state = 'suspended' WHERE id = $1", tenant)
+    try:
+        began = monotonic()
+        while (await client.get("/v1/keys", headers=admin)).status_code == 200:
+            assert monotonic() - began < 1.0
+            await asyncio.sleep(0.02)
+        assert (await client.get("/v1/keys", headers=admin)).status_code == 401
+    finally:
+        await control.execute("UPDATE tenants SET state = 'ready' WHERE id = $1", tenant)
+
+
 async def test_an_operator_makes_the_first_key_of_a_tenant(
     client: httpx.AsyncClient, operator: dict[str, str], tenant: TenantId
 ) -> None:
