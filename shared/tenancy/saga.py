@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from shared.errors import Conflict, Unavailable
 from shared.ids import PLATFORM, TenantId
-from shared.postgres import ControlDatabase, TenantDatabase, address, open_connection, quoted, scram_verifier
+from shared.postgres import (
+    ControlDatabase,
+    TenantDatabase,
+    address,
+    drop_database,
+    open_connection,
+    quoted,
+    scram_verifier,
+)
 from shared.secrets import DataKey, new_data_key, wrap
 from shared.secrets.envelope import seal, unseal
 from shared.tenancy.migrations import apply, available, newest
@@ -170,9 +178,9 @@ async def close_doors(ground: Ground, tenant: TenantId) -> None:
     await ground.control.execute("DELETE FROM virtual_keys WHERE tenant = $1", tenant)
 
 
-async def drop_database(ground: Ground, tenant: TenantId) -> None:
+async def destroy_database(ground: Ground, tenant: TenantId) -> None:
     async with open_connection(ground.dsn) as server:
-        await server.execute(f'DROP DATABASE IF EXISTS "{database_name(tenant)}" WITH (FORCE)')
+        await drop_database(server, database_name(tenant))
 
 
 async def drop_role(ground: Ground, tenant: TenantId) -> None:
@@ -202,7 +210,7 @@ async def leave_tombstone(ground: Ground, tenant: TenantId) -> None:
 DELETION = Saga(
     (
         ("doors", close_doors),
-        ("database-gone", drop_database),
+        ("database-gone", destroy_database),
         ("role-gone", drop_role),
         ("bucket-gone", drop_bucket),
         ("keys-gone", destroy_keys),
