@@ -94,7 +94,8 @@ class TenantBuckets:
 async def open_registry(process: Process) -> TenantRegistry:
     control = await process.get(ControlDatabase)
     buckets = TenantBuckets(await process.get(ObjectStore))
-    return TenantRegistry(control, read_key(process.settings, "root"), buckets)
+    forgetful = (await process.get(CacheServer), await process.get(Events))
+    return TenantRegistry(control, read_key(process.settings, "root"), buckets, forgetful)
 
 
 async def open_identity(process: Process) -> Identity:

@@ -9,6 +9,7 @@ from secrets import token_hex
 
 import pytest
 
+from shared.errors import Unavailable
 from shared.ids import TenantId
 from shared.redis import CacheServer
 from tests.fixtures.waiting import until
@@ -72,3 +73,19 @@ async def test_an_empty_or_endless_key_is_refused(server: CacheServer) -> None:
     for key in ("", "x" * 513):
         with pytest.raises(ValueError, match="cache key"):
             await server.tenant(ACME).get(key)
+
+
+async def test_a_forgotten_tenant_leaves_nothing_and_takes_nothing_along(server: CacheServer) -> None:
+    longer = TenantId("acme-2")
+    for tenant in (ACME, OTHER, longer):
+        await server.tenant(tenant).set("kept", b"1", 60)
+    await server.forget(ACME)
+    found = [await server.tenant(tenant).get("kept") for tenant in (ACME, OTHER, longer)]
+    assert found == [None, b"1", b"1"]
+
+
+async def test_a_server_that_is_away_forgets_nobody_silently() -> None:
+    server = CacheServer("redis://127.0.0.1:9/0")
+    with pytest.raises(Unavailable):
+        await server.forget(ACME)
+    await server.close()
