@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
 from shared.cli.client import DEMO, Client
-from shared.cli.failures import Failed
+from shared.cli.failures import Failed, typed
 from shared.cli.output import Result, command, rows_of
 from shared.host import probes
 from shared.host.home import Home, find_home
@@ -46,7 +46,10 @@ def doctor_command() -> Result:
     """Look at the machine, the state directory, every server and both function processes."""
     home = find_home()
     findings = [*machine(home), *stack(home)]
-    return {"ok": all(one.well for one in findings), "findings": [asdict(one) for one in findings]}
+    return {
+        "ok": all(one.well for one in findings),
+        "findings": [asdict(one) | {"fix": typed(one.fix)} for one in findings],
+    }
 
 
 def machine(home: Home) -> Iterator[Finding]:

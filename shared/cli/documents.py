@@ -129,6 +129,8 @@ def ingested_text(result: Result) -> str:
 @click.option("--model", default="doc-chat", show_default=True)
 def ask_command(question: str, tenant: str, model: str) -> Result:
     """Ask a question; the answer cites the passages that it rests on."""
+    if not question.strip():
+        raise Misused("the question is empty", fix='dcoder ask "How do I add a tenant?"')
     return ask(gateway_as(tenant), question, model=model)
 
 

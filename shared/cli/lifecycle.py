@@ -45,7 +45,8 @@ def up_command(detach: bool, no_handbook: bool, as_json: bool) -> None:
     if no_handbook:
         os.environ[HANDBOOK] = "skip"
     if home.host() is not None:
-        wait_until_ready(home, Progress())
+        if not is_ready(home):
+            wait_until_ready(home, Progress())
         show(home, first=False, as_json=as_json)
     elif detach:
         start_detached(home)
