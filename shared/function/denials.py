@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from typing import NamedTuple
 
+from shared.errors import Busy
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
 from shared.telemetry import log
@@ -49,6 +50,14 @@ class Denials:
         dropped, self._dropped = self._dropped, 0
         if not pending:
             return
+        try:
+            await self._write(pending, dropped)
+        except Busy:
+            self._pending.update(pending)  # the database is away: the next flush has them
+            self._dropped += dropped
+            raise
+
+    async def _write(self, pending: Counter[Denial], dropped: int) -> None:
         async with self._control.transaction() as transaction:
             for denial, count in pending.items():
                 details = {"code": denial.code, "count": count, "unrecorded_kinds": dropped}
@@ -63,12 +72,12 @@ class Denials:
 
     async def close(self) -> None:
         if self._flusher is not None:
-            self._flusher.cancel()
-        await self.flush()
+            await asyncio.wait({self._flusher})
 
     async def _flush_later(self) -> None:
-        await asyncio.sleep(FLUSH_S)
-        try:
-            await self.flush()
-        except Exception as failure:  # noqa: BLE001  a background task has no caller; the records are counted as lost
-            log("denials_lost", error=repr(failure))
+        while self._pending:
+            await asyncio.sleep(FLUSH_S)
+            try:
+                await self.flush()
+            except Exception as failure:  # noqa: BLE001  a background task has no caller
+                log("denials_not_recorded", error=repr(failure))
