@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 WAITING_PER_SLOT = 10  # as queue-proxy: beyond ten times the concurrency a call is refused, not queued
 HELD_BYTES_MAX = 4 * 1024 * 1024
 LENGTH_DIGITS_MAX = 18
-UNSTORABLE = frozenset({"22021", "22P05"})
-"""PostgreSQL's character_not_in_repertoire and untranslatable_character."""
+UNSTORABLE = frozenset({"22021", "22P05", "22P02"})
+"""PostgreSQL's codes for U+0000 in a text and in JSON, and for a lone surrogate in JSON."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{8,128}")
 NOBODY = Caller(PLATFORM, "anonymous", "none", "key")
 
@@ -376,8 +376,8 @@ def translate(raised: Exception) -> Problem | None:
         return problems.from_http_exception(raised)
     if isinstance(raised, ClientDisconnect):
         return Malformed("the body ended before it was complete")
-    if getattr(raised, "sqlstate", "") in UNSTORABLE:
-        return Invalid("a text holds the character U+0000, which cannot be stored")
+    if getattr(raised, "sqlstate", "") in UNSTORABLE or isinstance(raised.__cause__, UnicodeEncodeError):
+        return Invalid("a text holds U+0000 or a lone surrogate, which cannot be stored")
     if isinstance(raised, ConnectionError | OSError):
         return Unavailable("a store that this call needs is not reachable; `dcoder doctor` says which", retry_after_s=2)
     return None
