@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import random
 from collections.abc import AsyncIterator
-from typing import Protocol
+from contextlib import asynccontextmanager
+from secrets import token_hex
+from typing import Any, Protocol
 
+import httpx
 import pytest
 import uvicorn
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from shared.function import Function
+from shared.function import Function, Scale
 from shared.function.app import Application
 from shared.host.ports import free_port
 from shared.identity import Caller, Tokens
@@ -49,18 +54,26 @@ def storing() -> Function:
     return function
 
 
-@pytest.fixture(params=["h11", "httptools"])
-async def wire(request: pytest.FixtureRequest, serve: Serve, tenant: TenantId) -> AsyncIterator[Exchange]:
-    """An exchange with a server that has that parser."""
-    application: Application = serve(storing()).application
+@asynccontextmanager
+async def listening(application: Application, tenant: TenantId, parser: Any) -> AsyncIterator[tuple[int, bytes]]:
+    """The application behind uvicorn with that parser: the port, and a token for it."""
     tokens = await application.process.get(Tokens)
     token = tokens.mint(Caller(tenant, "key:wire", "admin", "key"), audience="test-made-up").encode()
     port = free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(application, port=port, log_level="critical", lifespan="off", http=request.param)
-    )
+    server = uvicorn.Server(uvicorn.Config(application, port=port, log_level="critical", lifespan="off", http=parser))
     running = asyncio.create_task(server._serve())
     await until(lambda: server.started)
+    try:
+        yield port, token
+    finally:
+        server.should_exit = True
+        await running
+        await application.process.close()
+
+
+@pytest.fixture(params=["h11", "httptools"])
+async def wire(request: pytest.FixtureRequest, serve: Serve, tenant: TenantId) -> AsyncIterator[Exchange]:
+    """An exchange with a server that has that parser."""
 
     async def exchange(sent: bytes, *, then_leave: bool = False) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -74,10 +87,8 @@ async def wire(request: pytest.FixtureRequest, serve: Serve, tenant: TenantId) -
         finally:
             writer.close()
 
-    yield exchange
-    server.should_exit = True
-    await running
-    await application.process.close()
+    async with listening(serve(storing()).application, tenant, request.param) as (port, token):
+        yield exchange
 
 
 def call(*headers: bytes, body: bytes = b"", line: bytes = b"POST /read HTTP/1.1") -> bytes:
@@ -157,3 +168,64 @@ async def test_a_body_that_is_cut_off_has_no_effect(
 async def lengths_of(database: TenantDatabase, name: str) -> list[str]:
     rows = await database.fetch("SELECT event_id FROM processed_events WHERE consumer = $1", f"wire-{name}")
     return [row["event_id"] for row in rows]
+
+
+def endless(timeout_s: int) -> Function:
+    """A function with one slot and a stream that never ends by itself."""
+    function = Function(timeout_s=timeout_s, scale=Scale(concurrency=1))
+
+    @function.route("/stream", method="GET", permission="documents:read")
+    async def stream() -> Response:
+        """Go on for ever."""
+
+        async def pieces() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x"
+                await asyncio.sleep(0.01)
+
+        return StreamingResponse(pieces())
+
+    @function.get("/short", permission="documents:read")
+    async def short() -> None:
+        """Do nothing."""
+
+    return function
+
+
+@pytest.mark.parametrize("parser", ["h11", "httptools"])
+async def test_a_stream_over_its_time_is_cut_so_that_it_shows_and_its_slot_is_free(
+    serve: Serve, tenant: TenantId, parser: str
+) -> None:
+    async with listening(serve(endless(1)).application, tenant, parser) as (port, token):
+        headers = {"authorization": f"Bearer {token.decode()}"}
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=10) as client:
+            with pytest.raises(httpx.RemoteProtocolError):
+                await client.get("/stream")
+            assert (await client.get("/short")).status_code == 200
+
+
+@pytest.mark.parametrize("parser", ["h11", "httptools"])
+async def test_a_caller_who_leaves_a_stream_leaves_its_slot(serve: Serve, tenant: TenantId, parser: str) -> None:
+    async with listening(serve(endless(60)).application, tenant, parser) as (port, token):
+        headers = {"authorization": f"Bearer {token.decode()}"}
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=10) as client:
+            async with client.stream("GET", "/stream") as answer:
+                await anext(answer.aiter_raw())
+            assert (await client.get("/short")).status_code == 200
+
+
+async def test_a_large_body_is_kept_and_given_whole_to_its_handler(serve: Serve) -> None:
+    function = Function(body_bytes_max=8 * 1024 * 1024)
+
+    @function.put("/digest", permission="documents:write")
+    async def digest(request: Request) -> dict[str, str]:
+        """Digest the body."""
+        return {"sha256": hashlib.sha256(await request.body()).hexdigest()}
+
+    content = random.Random(5).randbytes(3_000_001)
+    async with serve(function).client() as client:
+        answers = [
+            await client.put("/digest", content=content, headers={"idempotency-key": token_hex(8)} if key else {})
+            for key in (False, True)
+        ]
+    assert [answer.json()["sha256"] for answer in answers] == [hashlib.sha256(content).hexdigest()] * 2

@@ -36,6 +36,30 @@ async def test_a_body_that_another_reader_would_read_otherwise_is_refused(gatewa
     assert gateway.provider.calls == []
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "model"),
+    [
+        ("POST", "/v1/chat/completions", "house-model"),
+        ("POST", "/v1/chat/completions", "scripted/house-model"),
+        ("POST", "/v1/chat/completions", "doc-chat"),
+        ("POST", "/v1/chat/completions", "doc-chat/gpt-4o-mini"),
+        ("POST", "/v1/embeddings", "text-embedding-3-small"),
+        ("POST", "/v1/embeddings", "all-minilm-l6-v2"),
+        ("GET", "/v1/models/house-model", ""),
+        ("GET", "/v1/models/scripted/house-model", ""),
+        ("GET", "/v1/models/doc-chat", ""),
+    ],
+)
+async def test_no_route_leads_past_a_keys_models(gateway: Gateway, method: str, path: str, model: str) -> None:
+    key = await make_key(gateway.application, gateway.tenant, role="admin", models=["gpt-4o-mini"])
+    body = {**question(model), "input": "x"} if model else None
+    async with gateway.with_key(key) as client:
+        answer = await client.request(method, path, json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    assert gateway.provider.calls == []
+    assert await gateway.rows() == []
+
+
 async def test_members_that_are_not_ours_may_be_spelled_as_they_like(gateway: Gateway) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"Model": {}, "STREAM": {}}}}}
     assert (await gateway.chat(tools=[tool])).status_code == 200
