@@ -10,7 +10,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ from shared.function.call import Call, current_call
 from shared.function.injection import hints_of
 from shared.function.transaction import ManagedTransaction
 from shared.identity import Caller, Identity
-from shared.ids import PLATFORM, RequestId, TenantId
+from shared.ids import PLATFORM, RequestId
 from shared.telemetry import CallRecord, log, traceparent
 
 if TYPE_CHECKING:
@@ -118,6 +118,17 @@ class Slots:
             self._semaphore.release()
 
 
+SlotsOf = Mapping[str, Slots]
+
+
+def slots_of(concurrency: int) -> SlotsOf:
+    """A function's slots by the kind of its caller. Other functions have as many of their own: if a call from outside
+    asks a function that asks this one again (a model over the documents, whose answer a model writes), callers from
+    outside could otherwise hold every slot and all wait for one."""
+    outside, nested = Slots(concurrency), Slots(concurrency)
+    return {"key": outside, "hook": outside, "event": outside, "function": nested}
+
+
 class HeldAnswer:
     """A changing call's answer, kept back until its effect is committed."""
 
@@ -157,7 +168,7 @@ class Admission:
     """The ASGI app in front of one operation."""
 
     def __init__(
-        self, inner: ASGIApp, deployable: Deployable, operation: Operation, *, process: Process, slots: Slots
+        self, inner: ASGIApp, deployable: Deployable, operation: Operation, *, process: Process, slots: SlotsOf
     ) -> None:
         assert hasattr(operation.trigger, "permission")
         self.route: Route = operation.trigger  # type: ignore[assignment]  # narrowed by the line above
@@ -212,7 +223,7 @@ class Admission:
             async with asyncio.timeout(timeout_s) as limit:
                 await self._admit(call, head)
                 receive = body.bounded(receive, self._body_bytes_max)
-                async with self._slots.slot():
+                async with self._slots[call.caller.kind].slot():
                     if self.route.changes:
                         await self._change(call, head, scope, receive, outgoing)
                     else:
@@ -308,13 +319,10 @@ class Admission:
         return await registry.database(caller.tenant)
 
     async def _deny(self, call: Call, problem: Problem, path: str) -> None:
-        from shared.function.denials import Denials
+        from shared.function.denials import Denial, deny
 
-        try:
-            denials = await self._process.get(Denials)
-            denials.record(TenantId(call.caller.tenant), call.caller.subject, call.name, path, problem.code)
-        except Exception as failure:  # noqa: BLE001  an audit store that is away must not turn a 403 into a 500
-            log("denial_not_recorded", call=call.name, error=repr(failure))
+        denied = Denial(call.caller.tenant, call.caller.subject, call.name, path, problem.code)
+        await deny(self._process, denied)
 
     def _fault(self, call: Call, raised: Exception) -> Problem:
         translated = translate(raised)

@@ -15,7 +15,7 @@ from starlette.routing import Route as StarletteRoute
 
 from shared.errors import Problem
 from shared.function import problems
-from shared.function.admission import Admission, Slots
+from shared.function.admission import Admission, slots_of
 from shared.function.call import current_call
 from shared.function.catalog import Deployable
 from shared.function.declaration import Operation, Route
@@ -41,7 +41,7 @@ class Application:
     def __init__(self, deployables: Sequence[Deployable], process: Process) -> None:
         self.process = process
         self.deployables = list(deployables)
-        self._slots = {one.name: Slots(one.function.scale.concurrency) for one in deployables}
+        self._slots = {one.name: slots_of(one.function.scale.concurrency) for one in deployables}
         self.typed = typed_app(deployables)
         self._exact: dict[tuple[str, str], ASGIApp] = {}
         for deployable in deployables:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import Busy, DeadlineExceeded, Malformed, Problem, Refusal, Unauthenticated, Unavailable
 from shared.events import CloudEvent, ObjectEvent, from_http
 from shared.function import body, problems
-from shared.function.admission import Head, Slots, read_head, translate
+from shared.function.admission import NOBODY, Head, SlotsOf, read_head, translate
 from shared.function.call import Call, Tick, current_call
 from shared.function.declaration import DomainEvent, Every, ObjectCreated, ObjectRemoved, Operation
+from shared.function.denials import Denial, deny
 from shared.function.injection import Injected
 from shared.function.transaction import ManagedTransaction
 from shared.identity import Caller, Tokens
@@ -37,7 +38,7 @@ SCHEDULE_DUE = "dcoder.schedule.due"
 class Deliveries:
     """The ASGI app behind `POST /events/<function>` and, on a Service of its own, `POST /`."""
 
-    def __init__(self, deployables: Sequence[Deployable], process: Process, slots: dict[str, Slots]) -> None:
+    def __init__(self, deployables: Sequence[Deployable], process: Process, slots: Mapping[str, SlotsOf]) -> None:
         self._deployables = [deployable for deployable in deployables if deployable.takes_events]
         self._process = process
         self._slots = slots
@@ -62,6 +63,9 @@ class Deliveries:
             problem = raised if isinstance(raised, Problem) else translate(raised)
             if problem is None:
                 raise
+            if isinstance(problem, Unauthenticated):
+                denied = Denial(NOBODY.tenant, NOBODY.subject, "events.deliver", scope["path"], problem.code)
+                await deny(self._process, denied)
             answer = problems.messages(problem, dialect="problem", request_id=head.request_id, path=scope["path"])
         with self._process.call_in_flight():
             for message in answer:
@@ -103,7 +107,7 @@ class Deliveries:
         token = current_call.set(call)
         try:
             with self._process.call_in_flight():
-                async with asyncio.timeout(deployable.function.timeout_s), self._slots[deployable.name].slot():
+                async with asyncio.timeout(deployable.function.timeout_s), self._slots[deployable.name]["event"].slot():
                     await self._run(call)
         except Refusal as refusal:
             await self._bury(call, refusal)

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from shared.errors import Busy
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
 from shared.telemetry import log
 
+if TYPE_CHECKING:
+    from shared.function.process import Process
+
 FLUSH_S = 0.5
 KINDS_MAX = 500
+RESOURCE_CHARS_MAX = 200
 
 
 class Denial(NamedTuple):
@@ -35,9 +39,9 @@ class Denials:
         self._dropped = 0
         self._flusher: asyncio.Task[None] | None = None
 
-    def record(self, tenant: TenantId, actor: str, action: str, resource: str, code: str) -> None:
+    def record(self, denial: Denial) -> None:
         """Note a refusal. Never waits, never raises."""
-        denial = Denial(tenant, actor, action, resource[:200], code)
+        denial = denial._replace(resource=denial.resource[:RESOURCE_CHARS_MAX])
         if denial not in self._pending and len(self._pending) >= KINDS_MAX:
             self._dropped += 1
             return
@@ -81,3 +85,11 @@ class Denials:
                 await self.flush()
             except Exception as failure:  # noqa: BLE001  a background task has no caller
                 log("denials_not_recorded", error=repr(failure))
+
+
+async def deny(process: Process, denial: Denial) -> None:
+    """Note a refusal. Never raises: an audit store that is away must not turn a 403 into a 500."""
+    try:
+        (await process.get(Denials)).record(denial)
+    except Exception as failure:  # noqa: BLE001  as the docstring says
+        log("denial_not_recorded", action=denial.action, error=repr(failure))

@@ -15,6 +15,7 @@ from shared.errors import Invalid, Unavailable
 from shared.events import CloudEvent, to_http
 from shared.events.http import to_batch, to_structured
 from shared.function import DomainEvent, Function, Scale
+from shared.function.denials import Denials
 from shared.identity import Tokens
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase, TenantDatabase, TenantTransaction
@@ -140,6 +141,8 @@ async def test_an_event_without_a_fitting_token_is_refused_and_has_no_effect(
     answers = [await post(served[1], mode(one)) for one in bad]
     assert [answer.status_code for answer in answers] == [401] * 4
     assert await counted(database) == 0
+    refused = (await served[0].application.process.get(Denials))._pending
+    assert sum(count for one, count in refused.items() if one.action == "events.deliver") == 4, "they are audited"
 
 
 async def test_one_forged_event_in_a_batch_keeps_all_of_it_out(

@@ -10,7 +10,7 @@ import pytest
 
 from shared.errors import Unavailable
 from shared.function import Function, denials
-from shared.function.denials import Denials
+from shared.function.denials import Denial, Denials
 from shared.ids import TenantId
 from tests.fixtures.waiting import until
 from tests.shared.function.conftest import Serve
@@ -47,7 +47,7 @@ def outbox(monkeypatch: pytest.MonkeyPatch) -> Outbox:
 
 
 def record(of: Denials, action: str) -> None:
-    of.record(ACME, "key:x", action, "/path", "forbidden")
+    of.record(Denial(ACME, "key:x", action, "/path", "forbidden"))
 
 
 async def test_a_refusal_that_comes_while_others_are_written_is_written_too(outbox: Outbox) -> None:

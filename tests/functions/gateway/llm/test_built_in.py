@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
@@ -12,9 +13,10 @@ from functions.knowledge.documents.ingest import Ingest
 from functions.knowledge.documents.parsing import Parsers
 from shared.embeddings import Embeddings
 from shared.objects import ObjectStore
+from shared.settings import Settings
 from shared.tenancy import TenantRegistry
 from tests.fixtures.provider import DONE, FINISH, ROLE, Script, Stall, chunk, completion, error, usage_chunk
-from tests.functions.gateway.conftest import Gateway, question
+from tests.functions.gateway.conftest import Gateway, question, serving
 
 TEXT = (
     b"# Leave\n\nEvery employee has thirty days of paid leave a year. Unused leave expires on the last of March.\n\n"
@@ -86,6 +88,19 @@ async def test_doc_chat_over_a_providers_model_is_two_rows_and_charged_once(gate
     assert rows["doc-chat/gpt-4o-mini"]["input_tokens"] == 0
     assert (rows["gpt-4o-mini"]["input_tokens"], rows["gpt-4o-mini"]["output_tokens"]) == (7, 3)
     assert rows["gpt-4o-mini"]["key_id"] == rows["doc-chat/gpt-4o-mini"]["key_id"]
+
+
+@pytest.mark.usefixtures("documents")
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_doc_chat_over_a_model_does_not_wait_for_the_slot_that_it_holds(
+    gateway: Gateway, settings: Settings, streaming: bool
+) -> None:
+    gateway.provider.will(completion('"Every employee has thirty days of paid leave a year." [1]'))
+    body = question("doc-chat/gpt-4o-mini", ASKED, stream=streaming)
+    async with serving(settings, concurrency=1) as (_, narrow), gateway.at(narrow.llm_url) as client:
+        answer = await asyncio.wait_for(client.post("/v1/chat/completions", json=body), 20)
+    assert answer.status_code == 200
+    assert "thirty days" in answer.text
 
 
 @pytest.mark.usefixtures("documents")
