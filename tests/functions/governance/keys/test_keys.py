@@ -241,6 +241,16 @@ async def test_a_use_that_falls_into_the_writing_of_another_is_noted_too(
     await until(both_noted, 5)
 
 
+async def test_the_last_use_is_noted_by_a_process_that_ends(
+    settings: Settings, control: ControlDatabase, process: Process, tenant: TenantId
+) -> None:
+    key = await key_for(process, tenant)
+    async with keys_function(settings) as client:
+        assert (await client.get("/v1/keys", headers=bearer(key))).status_code == 200
+    sql = "SELECT last_used_at IS NOT NULL FROM virtual_keys WHERE id = $1"
+    assert await control.fetchval(sql, key.split("_")[1])
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
