@@ -60,11 +60,11 @@ async def translated(provider: Provider) -> AsyncIterator[None]:
 async def opened(providers: Providers, provider: Provider, path: str, body: bytes, key: str) -> httpx.Response:
     """The provider's answer with its head read. One attempt. Raises what `translated` says, or `ForbiddenAddress`."""
     headers = {
-        "authorization": f"Bearer {key}",
-        "content-type": "application/json",
-        "accept": "text/event-stream, application/json",
-        "accept-encoding": "identity",  # the bytes are passed on as they come; who compresses all the same is unpacked
-        "user-agent": "dcoder",
+        b"authorization": b"Bearer " + key.encode(),  # httpx would put what it cannot encode into its exception
+        b"content-type": b"application/json",
+        b"accept": b"text/event-stream, application/json",
+        b"accept-encoding": b"identity",  # passed on as it comes; who compresses all the same is unpacked
+        b"user-agent": b"dcoder",
     }
     async with translated(provider):
         request = providers.client.build_request("POST", provider.base_url + path, content=body, headers=headers)

@@ -8,10 +8,12 @@ import zlib
 
 import pytest
 
+from shared.llm.outbound import Providers, Remembered
 from shared.settings import Settings
-from tests.fixtures.provider import DONE, FINISH, ROLE, Cut, Script, Stall, chunk, completion, usage_chunk, whole
+from shared.tenancy import TenantRegistry
+from tests.fixtures.provider import DONE, FINISH, ROLE, Cut, Script, Stall, chunk, completion, error, usage_chunk, whole
 from tests.fixtures.runtime import serving_function
-from tests.functions.gateway.conftest import Gateway, make_key, question
+from tests.functions.gateway.conftest import PROVIDER_KEY, Gateway, make_key, question, store
 
 MESSAGES = b'"messages":[{"role":"user","content":"Hi"}]'
 
@@ -137,3 +139,43 @@ async def test_what_the_gateway_does_not_have_is_told_in_openais_shape(settings:
     assert [(one.status_code, one.json()["error"]["code"]) for one in (unknown, wrong)] == [
         (404, "not_found"), (405, "method_not_allowed"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        error(401, f"Incorrect API key provided: {PROVIDER_KEY}"),
+        whole(f"<p>{PROVIDER_KEY}</p>".encode(), status=500),
+        Script((), before=(Cut(),)),
+        Script((ROLE, Cut())),
+        Script((b"\x00" * 100,), 200, (("content-type", "text/event-stream"),)),
+        Script((b"x",), 200, (("content-encoding", "gzip"),)),
+    ],
+    ids=["401", "500", "cut before", "cut within", "nonsense", "encoding"],
+)
+async def test_no_key_is_ever_logged(gateway: Gateway, script: Script, capfd: pytest.CaptureFixture[str]) -> None:
+    for streaming in (False, True):
+        gateway.provider.will(script)
+        answer = await gateway.chat(stream=streaming)
+        assert PROVIDER_KEY not in answer.text
+    await gateway.client.get("/v1/models", headers={"authorization": f"Bearer {gateway.key}x"})
+    told = "".join(capfd.readouterr())
+    assert PROVIDER_KEY not in told
+    assert gateway.key not in told
+
+
+@pytest.mark.parametrize("tail", ["\u00fc", "\r\nx: y", "\u0000"], ids=["beyond ASCII", "line end", "U+0000"])
+async def test_a_stored_key_that_no_header_can_hold_is_told_without_it(
+    gateway: Gateway, capfd: pytest.CaptureFixture[str], tail: str
+) -> None:
+    await store(gateway.client, "odd", gateway.provider.base_url, ["odd-model"])
+    registry = await gateway.application.process.get(TenantRegistry)
+    sealed = await (await registry.secrets(gateway.tenant)).seal("provider:odd", (PROVIDER_KEY + tail).encode())
+    database = await registry.database(gateway.tenant)
+    await database.execute("UPDATE provider_credentials SET sealed = $1 WHERE name = 'odd'", sealed)
+    (await gateway.application.process.get(Providers)).remembered = Remembered()
+    answer = await gateway.chat("odd-model")
+    await gateway.client.delete("/v1/secrets/providers/odd")
+    assert answer.status_code == (200 if tail == "\u00fc" else 503)
+    assert PROVIDER_KEY not in answer.text + "".join(capfd.readouterr())
+    assert len(await gateway.ledger()) == 1
