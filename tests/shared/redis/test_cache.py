@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from secrets import token_hex
 
 import pytest
+from redis.asyncio import Redis
 
 from shared.errors import Unavailable
 from shared.ids import TenantId
@@ -67,6 +68,22 @@ async def test_a_server_that_accepts_and_says_nothing_is_a_miss_too() -> None:
     assert await asyncio.wait_for(server.tenant(ACME).get("a"), 3) is None
     await server.close()
     listener.close()
+
+
+async def test_a_call_that_is_cancelled_leaves_its_answer_to_nobody_else(server: CacheServer, redis_url: str) -> None:
+    await server.tenant(ACME).set("mine", b"acme's own", 60)
+    await server.tenant(OTHER).set("yours", b"the other's", 60)
+    admin = Redis.from_url(redis_url)
+    for _ in range(5):
+        await admin.client_pause(60)
+        cancelled = [asyncio.create_task(server.tenant(ACME).get("mine")) for _ in range(20)]
+        await asyncio.sleep(0.02)
+        for one in cancelled:
+            one.cancel()
+        await asyncio.wait(cancelled)
+        answers = await asyncio.gather(*(server.tenant(OTHER).get("yours") for _ in range(20)))
+        assert set(answers) == {b"the other's"}
+    await admin.aclose()
 
 
 async def test_an_empty_or_endless_key_is_refused(server: CacheServer) -> None:

@@ -132,9 +132,12 @@ async def test_a_caller_who_leaves_closes_the_provider_under_any_server(
         assert [row["outcome"] for row in await gateway.ledger()] == ["client_gone"]
 
 
-async def test_a_gateway_told_to_stop_finishes_its_stream_and_its_row(gateway: Gateway, settings: Settings) -> None:
+@pytest.mark.parametrize("server", [UVICORN, FRAMEWORK], ids=["uvicorn", "functions-framework"])
+async def test_a_gateway_told_to_stop_finishes_its_stream_and_its_row(
+    gateway: Gateway, settings: Settings, server: tuple[str, ...]
+) -> None:
     gateway.provider.will(Script((ROLE, Pause(1.0), *stream("end").steps[1:])))
-    async with gateway_process(settings) as served, gateway.at(served.url) as client:
+    async with gateway_process(settings, server) as served, gateway.at(served.url) as client:
         calling = asyncio.create_task(ask(client, "finished-in-peace"))
         await until(lambda: bool(gateway.provider.calls))
         served.process.terminate()
