@@ -5,7 +5,9 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from shared.embeddings import Embeddings
+from shared.errors import Forbidden
 from shared.function import Function, Scale
+from shared.identity import Caller
 from shared.knowledge import query_of
 from shared.knowledge import search as search_index
 from shared.knowledge.vectors import question_vector
@@ -80,8 +82,10 @@ async def search_documents(
 
 
 @search.post("/v1/knowledge/embeddings", permission="models:use")
-async def embed_texts(body: EmbeddingRequest, embeddings: Embeddings) -> EmbeddingResults:
-    """Return a vector of length 1 for each text. Texts beyond 256 tokens are cut."""
+async def embed_texts(body: EmbeddingRequest, caller: Caller, embeddings: Embeddings) -> EmbeddingResults:
+    """Return a vector of length 1 for each text. For functions: keys ask the gateway, which scopes and counts."""
+    if caller.kind != "function":
+        raise Forbidden("ask the LLM gateway's /v1/embeddings: it checks the key's models and counts what is used")
     vectors = await embeddings.embed(body.input)
     tokens = sum(embeddings.count_tokens(text) for text in body.input)
     return EmbeddingResults(model=embeddings.model, vectors=vectors.tolist(), tokens=tokens)
