@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 BUCKET_PREFIX = "dcoder-"
 KEY_BYTES_MAX = 900  # S3 allows 1024; the rest is room for a store's own path
+NAME_PART = r"^[^\x00]*$"
+"""A pattern of what may be compared with names: PostgreSQL's text holds no NUL."""
+SEGMENT_BYTES_MAX = 255  # stores that keep objects as files allow no more
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 THREADS_MAX = 8
 CONNECT_TIMEOUT_S = 2
@@ -59,6 +62,8 @@ def key_flaw(key: str) -> str:
         return "a key has no control characters"
     if len(key.encode()) > KEY_BYTES_MAX:
         return f"a key has at most {KEY_BYTES_MAX} bytes of UTF-8"
+    if any(len(segment.encode()) > SEGMENT_BYTES_MAX for segment in key.split("/")):
+        return f"a segment of a key has at most {SEGMENT_BYTES_MAX} bytes of UTF-8"
     if any(segment in ("", ".", "..") for segment in key.rstrip("/").split("/")):
         return "a key has no empty segment and none that is '.' or '..'"
     return ""

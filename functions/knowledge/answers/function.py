@@ -15,6 +15,7 @@ from shared.embeddings import Embeddings
 from shared.errors import Problem
 from shared.function import Function, Scale
 from shared.llm.client import LanguageModel
+from shared.objects import NAME_PART
 from shared.postgres import TenantDatabase
 from shared.redis import Cache
 
@@ -26,7 +27,7 @@ class Question(BaseModel):
 
     question: str = Field(min_length=1, max_length=8000)
     model: str = Field(default="", max_length=200)
-    prefix: str = Field(default="", max_length=500)
+    prefix: str = Field(default="", max_length=500, pattern=NAME_PART)
 
 
 @answers.post("/v1/knowledge/answers", permission="documents:read")

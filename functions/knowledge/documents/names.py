@@ -14,6 +14,8 @@ def document_key(name: str) -> str:
     """The object's key. Raises `Invalid`: empty, `..`, control characters, a slash at the end, too long."""
     if not name.strip() or name.endswith("/"):
         raise Invalid(f"{name[:80]!r} is no document's name: it is not empty and ends with no slash")
+    if "\ufffd" in name:
+        raise Invalid(f"{name[:80]!r} is no document's name: it is not UTF-8")
     if "\\" in name:
         raise Invalid(f"{name[:80]!r} is no document's name: segments are parted by '/', not by a backslash")
     if any(unicodedata.category(character) == "Cf" for character in name):
@@ -23,3 +25,8 @@ def document_key(name: str) -> str:
 
 def document_name(key: str) -> str:
     return key.removeprefix(PREFIX)
+
+
+def known_as(name: str) -> str:
+    """How a document of this name is kept, whichever way its letters are composed. Raises `Invalid`."""
+    return document_name(document_key(name))

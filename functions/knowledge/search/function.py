@@ -9,6 +9,7 @@ from shared.function import Function, Scale
 from shared.knowledge import query_of
 from shared.knowledge import search as search_index
 from shared.knowledge.vectors import question_vector
+from shared.objects import NAME_PART
 from shared.postgres import TenantDatabase
 from shared.redis import Cache
 
@@ -20,7 +21,7 @@ class SearchQuery(BaseModel):
 
     query: str = Field(min_length=1, max_length=4000)
     limit: int = Field(default=10, ge=1, le=50)
-    prefix: str = Field(default="", max_length=500)
+    prefix: str = Field(default="", max_length=500, pattern=NAME_PART)
     explain: bool = False
 
 

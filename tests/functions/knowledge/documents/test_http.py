@@ -91,3 +91,20 @@ async def test_an_upload_above_the_limit_is_refused_before_it_is_read(client: ht
         "/v1/documents/a.txt", headers={"content-length": str(DOCUMENT_BYTES_MAX + 1)}, content=b"x"
     )
     assert answer.status_code == 413
+
+
+async def test_a_name_is_found_whichever_way_its_letters_are_composed(client: httpx.AsyncClient) -> None:
+    assert (await client.put("/v1/documents/u\u0308ber.txt", content=b"x")).json()["name"] == "\u00fcber.txt"
+    for spelled in ("u\u0308ber.txt", "\u00fcber.txt"):
+        assert (await client.get(f"/v1/documents/{spelled}")).status_code == 200
+        answer = await client.get(f"/v1/documents/{spelled}", params={"content": "original"})
+        assert answer.content == b"x"
+
+
+async def test_a_name_longer_than_a_store_takes_is_the_callers_fault(client: httpx.AsyncClient) -> None:
+    assert (await client.put(f"/v1/documents/{'a' * 256}", content=b"x")).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/a%00b", "/a%ffb", "?cursor=%00", "?state=%00"])
+async def test_reading_what_no_name_can_be_is_the_callers_fault(client: httpx.AsyncClient, path: str) -> None:
+    assert (await client.get(f"/v1/documents{path}")).status_code == 422
