@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from functions.knowledge.answers.sentences import Sentence, sentences
 from shared.analysis import terms
@@ -16,6 +17,9 @@ COVERAGE_WEIGHT = 0.5
 SENTENCES_MAX = 3
 SENTENCE_CHARS_MIN = 12
 PASSAGES_READ = 6
+SHARE_OF_BEST_MIN = 0.65
+SPAN_CHARS_MAX = 600
+BACKWARDS = re.compile(r"(?:It|Its|They|Their|This|These|That|Those|He|She)\b")
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,51 @@ def best_sentences(question: str, passages: Sequence[Passage]) -> list[Support]:
     if not ranked:
         return []
     best = relevance(ranked[0], asked, weights)
-    chosen = [one for one in ranked if relevance(one, asked, weights) >= 0.6 * best]
-    return distinct(chosen)[:SENTENCES_MAX]
+    chosen = [one for one in ranked if relevance(one, asked, weights) >= SHARE_OF_BEST_MIN * best]
+    return distinct([in_context(one) for one in distinct(chosen)[:SENTENCES_MAX]])
 
 
 def scored(asked: Counter[str], passage: Passage, place: int) -> Iterator[Support]:
     headings = {one.strip().casefold() for one in passage.heading.split(" > ")}
     for sentence in sentences(passage.text, passage.start):
-        if len(sentence.text) >= SENTENCE_CHARS_MIN and sentence.text.casefold() not in headings:
+        if len(sentence.text) >= SENTENCE_CHARS_MIN and sentence.text.casefold() not in headings and says(sentence):
             yield Support(sentence, passage, 1.0 / (1 + 0.25 * place))
+
+
+def says(sentence: Sentence) -> bool:
+    """Whether it is more than a table's rule or a comment of the source."""
+    return bool(terms(sentence.text)) and not sentence.text.startswith("<!--") and not sentence.text.endswith("-->")
+
+
+def in_context(support: Support) -> Support:
+    """With its neighbours of the same paragraph that it cannot be understood without, as one span of the text.
+
+    "It checks each server." needs the sentence before it; "Run doctor." is continued by that one; a colon announces
+    what follows.
+    """
+    around = [one for one in sentences(support.passage.text, support.passage.start) if says(one)]
+    place = next(index for index, one in enumerate(around) if one.start == support.sentence.start)
+    first = place - 1 if place and refers_back(around[place - 1], around[place], support.passage) else place
+    last = place
+    if place + 1 < len(around) and continued(around[place], around[place + 1], support.passage):
+        last = place + 1
+    start, end = around[first].start, around[last].end
+    if (first, last) == (place, place) or end - start > SPAN_CHARS_MAX:
+        return support
+    text = support.passage.text[start - support.passage.start : end - support.passage.start]
+    return replace(support, sentence=Sentence(start, end, text))
+
+
+def refers_back(before: Sentence, sentence: Sentence, passage: Passage) -> bool:
+    return bool(BACKWARDS.match(sentence.text)) and same_paragraph(before, sentence, passage)
+
+
+def continued(sentence: Sentence, after: Sentence, passage: Passage) -> bool:
+    return sentence.text.endswith(":") or refers_back(sentence, after, passage)
+
+
+def same_paragraph(before: Sentence, after: Sentence, passage: Passage) -> bool:
+    return "\n\n" not in passage.text[before.end - passage.start : after.start - passage.start]
 
 
 def rarity(asked: Counter[str], passages: Sequence[Passage]) -> dict[str, float]:

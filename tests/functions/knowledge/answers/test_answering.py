@@ -44,6 +44,26 @@ def test_an_answer_quotes_sentences_and_no_heading() -> None:
 
 
 @pytest.mark.parametrize(
+    ("question", "quote"),
+    [
+        ("What does doctor check?", "Run doctor. It checks each server and each store."),
+        ("How do I repair a store?", "Repair a store like this:\n\n./repair --all"),
+        ("Which server repairs itself?", "No server repairs itself."),
+    ],
+)
+def test_a_sentence_brings_along_the_one_it_cannot_be_understood_without(question: str, quote: str) -> None:
+    text = (
+        "Run doctor. It checks each server and each store.\n\nIt also waits. No server repairs itself.\n\n"
+        "Repair a store like this:\n\n./repair --all\n\n|---|---|\n\n<!-- Doctor checks nothing here. -->"
+    )
+    answer = extracted(question, [passage(text)])
+    assert answer is not None
+    first = answer.citations[0]
+    assert first.quote == quote == text[first.start - 100 : first.end - 100]
+    assert all("<!--" not in one.quote and "---" not in one.quote for one in answer.citations)
+
+
+@pytest.mark.parametrize(
     ("similarity", "coverage", "confident"), [(0.7, 0.0, True), (0.3, 0.8, True), (0.2, 0.4, False)]
 )
 def test_confidence_takes_both_signals(similarity: float, coverage: float, confident: bool) -> None:
