@@ -19,7 +19,7 @@ from functions.knowledge.documents.listing import (
     page_of,
     stored_text,
 )
-from functions.knowledge.documents.names import known_as
+from functions.knowledge.documents.names import spellings
 from functions.knowledge.documents.original import original
 from functions.knowledge.documents.parsing import parsers_of_loop
 from functions.knowledge.documents.reconcile import reconcile_documents
@@ -64,7 +64,7 @@ async def read_document(
     content: Literal["none", "text", "original"] = "none",
 ) -> Response:
     """Read what is known of a document, or with `content` its stored text or its original bytes."""
-    document = await document_named(database, known_as(name))
+    document = await document_named(database, spellings(name))
     if content == "text":
         return PlainTextResponse(
             await stored_text(database, document.name), headers={"x-content-type-options": "nosniff"}

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from functions.knowledge.documents import rows
 from functions.knowledge.documents.chunks import chunk_document
-from functions.knowledge.documents.names import document_key
+from functions.knowledge.documents.names import object_key
 from functions.knowledge.documents.parsing import LIMITS, Limits, ParsedDocument, Parsers
 from functions.knowledge.documents.refusal import Refused, refused
 from functions.knowledge.documents.rows import LEASE_S, Lease, Standing
@@ -71,7 +71,7 @@ class Ingest:
         races, waited_s = 0, 0.0
         while races < RACES_MAX:
             try:
-                head = await self.objects.head(document_key(name))
+                head = await self.objects.head(object_key(name))
             except NotFound:
                 await forget(self.database, name)
                 return

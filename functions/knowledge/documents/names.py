@@ -27,6 +27,15 @@ def document_name(key: str) -> str:
     return key.removeprefix(PREFIX)
 
 
-def known_as(name: str) -> str:
-    """How a document of this name is kept, whichever way its letters are composed. Raises `Invalid`."""
-    return document_name(document_key(name))
+def object_key(name: str) -> str:
+    """The key of a document however it came: what was put into the bucket itself keeps the name it has there.
+
+    Raises `Invalid`.
+    """
+    return checked_key(PREFIX + name)
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """The names that a caller may mean: as it is spelled, and as an upload would keep it. Raises `Invalid`."""
+    object_key(name)
+    return tuple(dict.fromkeys((name, unicodedata.normalize("NFC", name))))
