@@ -36,7 +36,9 @@ async def answer_question(
 ) -> Answer:
     """Answer from the documents, with citations, or say that they do not hold the answer."""
     passages = await answering.passages_for(body.question, body.prefix, tenant, embeddings, cache)
-    answer = await answering.answer(body.question, passages, tenant, language=language, model=body.model)
+    answer = await answering.answer(
+        body.question, passages, tenant, embeddings=embeddings, language=language, model=body.model
+    )
     return answering.counted(answer, body.question, embeddings)
 
 
@@ -50,7 +52,9 @@ async def stream_answer(
     async def lines() -> AsyncIterator[bytes]:
         yield line({"type": "sources", "documents": list(dict.fromkeys(one.document for one in passages))})
         try:
-            answer = await answering.answer(body.question, passages, tenant, language=language, model=body.model)
+            answer = await answering.answer(
+                body.question, passages, tenant, embeddings=embeddings, language=language, model=body.model
+            )
         except Problem as problem:
             yield line({"type": "error", "problem": problem.document()})
             return

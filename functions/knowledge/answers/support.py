@@ -17,7 +17,9 @@ COVERAGE_WEIGHT = 0.5
 SENTENCES_MAX = 3
 SENTENCE_CHARS_MIN = 12
 PASSAGES_READ = 6
-SHARE_OF_BEST_MIN = 0.65
+SHORTLIST_MAX = 8
+SHORTLIST_SHARE_MIN = 0.5
+SHARE_OF_BEST_MIN = 0.8
 SPAN_CHARS_MAX = 600
 BACKWARDS = re.compile(r"(?:It|Its|They|Their|This|These|That|Those|He|She)\b")
 
@@ -40,22 +42,38 @@ def answerable(passages: Sequence[Passage]) -> bool:
     return any(one.similarity + COVERAGE_WEIGHT * one.coverage >= CONFIDENT for one in passages[:3])
 
 
-def best_sentences(question: str, passages: Sequence[Passage]) -> list[Support]:
-    """The sentences that say most of what was asked, the best first, at most three and of few passages."""
+@dataclass(frozen=True)
+class Candidate:
+    """A sentence that shares words with the question, and how much of it: 0 to 1."""
+
+    support: Support
+    relevance: float
+
+    @property
+    def titled(self) -> str:
+        """Under its nearest title, as its meaning is compared: a command alone does not say what it is for."""
+        title = self.support.passage.heading.rpartition(" > ")[2]
+        return f"{title}: {self.support.sentence.text}" if title else self.support.sentence.text
+
+
+def shortlist(question: str, passages: Sequence[Passage]) -> list[Candidate]:
+    """The sentences that share most with the question, the best first: few, since each of them is embedded."""
     asked = Counter(terms(question))
-    candidates = [
-        one for place, passage in enumerate(passages[:PASSAGES_READ]) for one in scored(asked, passage, place)
-    ]
     weights = rarity(asked, passages)
-    ranked = sorted(candidates, key=lambda one: -relevance(one, asked, weights))
-    if not ranked:
-        return []
-    best = relevance(ranked[0], asked, weights)
-    chosen = [one for one in ranked if relevance(one, asked, weights) >= SHARE_OF_BEST_MIN * best]
+    found = [one for place, passage in enumerate(passages[:PASSAGES_READ]) for one in scored(passage, place)]
+    ranked = sorted((Candidate(one, relevance(one, asked, weights)) for one in found), key=lambda one: -one.relevance)
+    return [one for one in ranked if one.relevance >= SHORTLIST_SHARE_MIN * ranked[0].relevance][:SHORTLIST_MAX]
+
+
+def best_sentences(candidates: Sequence[Candidate], closeness: Sequence[float]) -> list[Support]:
+    """The sentences that answer best, at most three. `closeness`: their vectors' similarity to the question's."""
+    marks = [one.relevance + close for one, close in zip(candidates, closeness, strict=True)]
+    order = sorted(range(len(marks)), key=lambda place: -marks[place])
+    chosen = [candidates[place].support for place in order if marks[place] >= SHARE_OF_BEST_MIN * marks[order[0]]]
     return distinct([in_context(one) for one in distinct(chosen)[:SENTENCES_MAX]])
 
 
-def scored(asked: Counter[str], passage: Passage, place: int) -> Iterator[Support]:
+def scored(passage: Passage, place: int) -> Iterator[Support]:
     headings = {one.strip().casefold() for one in passage.heading.split(" > ")}
     for sentence in sentences(passage.text, passage.start):
         if len(sentence.text) >= SENTENCE_CHARS_MIN and sentence.text.casefold() not in headings and says(sentence):
