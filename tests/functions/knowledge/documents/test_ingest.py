@@ -142,6 +142,21 @@ async def test_documents_that_take_long_to_embed_hold_no_small_one_up(library: L
     await held.close()
 
 
+async def test_a_document_deleted_while_it_is_embedded_leaves_nothing_behind(library: Library) -> None:
+    held = HeldEmbeddings()
+    await library.put("a.txt", b"long words")
+    ingest = dataclasses.replace(library.ingest, embeddings=held)
+    working = asyncio.create_task(ingest.converge("a.txt", "created"))
+    await asyncio.wait_for(held.waiting.wait(), 30)
+    await library.objects.delete("documents/a.txt")
+    await library.ingest.converge("a.txt", "removed")
+    held.released.set()
+    await asyncio.wait_for(working, 30)
+    for table in ("documents", "document_texts", "chunks", "chunk_vectors", "postings"):
+        assert await library.database.fetchval(f"SELECT count(*) FROM {table}") == 0, table
+    await held.close()
+
+
 class HeldEmbeddings(Embeddings):
     """The real model, which waits to be released before it embeds what has the word "long"."""
 
