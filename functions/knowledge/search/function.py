@@ -11,6 +11,7 @@ from shared.identity import Caller
 from shared.knowledge import query_of
 from shared.knowledge import search as search_index
 from shared.knowledge.vectors import question_vector
+from shared.objects import NAME_PART
 from shared.postgres import TenantDatabase
 from shared.redis import Cache
 
@@ -22,7 +23,7 @@ class SearchQuery(BaseModel):
 
     query: str = Field(min_length=1, max_length=4000)
     limit: int = Field(default=10, ge=1, le=50)
-    prefix: str = Field(default="", max_length=500)
+    prefix: str = Field(default="", max_length=500, pattern=NAME_PART)
     explain: bool = False
 
 
