@@ -135,3 +135,23 @@ def test_every_true_quotation_is_found_however_its_space_is_folded(start: int, l
     found = locate("  ".join(quote.split(" ")), passage())
     assert found is not None
     assert " ".join(TEXT[found[0] - 100 : found[1] - 100].split()) == " ".join(quote.split())
+
+
+ROWS = "Name | Age\nName: Ada; Age: 36\nName: Bob; Age: 41\nName: Eve; Age: 29"
+
+
+def test_each_row_of_a_table_is_a_sentence_of_its_own() -> None:
+    assert [one.text for one in sentences(ROWS, 0)] == ROWS.split("\n")
+    answer = extracted("What is the age of Bob?", [passage(ROWS)])
+    assert answer is not None
+    assert answer.citations[0].quote == "Name: Bob; Age: 41"
+
+
+def test_a_sentence_that_a_line_end_wraps_stays_whole() -> None:
+    wrapped = "Three servers make a stack, which\nare the following: PostgreSQL, NATS and Valkey."
+    assert [one.text for one in sentences(wrapped, 0)] == [wrapped]
+
+
+def test_a_rule_between_the_rows_of_a_table_is_no_sentence() -> None:
+    found = [one.text for one in sentences("| a | b |\n|---|---|\n| 1 | 2 |", 0)]
+    assert found == ["a | b", "1 | 2"]
