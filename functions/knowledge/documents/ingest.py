@@ -45,9 +45,11 @@ class Stage:
 
     state: str = "parsing"
     progress: float = 0.05
+    advanced: bool = False
 
     def embedded(self, done: int, total: int) -> None:
-        """Embedding is what takes long: it has the upper seven tenths."""
+        """Embedding is what takes long: it has the upper seven tenths. What is embedded is kept, however this ends."""
+        self.advanced = True
         self.progress = PARSED_SHARE + (0.99 - PARSED_SHARE) * done / max(total, 1)
 
 
@@ -106,8 +108,9 @@ class Ingest:
             raise Overtaken from gone
         except Overtaken:
             raise
-        except BaseException:
-            await asyncio.shield(rows.give_back(self.database, lease))
+        except BaseException as broken:
+            blameless = isinstance(broken, Busy) or stage.advanced
+            await asyncio.shield(rows.give_back(self.database, lease, blameless=blameless))
             raise
 
     async def _index(self, lease: Lease, head: ObjectHead, stage: Stage, turn: AsyncExitStack) -> None:
@@ -120,7 +123,7 @@ class Ingest:
         if len(chunks) > CHUNKS_MAX:
             raise refused("too_large", f"the document makes {len(chunks)} chunks; at most {CHUNKS_MAX} are indexed")
         await turn.aclose()
-        ready = await indexed(self.database, self.embeddings, chunks, stage.embedded)
+        ready = await indexed(self.database, self.embeddings, chunks, lease.document_id, stage.embedded)
         async with self.database.transaction() as tx:
             if not await rows.held(tx, lease):
                 raise Overtaken

@@ -49,13 +49,13 @@ def chunks_of(name: str, texts: Sequence[str]) -> list[Chunk]:
 
 
 async def add(database: TenantDatabase, embedder: HashedVectors, name: str, texts: Sequence[str]) -> UUID:
-    ready = await indexed(database, embedder, chunks_of(name, texts))
+    document: UUID = await database.fetchval(
+        "INSERT INTO documents (name, etag, bytes, state) VALUES ($1, '', 0, 'searchable')"
+        " ON CONFLICT (name) DO UPDATE SET etag = '' RETURNING id",
+        name,
+    )
+    ready = await indexed(database, embedder, chunks_of(name, texts), document)
     async with database.transaction() as transaction:
-        document: UUID = await transaction.fetchval(
-            "INSERT INTO documents (name, etag, bytes, state) VALUES ($1, '', 0, 'searchable')"
-            " ON CONFLICT (name) DO UPDATE SET etag = '' RETURNING id",
-            name,
-        )
         await replace_chunks(transaction, document, 1, ready)
     return document
 
