@@ -140,9 +140,9 @@ def test_every_true_quotation_is_found_however_its_space_is_folded(start: int, l
 ROWS = "Name | Age\nName: Ada; Age: 36\nName: Bob; Age: 41\nName: Eve; Age: 29"
 
 
-def test_each_row_of_a_table_is_a_sentence_of_its_own() -> None:
+async def test_each_row_of_a_table_is_a_sentence_of_its_own(embeddings: Embeddings) -> None:
     assert [one.text for one in sentences(ROWS, 0)] == ROWS.split("\n")
-    answer = extracted("What is the age of Bob?", [passage(ROWS)])
+    answer = await extracted("What is the age of Bob?", [passage(ROWS)], embeddings)
     assert answer is not None
     assert answer.citations[0].quote == "Name: Bob; Age: 41"
 
