@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -55,14 +56,16 @@ FRAMEWORK = ("functions_framework", "--source", "functions/entry.py", "--target"
 async def gateway_process(settings: Settings, server: tuple[str, ...] = UVICORN) -> AsyncIterator[Served]:
     port = free_port()
     command = [sys.executable, "-m", *server, "--host", "127.0.0.1", "--port", str(port)]
-    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment(settings))
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, env=environment(settings), start_new_session=True
+    )
     served = Served(process, f"http://127.0.0.1:{port}")
     try:
         await until(lambda: healthy(served.url))
         yield served
     finally:
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # gunicorn's workers would outlive it
         await process.wait()
 
 
