@@ -45,7 +45,8 @@ def up_command(detach: bool, no_handbook: bool, as_json: bool) -> None:
     if no_handbook:
         os.environ[HANDBOOK] = "skip"
     if home.host() is not None:
-        wait_until_ready(home, Progress())
+        if not is_ready(home):
+            wait_until_ready(home, Progress())
         show(home, first=False, as_json=as_json)
     elif detach:
         start_detached(home)
@@ -141,9 +142,11 @@ def host(home: Home, report: Report) -> None:
     try:
         asyncio.run(run(home, report))
     except StartFailed as failure:
-        raise Failed("the stack did not start", why=str(failure), fix="dcoder doctor, then dcoder logs") from failure
+        raise Failed(
+            "the stack did not start", why=str(failure), fix="dcoder doctor, then dcoder logs"
+        ) from failure
     except Problem as problem:
-        raise Failed("the stack did not start", why=problem.detail) from problem
+        raise Failed("the stack did not start", why=problem.detail, fix="dcoder doctor") from problem
     except NotInstalled as absent:
         raise Missing("a program is missing", why=str(absent), fix="rm -r .venv, then ./dcoder up") from absent
 
