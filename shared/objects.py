@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 BUCKET_PREFIX = "dcoder-"
 KEY_BYTES_MAX = 900  # S3 allows 1024; the rest is room for a store's own path
+NAME_PART = r"^[^\x00]*$"
+"""A pattern of what may be compared with names: PostgreSQL's text holds no NUL."""
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 THREADS_MAX = 8
 CONNECT_TIMEOUT_S = 2
@@ -38,6 +40,7 @@ READ_BYTES = 256 * 1024
 PAGE_KEYS = 1000
 LIST_KEYS_MAX = 1_000_000
 MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
+TOO_LONG = "KeyTooLongError"  # stores that keep objects as files take 255 bytes between slashes
 REFUSED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403"})
 
 
@@ -136,6 +139,8 @@ def translated_failures() -> Iterator[None]:
         code = str(failure.response.get("Error", {}).get("Code", ""))
         if code in MISSING:
             raise NotFound("there is no such object") from failure
+        if code == TOO_LONG:
+            raise Invalid("the object store takes no name this long: shorten it, or part it with slashes") from failure
         if code in REFUSED:
             raise Fault(f"the object store refuses the platform's credentials: {code}") from failure
         raise Unavailable(f"the object store answered {code or 'an error'}", retry_after_s=2) from failure

@@ -30,6 +30,7 @@ FORM = re.compile(r"dck_([a-z2-7]{12})_([a-z2-7]{40})([0-9a-f]{8})")
 FRESH_S = 0.8  # a revoked key works for at most this long in a process that saw it before
 CACHE_MAX = 10_000
 USED_EVERY_S = 30.0
+NOTED_AFTER_S = 0.2
 
 FIND = """
 SELECT k.hash, k.tenant, k.role, k.permissions, k.models,
@@ -89,6 +90,7 @@ class VirtualKeys:
         self._seen: OrderedDict[bytes, Seen] = OrderedDict()
         self._looking: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._used: dict[KeyId, float] = {}
+        self._to_note: set[KeyId] = set()
         self._noting: asyncio.Task[None] | None = None
 
     async def caller(self, text: str) -> Caller | None:
@@ -127,19 +129,21 @@ class VirtualKeys:
         """Write the last-used time soon, for many keys at once, each at most twice a minute."""
         if monotonic() - self._used.get(key_id, -USED_EVERY_S) < USED_EVERY_S:
             return
+        if len(self._used) > CACHE_MAX:
+            self._used.clear()
         self._used[key_id] = monotonic()
+        self._to_note.add(key_id)
         if self._noting is None or self._noting.done():
             self._noting = asyncio.create_task(self._write_uses(), name="key-last-used")
 
     async def _write_uses(self) -> None:
-        await asyncio.sleep(0.2)
-        used = [key for key, at in self._used.items() if monotonic() - at < 5.0]
-        try:
-            await self._control.execute("UPDATE virtual_keys SET last_used_at = now() WHERE id = ANY($1)", used)
-        except Exception as failure:  # noqa: BLE001  a time that is not noted harms nobody
-            log("key_use_not_noted", error=repr(failure))
-        if len(self._used) > CACHE_MAX:
-            self._used.clear()
+        while self._to_note:
+            await asyncio.sleep(NOTED_AFTER_S)
+            used, self._to_note = list(self._to_note), set()
+            try:
+                await self._control.execute("UPDATE virtual_keys SET last_used_at = now() WHERE id = ANY($1)", used)
+            except Exception as failure:  # noqa: BLE001  a time that is not noted harms nobody
+                log("key_use_not_noted", error=repr(failure))
 
     async def close(self) -> None:
         if self._noting is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import settings as property_settings
 
 from shared.function.process import Process
 from shared.function.resources import OPENERS
@@ -22,6 +23,8 @@ from tests.fixtures.servers import (
     write_key_files,
 )
 
+property_settings.register_profile("dcoder", deadline=None)  # a busy machine is no defect
+property_settings.load_profile("dcoder")
 EXTRAS = {"minio": "builds a MinIO server from its Go module, which takes minutes and a Go toolchain"}
 
 

@@ -102,7 +102,7 @@ def notes(path: Path | None) -> list[str]:
             say(f"line {number} of {path} is no checkpoint (cut off while it was written?) and is left out")
     if not found:
         raise Misused(f"{path} is no file of checkpoints", why="no line of it holds one")
-    return found
+    return list(dict.fromkeys(found))  # one that was written again after a failure counts once
 
 
 def key_bytes(text: str) -> bytes | None:

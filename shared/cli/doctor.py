@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from shared.cli.client import DEMO, Client
-from shared.cli.failures import Failed
+from shared.cli.failures import Failed, typed
 from shared.cli.output import Result, command, rows_of
 from shared.host import probes
 from shared.host.home import KEY_NAMES, Home, find_home
@@ -47,7 +47,10 @@ def doctor_command() -> Result:
     """Look at the machine, the state directory, every server and both function processes."""
     home = find_home()
     findings = [*machine(home), *stack(home)]
-    return {"ok": all(one.well for one in findings), "findings": [asdict(one) for one in findings]}
+    return {
+        "ok": all(one.well for one in findings),
+        "findings": [asdict(one) | {"fix": typed(one.fix)} for one in findings],
+    }
 
 
 def machine(home: Home) -> Iterator[Finding]:

@@ -7,7 +7,12 @@ Failed            1
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
 from typing import ClassVar
+
+COMMAND = re.compile(r"(?<![\w./-])dcoder(?= )")
 
 
 class Failed(Exception):
@@ -23,15 +28,24 @@ class Failed(Exception):
         self.fix = fix
 
     def document(self) -> dict[str, object]:
-        return {"code": self.code, "message": self.what, "why": self.why, "fix": self.fix}
+        return {"code": self.code, "message": self.what, "why": self.why, "fix": typed(self.fix)}
 
     def text(self) -> str:
         lines = [f"error: {self.what}"]
         if self.why:
             lines.append(f"  why: {self.why}")
         if self.fix:
-            lines.append(f"  fix: {self.fix}")
+            lines.append(f"  fix: {typed(self.fix)}")
         return "\n".join(lines)
+
+
+def typed(command: str) -> str:
+    """The command as it works where the person stands: `dcoder` is not on the PATH, its launcher can be named."""
+    launcher = os.environ.get("DCODER_LAUNCHER", "")
+    if not launcher:
+        return command
+    near = Path(launcher).parent == Path.cwd()
+    return COMMAND.sub("./dcoder" if near else launcher, command)
 
 
 class Misused(Failed):

@@ -11,6 +11,7 @@ from shared.errors import TooLarge, Unavailable
 from shared.events.cloudevent import CloudEvent
 from shared.events.http import BODY_BYTES_MAX, to_structured
 from shared.events.subjects import ROOT, message_id, subject_of
+from shared.ids import TenantId
 from shared.telemetry import log
 
 if TYPE_CHECKING:
@@ -118,6 +119,11 @@ class Events:
                 headers={"Nats-Msg-Id": message_id(event), "Content-Type": headers["content-type"]},
             )
         return not stored.duplicate
+
+    async def forget(self, tenant: TenantId) -> None:
+        """Remove what the stream holds of a tenant. Raises `Unavailable`."""
+        async with translated_failures():
+            await (await self._opened()).purge_stream(STREAM, subject=f"{ROOT}.{tenant}.>")
 
     async def _opened(self) -> JetStreamContext:
         if self._stream is None:

@@ -10,7 +10,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from shared.errors import (
     DeadlineExceeded,
     Fault,
     Forbidden,
+    Invalid,
     Malformed,
     NotFound,
     Problem,
@@ -28,12 +29,12 @@ from shared.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from shared.function import idempotency, problems
+from shared.function import body, idempotency, problems
 from shared.function.call import Call, current_call
 from shared.function.injection import hints_of
 from shared.function.transaction import ManagedTransaction
 from shared.identity import Caller, Identity
-from shared.ids import PLATFORM, RequestId, TenantId
+from shared.ids import PLATFORM, RequestId
 from shared.telemetry import CallRecord, log, traceparent
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 
 WAITING_PER_SLOT = 10  # as queue-proxy: beyond ten times the concurrency a call is refused, not queued
 HELD_BYTES_MAX = 4 * 1024 * 1024
+LENGTH_DIGITS_MAX = 18
+UNSTORABLE = frozenset({"22021", "22P05", "22P02"})
+"""PostgreSQL's codes for U+0000 in a text and in JSON, and for a lone surrogate in JSON."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{8,128}")
 NOBODY = Caller(PLATFORM, "anonymous", "none", "key")
 
@@ -73,8 +77,8 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
         elif name == b"x-api-key" and not head.credential:
             head.credential = value.decode("latin-1")
         elif name == b"content-length":
-            if not value.isdigit():
-                raise Malformed("Content-Length is not a number")
+            if not value.isdigit() or len(value) > LENGTH_DIGITS_MAX:
+                raise Malformed("Content-Length is not a usable number")
             head.content_length = int(value)
         elif name == b"idempotency-key":
             head.idempotency_key = value.decode("latin-1")
@@ -112,6 +116,17 @@ class Slots:
             yield
         finally:
             self._semaphore.release()
+
+
+SlotsOf = Mapping[str, Slots]
+
+
+def slots_of(concurrency: int) -> SlotsOf:
+    """A function's slots by the kind of its caller. Other functions have as many of their own: if a call from outside
+    asks a function that asks this one again (a model over the documents, whose answer a model writes), callers from
+    outside could otherwise hold every slot and all wait for one."""
+    outside, nested = Slots(concurrency), Slots(concurrency)
+    return {"key": outside, "hook": outside, "event": outside, "function": nested}
 
 
 class HeldAnswer:
@@ -153,7 +168,7 @@ class Admission:
     """The ASGI app in front of one operation."""
 
     def __init__(
-        self, inner: ASGIApp, deployable: Deployable, operation: Operation, *, process: Process, slots: Slots
+        self, inner: ASGIApp, deployable: Deployable, operation: Operation, *, process: Process, slots: SlotsOf
     ) -> None:
         assert hasattr(operation.trigger, "permission")
         self.route: Route = operation.trigger  # type: ignore[assignment]  # narrowed by the line above
@@ -191,7 +206,8 @@ class Admission:
             log("answer_cut", call=call.name, request_id=call.request_id, error=problem.code)
             raise problem  # the server closes the connection, so that the client sees the cut
         if problem.status in (401, 403) or (problem.status == 404 and isinstance(problem, OtherTenant)):
-            await self._deny(call, problem, scope["path"])
+            # Whoever shows no key chooses no text for the log: the route's path, not the one that was asked for.
+            await self._deny(call, problem, self.route.path if problem.status == 401 else scope["path"])
         for message in problems.messages(
             problem, dialect=self._deployable.function.dialect, request_id=call.request_id, path=scope["path"]
         ):
@@ -206,8 +222,8 @@ class Admission:
         try:
             async with asyncio.timeout(timeout_s) as limit:
                 await self._admit(call, head)
-                receive = bounded(receive, self._body_bytes_max, head.content_length)
-                async with self._slots.slot():
+                receive = body.bounded(receive, self._body_bytes_max)
+                async with self._slots[call.caller.kind].slot():
                     if self.route.changes:
                         await self._change(call, head, scope, receive, outgoing)
                     else:
@@ -250,15 +266,19 @@ class Admission:
 
     async def _changed(self, call: Call, head: Head, scope: Scope, receive: Receive) -> list[Message]:
         assert call.transaction is not None
-        use: idempotency.Claim | None = None
-        if head.idempotency_key:
-            body = await whole_body(receive)
-            use = self._claim(call, head, scope, body)
+        if not head.idempotency_key:
+            return await self._effected(call, scope, receive, None)
+        async with body.kept(receive) as kept:
+            use = self._claim(call, head, scope, kept.digest)
             saved = await idempotency.take(await call.transaction.begin(), use)
-            if saved is not None:
-                await call.transaction.roll_back(Replayed())
-                return saved
-            receive = replayed(body, receive)
+            if saved is None:
+                return await self._effected(call, scope, kept.receive, use)
+        await call.transaction.roll_back(Replayed())
+        return saved
+
+    async def _effected(
+        self, call: Call, scope: Scope, receive: Receive, use: idempotency.Claim | None
+    ) -> list[Message]:
         held = HeldAnswer()
         await self._inner(scope, receive, held)
         await self._settle(call, held, use, scope["path"])
@@ -283,10 +303,10 @@ class Admission:
             await idempotency.keep(transaction, use, held.messages, shown_once=self.route.shown_once)
         await call.transaction.commit()
 
-    def _claim(self, call: Call, head: Head, scope: Scope, body: bytes) -> idempotency.Claim:
+    def _claim(self, call: Call, head: Head, scope: Scope, digest: bytes) -> idempotency.Claim:
         target = f"{scope['method']} {scope['path']}?{scope['query_string'].decode('latin-1')}"
         return idempotency.claim(
-            tenant=call.caller.tenant, operation=call.name, key=head.idempotency_key, target=target, body=body
+            tenant=call.caller.tenant, operation=call.name, key=head.idempotency_key, target=target, body=digest
         )
 
     async def _database(self, caller: Caller) -> Any:  # Any: either of the two database types
@@ -299,13 +319,10 @@ class Admission:
         return await registry.database(caller.tenant)
 
     async def _deny(self, call: Call, problem: Problem, path: str) -> None:
-        from shared.function.denials import Denials
+        from shared.function.denials import Denial, deny
 
-        try:
-            denials = await self._process.get(Denials)
-            denials.record(TenantId(call.caller.tenant), call.caller.subject, call.name, path, problem.code)
-        except Exception as failure:  # noqa: BLE001  an audit store that is away must not turn a 403 into a 500
-            log("denial_not_recorded", call=call.name, error=repr(failure))
+        denied = Denial(call.caller.tenant, call.caller.subject, call.name, path, problem.code)
+        await deny(self._process, denied)
 
     def _fault(self, call: Call, raised: Exception) -> Problem:
         translated = translate(raised)
@@ -358,49 +375,17 @@ def takes_json(operation: Operation) -> bool:
 
 
 def translate(raised: Exception) -> Problem | None:
-    """Starlette's refusals as ours, and a store that is away (refused, reset, lost in mid-call) as 503."""
+    """Starlette's refusals as ours, a text that PostgreSQL cannot hold as the caller's fault, and a store that is away
+    (refused, reset, lost in mid-call) as 503."""
     from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
 
     if isinstance(raised, HTTPException):
         return problems.from_http_exception(raised)
+    if isinstance(raised, ClientDisconnect):
+        return Malformed("the body ended before it was complete")
+    if getattr(raised, "sqlstate", "") in UNSTORABLE or isinstance(raised.__cause__, UnicodeEncodeError):
+        return Invalid("a text holds U+0000 or a lone surrogate, which cannot be stored")
     if isinstance(raised, ConnectionError | OSError):
         return Unavailable("a store that this call needs is not reachable; `dcoder doctor` says which", retry_after_s=2)
     return None
-
-
-def bounded(receive: Receive, bytes_max: int, declared: int) -> Receive:
-    """`receive` that refuses more than `bytes_max`. A declared length was checked already and HTTP holds to it."""
-    if declared >= 0:
-        return receive
-    received = 0
-
-    async def receive_bounded() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > bytes_max:
-            from starlette.exceptions import HTTPException
-
-            raise HTTPException(413, f"the body has more than {bytes_max} bytes")
-        return message
-
-    return receive_bounded
-
-
-async def whole_body(receive: Receive) -> bytes:
-    chunks: list[bytes] = []
-    while True:
-        message = await receive()
-        chunks.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(chunks)
-
-
-def replayed(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body read before, then goes on with the real one (which says "disconnected")."""
-    pending: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive_replayed() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return receive_replayed

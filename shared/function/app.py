@@ -15,7 +15,7 @@ from starlette.routing import Route as StarletteRoute
 
 from shared.errors import Problem
 from shared.function import problems
-from shared.function.admission import Admission, Slots
+from shared.function.admission import Admission, slots_of
 from shared.function.call import current_call
 from shared.function.catalog import Deployable
 from shared.function.declaration import Operation, Route
@@ -32,13 +32,17 @@ VERSION = "0.1.0"
 
 
 class Application:
-    """Routes a call to the app that serves it. Raw paths without parameters are one look-up away from their handler."""
+    """Routes a call to the app that serves it.
+
+    Raw paths without parameters are one look-up away from their handler. The router knows them too: it refuses the
+    methods that they do not have.
+    """
 
     def __init__(self, deployables: Sequence[Deployable], process: Process) -> None:
         self.process = process
         self.deployables = list(deployables)
-        self._slots = {one.name: Slots(one.function.scale.concurrency) for one in deployables}
-        self.typed = typed_app()
+        self._slots = {one.name: slots_of(one.function.scale.concurrency) for one in deployables}
+        self.typed = typed_app(deployables)
         self._exact: dict[tuple[str, str], ASGIApp] = {}
         for deployable in deployables:
             for operation, route in deployable.routes():
@@ -68,9 +72,8 @@ class Application:
             self._mount_typed(deployable, operation, route, admit)
             return
         app = admit(raw_endpoint(operation))
-        if "{" in route.path:
-            self.typed.router.routes.append(StarletteRoute(route.path, app, methods=[route.method]))
-        else:
+        self.typed.router.routes.append(StarletteRoute(route.path, app, methods=[route.method]))
+        if "{" not in route.path:
             self._exact[(route.method, route.path)] = app
 
     def _mount_typed(
@@ -109,9 +112,11 @@ class Application:
         await answer(scope, receive, send)
 
 
-def typed_app() -> FastAPI:
-    """An empty FastAPI app whose own errors are our problems."""
+def typed_app(deployables: Sequence[Deployable]) -> FastAPI:
+    """An empty FastAPI app whose own errors look like those of the functions, where these agree."""
     app = FastAPI(title="D.Coder", version=VERSION, docs_url=None, redoc_url=None)
+    dialects = {one.function.dialect for one in deployables}
+    app.state.dialect = dialects.pop() if len(dialects) == 1 else "problem"
     app.add_exception_handler(HTTPException, render_http_exception)
     app.add_exception_handler(RequestValidationError, render_validation_error)
     return app
@@ -128,7 +133,10 @@ async def render_validation_error(request: Request, raised: Exception) -> Respon
 def rendered(problem: Problem, request: Request) -> Response:
     call = current_call.get(None)
     start, body = problems.messages(
-        problem, dialect="problem", request_id=call.request_id if call else "", path=request.url.path
+        problem,
+        dialect=request.app.state.dialect,
+        request_id=call.request_id if call else "",
+        path=request.url.path,
     )
     response = Response(body["body"], status_code=start["status"])
     response.raw_headers = start["headers"]

@@ -6,16 +6,18 @@ letter for what will never succeed.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from shared.errors import Busy, Malformed, Problem, Refusal, Unauthenticated, Unavailable
+from shared.errors import Busy, DeadlineExceeded, Malformed, Problem, Refusal, Unauthenticated, Unavailable
 from shared.events import CloudEvent, ObjectEvent, from_http
-from shared.function import problems
-from shared.function.admission import Slots, bounded, read_head, whole_body
+from shared.function import body, problems
+from shared.function.admission import NOBODY, Head, SlotsOf, read_head, translate
 from shared.function.call import Call, Tick, current_call
 from shared.function.declaration import DomainEvent, Every, ObjectCreated, ObjectRemoved, Operation
+from shared.function.denials import Denial, deny
 from shared.function.injection import Injected
 from shared.function.transaction import ManagedTransaction
 from shared.identity import Caller, Tokens
@@ -29,13 +31,14 @@ if TYPE_CHECKING:
     from shared.function.process import Process
 
 EVENT_BYTES_MAX = 1024 * 1024
+RECEIVE_S_MAX = 30.0
 SCHEDULE_DUE = "dcoder.schedule.due"
 
 
 class Deliveries:
     """The ASGI app behind `POST /events/<function>` and, on a Service of its own, `POST /`."""
 
-    def __init__(self, deployables: Sequence[Deployable], process: Process, slots: dict[str, Slots]) -> None:
+    def __init__(self, deployables: Sequence[Deployable], process: Process, slots: Mapping[str, SlotsOf]) -> None:
         self._deployables = [deployable for deployable in deployables if deployable.takes_events]
         self._process = process
         self._slots = slots
@@ -47,24 +50,37 @@ class Deliveries:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = ""
+        head = Head()
         try:
             head = read_head(scope["headers"])
-            request_id = head.request_id
-            body = await whole_body(bounded(receive, EVENT_BYTES_MAX, -1))
-            events = from_http(dict(scope["headers"]), body)
-            await self._verify(events)
-            for event in events:
+            for event in await self._received(scope, receive):
                 await self._deliver(event, head.traceparent, only=scope["path"].removeprefix("/events/"))
             answer: list[Message] = [
                 {"type": "http.response.start", "status": 204, "headers": []},
                 {"type": "http.response.body", "body": b""},
             ]
-        except Problem as problem:
-            answer = problems.messages(problem, dialect="problem", request_id=request_id, path=scope["path"])
+        except Exception as raised:
+            problem = raised if isinstance(raised, Problem) else translate(raised)
+            if problem is None:
+                raise
+            if isinstance(problem, Unauthenticated):
+                denied = Denial(NOBODY.tenant, NOBODY.subject, "events.deliver", scope["path"], problem.code)
+                await deny(self._process, denied)
+            answer = problems.messages(problem, dialect="problem", request_id=head.request_id, path=scope["path"])
         with self._process.call_in_flight():
             for message in answer:
                 await send(message)
+
+    async def _received(self, scope: Scope, receive: Receive) -> list[CloudEvent]:
+        """The request's events, each with a token that fits it. Who sends them slowly is not waited for."""
+        try:
+            async with asyncio.timeout(RECEIVE_S_MAX):
+                content = await body.whole(body.bounded(receive, EVENT_BYTES_MAX))
+        except TimeoutError as late:
+            raise DeadlineExceeded(f"the event did not arrive within {RECEIVE_S_MAX:.0f} s") from late
+        events = from_http(dict(scope["headers"]), content)
+        await self._verify(events)
+        return events
 
     async def _verify(self, events: Sequence[CloudEvent]) -> None:
         tokens = await self._process.get(Tokens)
@@ -91,7 +107,7 @@ class Deliveries:
         token = current_call.set(call)
         try:
             with self._process.call_in_flight():
-                async with self._slots[deployable.name].slot():
+                async with asyncio.timeout(deployable.function.timeout_s), self._slots[deployable.name]["event"].slot():
                     await self._run(call)
         except Refusal as refusal:
             await self._bury(call, refusal)

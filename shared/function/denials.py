@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from shared.errors import Busy
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
 from shared.telemetry import log
 
+if TYPE_CHECKING:
+    from shared.function.process import Process
+
 FLUSH_S = 0.5
 KINDS_MAX = 500
+RESOURCE_CHARS_MAX = 200
 
 
 class Denial(NamedTuple):
@@ -34,9 +39,9 @@ class Denials:
         self._dropped = 0
         self._flusher: asyncio.Task[None] | None = None
 
-    def record(self, tenant: TenantId, actor: str, action: str, resource: str, code: str) -> None:
+    def record(self, denial: Denial) -> None:
         """Note a refusal. Never waits, never raises."""
-        denial = Denial(tenant, actor, action, resource[:200], code)
+        denial = denial._replace(resource=denial.resource[:RESOURCE_CHARS_MAX])
         if denial not in self._pending and len(self._pending) >= KINDS_MAX:
             self._dropped += 1
             return
@@ -49,6 +54,14 @@ class Denials:
         dropped, self._dropped = self._dropped, 0
         if not pending:
             return
+        try:
+            await self._write(pending, dropped)
+        except Busy:
+            self._pending.update(pending)  # the database is away: the next flush has them
+            self._dropped += dropped
+            raise
+
+    async def _write(self, pending: Counter[Denial], dropped: int) -> None:
         async with self._control.transaction() as transaction:
             for denial, count in pending.items():
                 details = {"code": denial.code, "count": count, "unrecorded_kinds": dropped}
@@ -63,12 +76,20 @@ class Denials:
 
     async def close(self) -> None:
         if self._flusher is not None:
-            self._flusher.cancel()
-        await self.flush()
+            await asyncio.wait({self._flusher})
 
     async def _flush_later(self) -> None:
-        await asyncio.sleep(FLUSH_S)
-        try:
-            await self.flush()
-        except Exception as failure:  # noqa: BLE001  a background task has no caller; the records are counted as lost
-            log("denials_lost", error=repr(failure))
+        while self._pending:
+            await asyncio.sleep(FLUSH_S)
+            try:
+                await self.flush()
+            except Exception as failure:  # noqa: BLE001  a background task has no caller
+                log("denials_not_recorded", error=repr(failure))
+
+
+async def deny(process: Process, denial: Denial) -> None:
+    """Note a refusal. Never raises: an audit store that is away must not turn a 403 into a 500."""
+    try:
+        (await process.get(Denials)).record(denial)
+    except Exception as failure:  # noqa: BLE001  as the docstring says
+        log("denial_not_recorded", action=denial.action, error=repr(failure))

@@ -33,7 +33,7 @@ class Claim:
 
 
 def claim(*, tenant: str, operation: str, key: str, target: str, body: bytes) -> Claim:
-    """Check the key and digest the request. Raises `Malformed`."""
+    """Check the key and digest the request; `body` is the body's own digest. Raises `Malformed`."""
     if not KEY.fullmatch(key):
         raise Malformed("Idempotency-Key must be 1 to 255 visible ASCII characters")
     digest = hashlib.sha256(target.encode() + b"\0" + body).digest()

@@ -94,12 +94,17 @@ class TenantBuckets:
 async def open_registry(process: Process) -> TenantRegistry:
     control = await process.get(ControlDatabase)
     buckets = TenantBuckets(await process.get(ObjectStore))
-    return TenantRegistry(control, read_key(process.settings, "root"), buckets)
+    forgetful = (await process.get(CacheServer), await process.get(Events))
+    return TenantRegistry(control, read_key(process.settings, "root"), buckets, forgetful)
+
+
+async def open_keys(process: Process) -> VirtualKeys:
+    return VirtualKeys(await process.get(ControlDatabase), read_key(process.settings, "pepper"))
 
 
 async def open_identity(process: Process) -> Identity:
-    keys = VirtualKeys(await process.get(ControlDatabase), read_key(process.settings, "pepper"))
-    return Identity(keys, await process.get(Tokens), read_key(process.settings, "hooks"))
+    keys, tokens = await process.get(VirtualKeys), await process.get(Tokens)
+    return Identity(keys, tokens, read_key(process.settings, "hooks"))
 
 
 async def open_tokens(process: Process) -> Tokens:
@@ -147,6 +152,7 @@ OPENERS: Mapping[type, Opener] = {
     Databases: open_databases,
     ControlDatabase: open_control,
     TenantRegistry: open_registry,
+    VirtualKeys: open_keys,
     Identity: open_identity,
     Tokens: open_tokens,
     Denials: open_denials,

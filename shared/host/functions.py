@@ -21,8 +21,11 @@ async def serve(beside: Sequence[Task] = ()) -> None:
     """Serve `DCODER_FUNCTION`'s functions on the inherited socket until SIGTERM, the tasks beside as long."""
     import uvicorn
 
+    from shared.host.protocol import BoundedProtocol
+
     configuration = uvicorn.Config(
         APP,
+        http=BoundedProtocol,
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -110,7 +110,6 @@ class Postgres:
             "fsync": "on" if self.durable else "off",
             "full_page_writes": "on" if self.durable else "off",
             "max_wal_size": "512MB",
-            "wal_compression": "on",
             "io_method": "sync",  # three I/O workers less in an idle stack
             "jit": "off",
             "max_parallel_workers": 2,

@@ -52,6 +52,11 @@ def retry_after_s(header: str, s_max: float) -> float:
     return min(float(header), s_max) if header.isascii() and header.isdecimal() else 0.0
 
 
+def events_at_once(concurrency: int) -> int:
+    """Half of what a function takes: eight long documents in work would keep everybody from listing theirs."""
+    return max(1, min(concurrency // 2, CONCURRENCY_MAX))
+
+
 def subscriptions(deployables: Iterable[Deployable], settings: Settings) -> list[Subscription]:
     """One subscription per function that has event triggers or schedules."""
     found = []
@@ -65,7 +70,7 @@ def subscriptions(deployables: Iterable[Deployable], settings: Settings) -> list
                     function=one.name,
                     url=f"{settings.llm_url if one.name == LLM_FUNCTION else settings.platform_url}/events/{one.name}",
                     filters=tuple(wanted),
-                    concurrency=min(one.function.scale.concurrency, CONCURRENCY_MAX),
+                    concurrency=events_at_once(one.function.scale.concurrency),
                     timeout_s=one.function.timeout_s,
                 )
             )

@@ -49,20 +49,28 @@ class IndexedChunk:
 
 
 async def indexed(
-    database: TenantDatabase, embedder: Embedder, chunks: Sequence[Chunk], progress: Progress | None = None
+    database: TenantDatabase,
+    embedder: Embedder,
+    chunks: Sequence[Chunk],
+    document_id: UUID,
+    progress: Progress | None = None,
 ) -> list[IndexedChunk]:
     """The chunks with vectors: those that the tenant's index holds already, and embedded ones for the rest.
 
-    `progress` is told (done, total) after each batch.
+    Each batch is kept for the document as it comes, so that an attempt cut short leaves it to the next one;
+    then `progress` is told (done, total).
     """
     hashes = [content_hash(chunk) for chunk in chunks]
-    vectors = await known_vectors(database, hashes)
+    vectors = await known_vectors(database, hashes, document_id)
     missing = {digest: chunk for digest, chunk in zip(hashes, chunks, strict=True) if digest not in vectors}
     waiting = list(missing.items())
     for first in range(0, len(waiting), EMBED_TEXTS_MAX):
         batch = waiting[first : first + EMBED_TEXTS_MAX]
         embedded = await embedder.embed([embedded_text(chunk) for _, chunk in batch])
-        vectors |= {digest: as_text(vector) for (digest, _), vector in zip(batch, embedded, strict=True)}
+        fresh = {digest: as_text(vector) for (digest, _), vector in zip(batch, embedded, strict=True)}
+        vectors |= fresh
+        if first + len(batch) < len(waiting):  # the last batch is about to be committed with everything else
+            await keep_vectors(database, document_id, fresh)
         if progress is not None:
             progress(len(chunks) - len(waiting) + first + len(batch), len(chunks))
     return [
@@ -71,15 +79,30 @@ async def indexed(
     ]
 
 
-async def known_vectors(database: TenantDatabase, hashes: Sequence[bytes]) -> dict[bytes, Vector]:
+async def known_vectors(database: TenantDatabase, hashes: Sequence[bytes], document_id: UUID) -> dict[bytes, Vector]:
     rows = await database.fetch(
         """
-        SELECT DISTINCT ON (content_hash) content_hash, embedding::text AS vector
-        FROM chunks JOIN chunk_vectors USING (n) WHERE content_hash = ANY($1)
+        SELECT DISTINCT ON (content_hash) content_hash, embedding::text AS vector FROM (
+            SELECT content_hash, embedding FROM chunks JOIN chunk_vectors USING (n) WHERE content_hash = ANY($1)
+            UNION ALL SELECT content_hash, embedding FROM kept_vectors
+            WHERE document_id = $2 AND content_hash = ANY($1)
+        ) AS found
         """,
-        list(hashes),
-    )
+        list(hashes), document_id,
+    )  # fmt: skip
     return {row["content_hash"]: row["vector"] for row in rows}
+
+
+async def keep_vectors(database: TenantDatabase, document_id: UUID, vectors: Mapping[bytes, Vector]) -> None:
+    """Nothing is kept for a document that was deleted meanwhile."""
+    await database.execute(
+        """
+        INSERT INTO kept_vectors
+        SELECT d.id, hash, v::halfvec FROM documents d, unnest($2::bytea[], $3::text[]) AS given (hash, v)
+        WHERE d.id = $1 ON CONFLICT DO NOTHING
+        """,
+        document_id, list(vectors), list(vectors.values()),
+    )  # fmt: skip
 
 
 async def replace_chunks(
@@ -106,6 +129,7 @@ async def replace_chunks(
 
 async def delete_document_chunks(tx: TenantTransaction, document_id: UUID) -> None:
     """Take the document out of the index. Unknown ids are no error."""
+    await tx.execute("DELETE FROM kept_vectors WHERE document_id = $1", document_id)
     await tx.execute("DELETE FROM indexed_documents WHERE document_id = $1", document_id)
 
 

@@ -28,7 +28,10 @@ CONNECTIONS_MAX = 200
 ADDRESSES_MAX = 4
 REMEMBERED_S = 0.8  # a changed or deleted provider is in force everywhere within a second
 REMEMBERED_MAX = 2000
-NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+CARRIERS = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+"""NAT64, and the IPv4-compatible addresses of old (RFC 4291 §2.5.5.1)."""
+METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "fd00:ec2::254")))
+"""Where clouds hand out credentials to whoever asks, besides the link-local addresses."""
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -63,21 +66,28 @@ async def checked_addresses(host: str, port: int, *, private: bool) -> list[str]
 
 
 def allowed(address: str, *, private: bool) -> bool:
-    """Public addresses always; loopback and private ones when asked; link-local, multicast and unspecified never."""
+    """Public addresses always; loopback and private ones when asked; link-local, multicast, unspecified ones and those
+    of metadata services never."""
     return all(
-        not (one.is_link_local or one.is_multicast or one.is_unspecified) and (private or one.is_global)
+        not (one.is_link_local or one.is_multicast or one.is_unspecified or one in METADATA)
+        and (private or is_public(one))
         for one in meant_by(ipaddress.ip_address(address.partition("%")[0]))
     )
 
 
+def is_public(address: IPAddress) -> bool:
+    """`is_global` takes the site-local addresses of old (RFC 3879) for public."""
+    return address.is_global and not (isinstance(address, ipaddress.IPv6Address) and address.is_site_local)
+
+
 def meant_by(address: IPAddress) -> Sequence[IPAddress]:
-    """The address and those it carries inside: mapped (RFC 4291), NAT64 (RFC 6052), 6to4 and Teredo."""
+    """The address and those it carries inside: mapped (RFC 4291), compatible, NAT64 (RFC 6052), 6to4 and Teredo."""
     if isinstance(address, ipaddress.IPv4Address):
         return [address]
     if address.ipv4_mapped:
         return [address.ipv4_mapped]
     inside = [address.sixtofour, *(address.teredo or ())]
-    if address in NAT64:
+    if any(address in carrier for carrier in CARRIERS) and int(address) > 1:  # :: and ::1 are themselves
         inside.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     return [address, *(one for one in inside if one is not None)]
 
@@ -92,8 +102,12 @@ class Remembered:
         kept = self._kept.get(tenant)
         return kept[1] if kept is not None and time.monotonic() - kept[0] < REMEMBERED_S else None
 
-    def put(self, tenant: TenantId, value: object) -> None:
-        self._kept[tenant] = (time.monotonic(), value)
+    def put(self, tenant: TenantId, value: object, *, as_of: float) -> None:
+        """`as_of`: the monotonic time at which reading began. What was read later stays."""
+        kept = self._kept.get(tenant)
+        if kept is not None and kept[0] > as_of:
+            return
+        self._kept[tenant] = (as_of, value)
         self._kept.move_to_end(tenant)
         while len(self._kept) > REMEMBERED_MAX:
             self._kept.popitem(last=False)

@@ -1,6 +1,6 @@
 """PostgreSQL: one connection budget a process, and database types that are bound to whose database they are."""
 
-from shared.postgres.connections import Databases, address, open_connection, quoted
+from shared.postgres.connections import Databases, address, drop_database, open_connection, quoted
 from shared.postgres.database import ControlDatabase, ControlTransaction, TenantDatabase, TenantTransaction
 from shared.postgres.scram import scram_verifier
 
@@ -11,6 +11,7 @@ __all__ = [
     "TenantDatabase",
     "TenantTransaction",
     "address",
+    "drop_database",
     "open_connection",
     "quoted",
     "scram_verifier",

@@ -26,6 +26,14 @@ OnCommit = Callable[[TenantId, bool, bool], None]
 CONNECT_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 2.0
 WAITERS_MAX = 1000
+HALF_DROPPED = -2
+"""`pg_database.datconnlimit` of a database whose drop was interrupted."""
+END_SESSIONS = """
+SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
+ WHERE a.datname = $1 AND a.pid <> pg_backend_pid() AND pg_has_role(r.oid, 'USAGE')
+   AND (NOT r.rolsuper OR current_setting('is_superuser')::boolean)
+"""
+"""Only those that the role in use may end."""
 
 
 class Databases:
@@ -192,6 +200,28 @@ async def open_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
         yield connection
     finally:
         await connection.close(timeout=CLOSE_TIMEOUT_S)
+
+
+async def drop_database(server: asyncpg.Connection, name: str) -> None:
+    """Drop a database of ours with the sessions in it, if it is there. Raises `Unavailable` while others are in it.
+
+    Without `FORCE`: that refuses a role that is no superuser whenever autovacuum happens to be in the database, while
+    the plain form ends autovacuum by itself. What a killed drop left can be dropped, but not altered.
+    """
+    import asyncpg
+
+    limit = await server.fetchval("SELECT datconnlimit FROM pg_database WHERE datname = $1", name)
+    if limit is None:
+        return
+    if limit != HALF_DROPPED:
+        await server.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false IS_TEMPLATE false')
+    await server.execute(END_SESSIONS, name)
+    try:
+        await server.execute(f'DROP DATABASE IF EXISTS "{name}"')
+    except asyncpg.ObjectInUseError as used:
+        raise Unavailable(
+            f"somebody else is connected to database {name!r}; it is dropped when they are gone"
+        ) from used
 
 
 def address(dsn: str, *, database: str, user: str = "", password: str = "") -> str:

@@ -6,6 +6,7 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from shared.errors import Unavailable
 from shared.ids import TenantId
 from shared.telemetry import log
 
@@ -17,6 +18,11 @@ PAUSE_S = 1.0
 CONNECTIONS_MAX = 16
 KEY_CHARS_MAX = 512
 VALUE_BYTES_MAX = 1024 * 1024
+SCAN_COUNT = 1000
+
+
+def prefix_of(tenant: TenantId) -> str:
+    return f"t:{tenant}:"
 
 
 class CacheServer:
@@ -69,6 +75,16 @@ class CacheServer:
         except (RedisError, OSError, TimeoutError) as failure:
             self._pause(failure)
 
+    async def forget(self, tenant: TenantId) -> None:
+        """Delete all that is kept for a tenant. Raises `Unavailable`: to forget is no matter of speed."""
+        from redis.exceptions import RedisError
+
+        try:
+            async for key in self._client.scan_iter(match=f"{prefix_of(tenant)}*", count=SCAN_COUNT):
+                await self._client.unlink(key)
+        except (RedisError, OSError, TimeoutError) as failure:
+            raise Unavailable(f"the cache does not answer: {type(failure).__name__}", retry_after_s=2) from failure
+
     def _pause(self, failure: Exception) -> None:
         log("cache_unavailable", error=type(failure).__name__)
         self._down_until_s = time.monotonic() + PAUSE_S
@@ -82,7 +98,7 @@ class Cache:
     """One tenant's part of the cache: no key reaches another tenant's."""
 
     def __init__(self, tenant: TenantId, server: CacheServer) -> None:
-        self._prefix = f"t:{tenant}:"
+        self._prefix = prefix_of(tenant)
         self._server = server
 
     async def get(self, key: str) -> bytes | None:

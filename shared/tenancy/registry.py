@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,7 +15,7 @@ from shared.postgres import ControlDatabase, TenantDatabase
 from shared.secrets import TenantSecrets, unwrap
 from shared.telemetry import log
 from shared.tenancy import orphans, saga
-from shared.tenancy.saga import CREATION, DELETION, Buckets, Ground
+from shared.tenancy.saga import CREATION, DELETION, Buckets, Forgetful, Ground
 
 KNOWN_S = 5.0
 KNOWN_MAX = 5000
@@ -44,11 +45,13 @@ class Known:
 class TenantRegistry:
     """Finds, creates and deletes tenants. Sealed passwords and data keys are opened here and leave as types only."""
 
-    def __init__(self, control: ControlDatabase, root_key: bytes, buckets: Buckets) -> None:
+    def __init__(
+        self, control: ControlDatabase, root_key: bytes, buckets: Buckets, forgetful: Sequence[Forgetful] = ()
+    ) -> None:
         self._control = control
         self._root_key = root_key
         self._known: OrderedDict[TenantId, Known] = OrderedDict()
-        self.ground = Ground(control, control.dsn, root_key, buckets, self._unready_database)
+        self.ground = Ground(control, control.dsn, root_key, buckets, self._unready_database, forgetful)
 
     async def database(self, tenant: TenantId) -> TenantDatabase:
         """That tenant's own database. Raises `NotFound` when there is no such tenant, or it is not ready."""

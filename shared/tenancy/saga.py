@@ -1,20 +1,28 @@
 """Creating and deleting a tenant, as steps that can be killed anywhere and run again.
 
 `CREATE DATABASE` cannot run inside a transaction, so neither saga can be one. Each step can tell whether it was done
-already, and does nothing then. The finished ones are noted in the tenant's row.
+already, and does nothing then, so a saga begins anew at its first step and no progress has to be kept.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from shared.errors import Conflict, Unavailable
 from shared.ids import PLATFORM, TenantId
-from shared.postgres import ControlDatabase, TenantDatabase, address, open_connection, quoted, scram_verifier
+from shared.postgres import (
+    ControlDatabase,
+    TenantDatabase,
+    address,
+    drop_database,
+    open_connection,
+    quoted,
+    scram_verifier,
+)
 from shared.secrets import DataKey, new_data_key, wrap
 from shared.secrets.envelope import seal, unseal
 from shared.tenancy.migrations import apply, available, newest
@@ -35,6 +43,12 @@ class Buckets(Protocol):
     async def destroy_bucket(self, tenant: TenantId) -> None: ...
 
 
+class Forgetful(Protocol):
+    """A store that keeps something for every tenant and can forget one: the cache, the event stream."""
+
+    async def forget(self, tenant: TenantId) -> None: ...
+
+
 @dataclass(frozen=True)
 class Ground:
     """What the steps work on."""
@@ -44,6 +58,7 @@ class Ground:
     root_key: bytes = field(repr=False)
     buckets: Buckets
     database_of: Callable[[TenantId], Awaitable[TenantDatabase]]
+    forgetful: Sequence[Forgetful] = ()
 
 
 Step = Callable[[Ground, TenantId], Awaitable[None]]
@@ -81,7 +96,7 @@ async def make_role(ground: Ground, tenant: TenantId) -> None:
     )
     password = await role_password(ground, tenant)
     role, verifier = database_name(tenant), quoted(scram_verifier(password, salt=secrets.token_bytes(16)))
-    async with open_connection(ground.dsn) as server:
+    async with ground.control.transaction() as server:
         exists = await server.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
         verb = "ALTER" if exists else "CREATE"
         await server.execute(f'{verb} ROLE "{role}" LOGIN CONNECTION LIMIT {ROLE_CONNECTIONS_MAX} PASSWORD {verifier}')
@@ -96,20 +111,18 @@ async def make_database(ground: Ground, tenant: TenantId) -> None:
     The row's version is the template's, noted before the clone is made: an upgrade may come before the tenant is ready.
     """
     name = database_name(tenant)
-    async with open_connection(ground.dsn) as server:
-        if await server.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
-            return
-        template = await server.fetchval(
-            "UPDATE tenants SET version = template.version FROM template WHERE id = $1 RETURNING template.database",
-            tenant,
-        )
-        await server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" OWNER "{name}" STRATEGY wal_log')
+    if await ground.control.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
+        return
+    template = await ground.control.fetchval(
+        "UPDATE tenants SET version = template.version FROM template WHERE id = $1 RETURNING template.database", tenant
+    )
+    await ground.control.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" OWNER "{name}" STRATEGY wal_log')
 
 
 async def make_grants(ground: Ground, tenant: TenantId) -> None:
     """Neither grants nor their absence are copied from a template: PUBLIC could connect until this is done."""
     name = database_name(tenant)
-    async with open_connection(ground.dsn) as server:
+    async with ground.control.transaction() as server:
         await server.execute(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
         await server.execute(f'GRANT CONNECT ON DATABASE "{name}" TO "{name}"')
 
@@ -170,18 +183,23 @@ async def close_doors(ground: Ground, tenant: TenantId) -> None:
     await ground.control.execute("DELETE FROM virtual_keys WHERE tenant = $1", tenant)
 
 
-async def drop_database(ground: Ground, tenant: TenantId) -> None:
+async def destroy_database(ground: Ground, tenant: TenantId) -> None:
     async with open_connection(ground.dsn) as server:
-        await server.execute(f'DROP DATABASE IF EXISTS "{database_name(tenant)}" WITH (FORCE)')
+        await drop_database(server, database_name(tenant))
 
 
 async def drop_role(ground: Ground, tenant: TenantId) -> None:
-    async with open_connection(ground.dsn) as server:
-        await server.execute(f'DROP ROLE IF EXISTS "{database_name(tenant)}"')
+    await ground.control.execute(f'DROP ROLE IF EXISTS "{database_name(tenant)}"')
 
 
 async def drop_bucket(ground: Ground, tenant: TenantId) -> None:
     await ground.buckets.destroy_bucket(tenant)
+
+
+async def forget_elsewhere(ground: Ground, tenant: TenantId) -> None:
+    """Cached values and undelivered events go too: a tenant of the same name must find nothing of this one."""
+    for store in ground.forgetful:
+        await store.forget(tenant)
 
 
 async def destroy_keys(ground: Ground, tenant: TenantId) -> None:
@@ -202,9 +220,10 @@ async def leave_tombstone(ground: Ground, tenant: TenantId) -> None:
 DELETION = Saga(
     (
         ("doors", close_doors),
-        ("database-gone", drop_database),
+        ("database-gone", destroy_database),
         ("role-gone", drop_role),
         ("bucket-gone", drop_bucket),
+        ("rest-gone", forget_elsewhere),
         ("keys-gone", destroy_keys),
         ("tombstone", leave_tombstone),
     ),
@@ -213,7 +232,7 @@ DELETION = Saga(
 
 
 async def run(ground: Ground, tenant: TenantId, saga: Saga) -> None:
-    """Run the steps that are not noted as finished. One saga a tenant at a time; a second caller is told to wait.
+    """Run the steps in their order. One saga a tenant at a time; a second caller is told to wait.
 
     Raises `Conflict` when the tenant's state does not allow it: what is being deleted is not created at the same time.
     """
@@ -221,14 +240,8 @@ async def run(ground: Ground, tenant: TenantId, saga: Saga) -> None:
         state = await ground.control.fetchval("SELECT state FROM tenants WHERE id = $1", tenant)
         if state is not None and state not in saga.states:
             raise Conflict(f"tenant {tenant!r} is {state}; wait until that has ended, then create it again")
-        for name, step in saga.steps:
-            noted = await ground.control.fetchval("SELECT $2 = ANY(steps) FROM tenants WHERE id = $1", tenant, name)
-            if noted:
-                continue
+        for _, step in saga.steps:
             await step(ground, tenant)
-            await ground.control.execute(
-                "UPDATE tenants SET steps = array_append(steps, $2), changed_at = now() WHERE id = $1", tenant, name
-            )
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from shared.postgres import address, open_connection
+from shared.postgres import address, drop_database, open_connection
 from shared.tenancy.migrations import apply, available, newest
 
 if TYPE_CHECKING:
@@ -107,6 +107,4 @@ async def grant_data(connection: asyncpg.Connection) -> None:
 
 async def drop(dsn: str, name: str) -> None:
     async with open_connection(dsn) as server:
-        if await server.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
-            await server.execute(f'ALTER DATABASE "{name}" WITH IS_TEMPLATE false')
-            await server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        await drop_database(server, name)

@@ -14,7 +14,7 @@ from typing import Literal
 from uuid import UUID, uuid4
 
 from shared.clock import Clock
-from shared.errors import Problem, Unavailable
+from shared.errors import Unavailable
 from shared.identity import Caller
 from shared.postgres import ControlDatabase
 from shared.telemetry import log
@@ -40,11 +40,13 @@ SELECT id, started_at, tenant, key_id, request_id, model, provider, feature, $2,
 """
 SWEEP = """
 WITH ended AS (DELETE FROM usage_open WHERE seen_at < now() - make_interval(secs => $1)
+               AND pg_postmaster_start_time() < now() - make_interval(secs => $1)
                RETURNING id, started_at, tenant, key_id, request_id, model, provider, feature)
 INSERT INTO usage_ledger (id, started_at, tenant, key_id, request_id, model, provider, feature, outcome,
                           usage_known, price_known)
 SELECT id, started_at, tenant, key_id, request_id, model, provider, feature, 'unknown', false, false FROM ended
 """
+"""While the database itself was away nobody could be seen: after its start the living have the same time to report."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ class Ledger:
     async def end(self, call: OpenCall, outcome: Outcome, used: Tokens | None) -> int | None:
         """Move the call to the ledger. Returns its cost in micro-USD, or None when that is not known.
 
-        Never raises for a database that is away, and is done even if the task that awaits it is cancelled.
+        Never raises for a database that is away or takes no writes, and is done even if the task that awaits it is
+        cancelled.
         """
         ended = self.ended(call, outcome, used)
         writing = asyncio.create_task(self._write(call.id, ended), name=f"ledger-{call.id}")
@@ -139,7 +142,7 @@ class Ledger:
     async def _write(self, call_id: UUID, ended: Ended) -> None:
         try:
             await self._control.execute(CLOSE, call_id, *ended.row())
-        except (Problem, OSError) as failure:
+        except Exception as failure:  # noqa: BLE001  away, read-only after a failover: the row must not be lost
             self._late[call_id] = ended
             log("ledger_row_late", call_id=str(call_id), error=repr(failure))
             return
@@ -149,7 +152,7 @@ class Ledger:
         for call_id, ended in list(self._late.items()):
             try:
                 await self._control.execute(CLOSE, call_id, *ended.row())
-            except (Problem, OSError) as failure:
+            except Exception as failure:  # noqa: BLE001  as above
                 log("ledger_rows_late", count=len(self._late), error=repr(failure))
                 return
             del self._late[call_id]
@@ -167,5 +170,5 @@ class Ledger:
                 await self._control.execute(
                     "UPDATE usage_open SET seen_at = clock_timestamp() WHERE id = ANY($1)", list(self._open)
                 )
-            except (Problem, OSError) as failure:
+            except Exception as failure:  # noqa: BLE001  the next beat may succeed; without beats the sweeper comes
                 log("ledger_heartbeat_failed", error=repr(failure))

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from shared.access import ROLES, covers
+from shared.events import CloudEvent, to_http
 from shared.function import catalog
+from shared.function.admission import takes_json
 from shared.function.app import Application, build
 from shared.function.catalog import Deployable
 from shared.function.declaration import Function, Operation, Route
+from shared.function.injection import hints_of
 from shared.identity import Caller, Tokens
 from shared.ids import PLATFORM, TenantId
 from shared.postgres import ControlDatabase
@@ -27,6 +36,23 @@ from shared.tenancy import TenantRegistry
 DEPLOYABLES = catalog.find()
 ROUTES = [(one, operation, route) for one in DEPLOYABLES for operation, route in one.routes()]
 CHANGES = [(one, operation, route) for one, operation, route in ROUTES if route.changes]
+ITEMS = [(one, operation, route) for one, operation, route in ROUTES if "{" in route.path and route.method != "PUT"]
+JSON_ROUTES = [
+    (one, operation, route)
+    for one, operation, route in ROUTES
+    if takes_json(operation) or (route.raw and route.method == "POST")
+]
+NO_JSON_OF_ITS_KIND = [
+    (b"{}", "text/plain", {415}),
+    (b"{}", "application/x-www-form-urlencoded", {415}),
+    (b"", "application/json", {400, 422}),
+    (b'{"a": ', "application/json", {400}),
+    (b"\xff\xfe", "application/json", {400}),
+    (b"[" * 50_000, "application/json", {400, 422}),
+    (b"[]", "application/json", {400, 422}),
+    (b"7", "application/json", {400, 422}),
+]
+MIB = 1024 * 1024
 HEAVY = (
     *("asyncpg", "redis", "boto3", "botocore", "nats", "numpy", "onnxruntime", "tokenizers", "cryptography", "jwt"),
     *("httpx", "lxml", "docx", "pptx", "openpyxl", "pypdfium2", "litellm", "temporalio", "fastapi"),
@@ -41,6 +67,9 @@ def name_of(value: object) -> str:
 
 every_function = pytest.mark.parametrize("deployable", DEPLOYABLES, ids=name_of)
 every_route = pytest.mark.parametrize(("deployable", "operation", "route"), ROUTES, ids=name_of)
+every_item = pytest.mark.parametrize(("deployable", "operation", "route"), ITEMS, ids=name_of)
+every_json_route = pytest.mark.parametrize(("deployable", "operation", "route"), JSON_ROUTES, ids=name_of)
+every_listener = pytest.mark.parametrize("deployable", [one for one in DEPLOYABLES if one.takes_events], ids=name_of)
 every_change = pytest.mark.parametrize(("deployable", "operation", "route"), CHANGES, ids=name_of)
 
 
@@ -53,14 +82,23 @@ def path_of(route: Route) -> str:
     return "/".join(parts)
 
 
-def stand_in(deployable: Deployable, route: Route, handler: Any, timeout_s: float | None = None) -> Deployable:
+def path_to_nothing(operation: Operation, route: Route) -> str:
+    """The route's path with ids that nothing has, of the kinds that the handler takes."""
+    nothing = {int: "999999999", UUID: "00000000-0000-4000-8000-000000000000"}
+    hints = hints_of(operation.handler)
+    return re.sub(r"\{(\w+)(:path)?\}", lambda one: nothing.get(hints.get(one[1], str), "nothing-here"), route.path)
+
+
+def stand_in(
+    deployable: Deployable, route: Route, handler: Any, *, timeout_s: float | None = None, raw: bool = False
+) -> Deployable:
     """The same function with the same declaration around another handler: what is tested is the way to it."""
     declared = deployable.function
     function = Function(scale=declared.scale, timeout_s=declared.timeout_s, body_bytes_max=declared.body_bytes_max)
     function.dialect = declared.dialect
     if timeout_s is not None:
         function.timeout_s = timeout_s  # type: ignore[assignment]  # a test need not wait whole seconds
-    function.operations.append(Operation(handler, replace(route, raw=False)))
+    function.operations.append(Operation(handler, replace(route, raw=raw)))
     return replace(deployable, function=function)
 
 
@@ -144,9 +182,25 @@ async def test_dedicated_to_one_tenant_it_knows_no_other(
 ) -> None:
     application = build([deployable], replace(settings, dedicated_tenant="somebody-else"))
     async with client_of(application) as client:
-        headers = await token(application, PLATFORM, audience=deployable.name, role=role_for(route))
-        answer = await client.request(route.method, path_of(route), headers=headers)
-    assert answer.status_code == 404
+        answers = []
+        for tenant in (PLATFORM, TenantId("a-third")):
+            headers = await token(application, tenant, audience=deployable.name, role=role_for(route))
+            answers.append(await client.request(route.method, path_of(route), headers=headers))
+    assert [answer.status_code for answer in answers] == [404, 404]
+
+
+@every_item
+async def test_what_is_not_the_callers_is_not_found(
+    deployable: Deployable, operation: Operation, route: Route, settings: Settings, other_tenant: TenantId
+) -> None:
+    role = role_for(route)
+    application = build([deployable], settings)
+    async with client_of(application) as client:
+        acting_for = PLATFORM if role == "operator" else other_tenant
+        headers = await token(application, acting_for, audience=deployable.name, role=role)
+        body: dict[str, str] | None = {} if takes_json(operation) else None
+        answer = await client.request(route.method, path_to_nothing(operation, route), json=body, headers=headers)
+    assert answer.status_code == 404, answer.text
 
 
 @every_route
@@ -163,18 +217,92 @@ async def test_it_refuses_a_body_over_its_limit(
 
 
 @every_route
+async def test_it_refuses_a_body_without_a_length_once_that_is_over_its_limit(
+    deployable: Deployable, operation: Operation, route: Route, settings: Settings, tenant: TenantId
+) -> None:
+    async def reader(request: Request) -> Response:
+        async for _ in request.stream():
+            pass
+        return Response(status_code=204)
+
+    async def piecewise(size: int) -> AsyncIterator[bytes]:
+        for start in range(0, size, MIB):
+            yield bytes(min(MIB, size - start))
+
+    limit, role = route.body_bytes_max or deployable.function.body_bytes_max, role_for(route)
+    application = build([stand_in(deployable, route, reader, raw=True)], settings)
+    async with client_of(application) as client:
+        acting_for = PLATFORM if role in ("operator", "hook") else tenant
+        headers = await token(application, acting_for, audience=deployable.name, role=role)
+        statuses = [
+            (await client.request(route.method, path_of(route), headers=headers, content=piecewise(size))).status_code
+            for size in (limit, limit + 1)
+        ]
+    assert statuses == [204, 413]
+
+
+@every_json_route
+async def test_it_refuses_what_is_no_json_of_its_kind_with_a_reason(
+    deployable: Deployable, operation: Operation, route: Route, settings: Settings, tenant: TenantId
+) -> None:
+    role = role_for(route)
+    application = build([deployable], settings)
+    async with client_of(application) as client:
+        acting_for = PLATFORM if role in ("operator", "hook") else tenant
+        headers = await token(application, acting_for, audience=deployable.name, role=role)
+        for content, content_type, statuses in NO_JSON_OF_ITS_KIND:
+            if role == "hook" and content_type != "application/json":
+                continue  # object stores name the type of their notifications as they like
+            answer = await client.request(
+                route.method, path_of(route), headers={**headers, "content-type": content_type}, content=content
+            )
+            assert answer.status_code in statuses, (content[:9], content_type, answer.text)
+            told = answer.json()
+            assert told["error"]["message"] if deployable.function.dialect == "openai" else told["detail"]
+
+
+@every_route
 async def test_it_ends_a_call_that_takes_too_long(
     deployable: Deployable, operation: Operation, route: Route, settings: Settings
 ) -> None:
     async def sleeper() -> None:
         await asyncio.sleep(60)
 
-    application = build([stand_in(deployable, route, sleeper, timeout_s=0.2)], settings)
+    application = build([stand_in(deployable, route, sleeper, timeout_s=0.2, raw=route.raw)], settings)
     async with client_of(application) as client:
         headers = await token(application, PLATFORM, audience=deployable.name, role=role_for(route))
         answer = await client.request(route.method, path_of(route), headers=headers)
-    assert answer.status_code in (503, 504)
+    assert answer.status_code == 504
     assert "retry-after" in answer.headers
+
+
+@every_listener
+async def test_it_takes_no_event_without_a_token_of_the_platforms(deployable: Deployable, settings: Settings) -> None:
+    event = CloudEvent("e1", "/test", "dcoder.test", "x", TenantId("acme"), datetime.now(UTC), {})
+    headers, content = to_http(event)
+    async with client_of(build([deployable], settings)) as client:
+        paths = ("/", f"/events/{deployable.name}")
+        answers = [await client.post(path, headers=headers, content=content) for path in paths]
+    assert [answer.status_code for answer in answers] == [401, 401]
+
+
+@every_listener
+async def test_it_refuses_an_event_over_the_limit(deployable: Deployable, settings: Settings) -> None:
+    async with client_of(build([deployable], settings)) as client:
+        answer = await client.post(f"/events/{deployable.name}", content=bytes(MIB + 1))
+    assert answer.status_code == 413
+
+
+def test_no_two_operations_share_a_route() -> None:
+    routes = [(route.method, route.path) for _, _, route in ROUTES]
+    assert [route for route, count in Counter(routes).items() if count > 1] == []
+
+
+@every_route
+def test_what_writes_by_its_method_is_declared_as_a_change(
+    deployable: Deployable, operation: Operation, route: Route
+) -> None:
+    assert route.changes or route.method not in ("PUT", "PATCH", "DELETE")
 
 
 @every_change

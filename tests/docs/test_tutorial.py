@@ -16,6 +16,8 @@ from tests.fixtures.servers import scratch_directory
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = ROOT / "docs" / "tutorials" / "first-answer.md"
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+PICTURE = re.compile(r"```\n(.*?)```", re.DOTALL)
+NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def test_the_tutorial_has_steps() -> None:
 
 @pytest.mark.timeout(400)
 def test_every_step_of_the_tutorial_works_as_written(home: dict[str, str]) -> None:
+    outputs = []
     for step in steps(TUTORIAL.read_text()):
         ran = subprocess.run(
             ["bash", "-c", f"({step.command}) 2>&1"], cwd=ROOT, env=home, capture_output=True, text=True, timeout=240,
@@ -70,3 +73,11 @@ def test_every_step_of_the_tutorial_works_as_written(home: dict[str, str]) -> No
         printed = ran.stdout + ran.stderr
         assert ran.returncode == 0, f"{step.command}\n{printed}"
         assert missing(step.expected, printed) == "", f"{step.command}\n{printed}"
+        outputs.append(printed)
+    picture = PICTURE.findall((ROOT / "README.md").read_text())[0].splitlines()
+    assert missing(tuple(map(unnumbered, picture)), unnumbered(outputs[0])) == "", outputs[0]
+
+
+def unnumbered(text: str) -> str:
+    """The text with times, ports and offsets alike, and runs of blanks as one."""
+    return " ".join(NUMBER.sub("#", text).split())

@@ -6,16 +6,20 @@ import asyncio
 import os
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from shared.errors import NotFound
+from shared.events import CloudEvent, Events
+from shared.events.stream import STREAM, connect
 from shared.function.process import Process
 from shared.ids import PLATFORM, TenantId
 from shared.objects import ObjectStore
 from shared.postgres import ControlDatabase, Databases, address
+from shared.redis import CacheServer
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry, saga
 from shared.tenancy.saga import CREATION, DELETION, database_name
@@ -50,7 +54,25 @@ async def lock_released(settings: Settings, tenant: TenantId) -> None:
     await databases.close()
 
 
-async def traces(control: ControlDatabase, store: ObjectStore, tenant: TenantId) -> list[str]:
+async def undelivered(nats_url: str, tenant: TenantId) -> int:
+    """How many events the stream holds of the tenant."""
+    connection = await connect(nats_url)
+    try:
+        info = await connection.jetstream().stream_info(STREAM, subjects_filter=f"events.{tenant}.>")
+        return sum((info.state.subjects or {}).values())
+    finally:
+        await connection.close()
+
+
+async def leave_traces(process: Process, tenant: TenantId) -> None:
+    """What a tenant at work leaves outside of its database and bucket."""
+    await (await process.get(CacheServer)).tenant(tenant).set("kept", b"value", 600)
+    event = CloudEvent(f"of-{tenant}", "/test", "dcoder.test", "thing", tenant, datetime.now(UTC), {})
+    await (await process.get(Events)).publish(event)
+    assert await undelivered(process.settings.nats_url, tenant)
+
+
+async def traces(process: Process, control: ControlDatabase, tenant: TenantId) -> list[str]:
     """What is left of a tenant, anywhere."""
     name = database_name(tenant)
     found = [
@@ -64,6 +86,11 @@ async def traces(control: ControlDatabase, store: ObjectStore, tenant: TenantId)
         found.append("database")
     if await control.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", name):
         found.append("role")
+    if await (await process.get(CacheServer)).tenant(tenant).get("kept") is not None:
+        found.append("cache")
+    if await undelivered(process.settings.nats_url, tenant):
+        found.append("events")
+    store = await process.get(ObjectStore)
     buckets = await store.call(lambda client: [one["Name"] for one in client.list_buckets()["Buckets"]])
     return [*found, *(bucket for bucket in buckets if bucket == f"dcoder-{tenant}")]
 
@@ -94,10 +121,11 @@ async def test_a_deletion_killed_anywhere_leaves_nothing_but_a_tombstone(
 ) -> None:
     tenant = TenantId(f"gone-{step.removesuffix('-gone')}-{when}")
     await registry.create(tenant)
+    await leave_traces(process, tenant)
     await killed(settings, "delete", step, when, tenant)
     if await control.fetchval("SELECT true FROM tenants WHERE id = $1", tenant):
         await registry.delete(tenant)
-    assert await traces(control, await process.get(ObjectStore), tenant) == []
+    assert await traces(process, control, tenant) == []
     rows = await control.fetch("SELECT record FROM audit_outbox WHERE tenant = $1", PLATFORM)
     assert sum(f"tenant/{tenant}".encode() in bytes(row["record"]) for row in rows) == 1
 

@@ -93,13 +93,12 @@ async def tenant_database() -> AsyncIterator[TenantDatabase]:
 
 async def add_document(database: TenantDatabase, embedder: Embedder, name: str, chunks: Sequence[Chunk]) -> UUID:
     """Index a document the way that ingestion does, after parsing and chunking."""
-    ready = await indexed(database, embedder, chunks)
+    document: UUID = await database.fetchval(
+        "INSERT INTO documents (name, etag, bytes, state, version) VALUES ($1, '', 0, 'searchable', 1) RETURNING id",
+        name,
+    )
+    ready = await indexed(database, embedder, chunks, document)
     async with database.transaction() as tx:
-        document: UUID = await tx.fetchval(
-            "INSERT INTO documents (name, etag, bytes, state, version) VALUES ($1, '', 0, 'searchable', 1)"
-            " RETURNING id",
-            name,
-        )
         text = "".join(chunk.text for chunk in chunks)
         await tx.execute("INSERT INTO document_texts (document_id, version, text) VALUES ($1, 1, $2)", document, text)
         await replace_chunks(tx, document, 1, ready)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -78,6 +80,34 @@ def test_no_other_algorithm_is_accepted(algorithm: str, clock: StoppedClock) -> 
     key = public.hex() if algorithm == "HS256" else ""
     with pytest.raises(Unauthenticated):
         Tokens(SEED, clock).verify(jwt.encode(claims, key, algorithm=algorithm), audience="f")
+
+
+@pytest.mark.parametrize(
+    "change", [{"tenant": "other"}, {"role": "system"}, {"aud": "g"}, {"exp": 2**40}, {"sub": "x"}]
+)
+def test_a_token_whose_claims_were_exchanged_is_refused(change: dict[str, object], clock: StoppedClock) -> None:
+    tokens = Tokens(SEED, clock)
+    head, claims, signature = tokens.mint(ACME, audience="f").split(".")
+    content = json.loads(base64.urlsafe_b64decode(claims + "==")) | change
+    forged = base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
+    with pytest.raises(Unauthenticated):
+        tokens.verify(f"{head}.{forged}.{signature}", audience=str(change.get("aud", "f")))
+
+
+@pytest.mark.parametrize("audience", ["governance-keys", "gateway-llm", ""])
+async def test_an_events_token_opens_no_door(audience: str, clock: StoppedClock) -> None:
+    tokens = Tokens(SEED, clock)
+    token = str(tokens.sign_event(event()).extensions[TOKEN_EXTENSION])
+    with pytest.raises(Unauthenticated):
+        await Identity(NoKeys(), tokens, bytes(32)).caller(token, audience=audience)
+
+
+def test_an_events_token_ends_and_is_then_no_more_to_be_replayed(clock: StoppedClock) -> None:
+    tokens = Tokens(SEED, clock)
+    signed = tokens.sign_event(event())
+    clock.at += timedelta(days=8, seconds=1)
+    with pytest.raises(Unauthenticated):
+        tokens.verify_event(signed)
 
 
 def test_a_signed_event_verifies(clock: StoppedClock) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
 
-from shared.errors import Malformed
+from shared.errors import Malformed, UnsupportedMediaType
 from shared.usage import Tokens
 
 TOKENS_MAX = 2**40
+READ = frozenset({"model", "stream", "stream_options"})
 ASK_USAGE = b'{"stream_options":{"include_usage":true},'
 
 
@@ -34,14 +36,19 @@ class Wanted:
 
 
 async def parsed(request: Request, *, required: str) -> Wanted:
-    """The body, when it is a JSON object with a model and the required member. Raises `Malformed`."""
+    """The body, when it is a JSON object with a model and the required member. Raises `Malformed`, or
+    `UnsupportedMediaType` when it is said to be something else."""
+    said = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if said != "application/json":
+        raise UnsupportedMediaType(f"send application/json, not {said[:80]!r}")
     raw = await request.body()
     try:
-        content = json.loads(raw.decode("utf-8"))
+        content = json.loads(raw.decode("utf-8"), object_pairs_hook=unambiguous)
     except (ValueError, RecursionError):
-        raise Malformed("the body is not valid JSON in UTF-8") from None
+        raise Malformed("the body is not valid JSON in UTF-8, or names a member twice") from None
     if not isinstance(content, dict):
         raise Malformed("the body is not a JSON object")
+    check_names(content)
     model = content.get("model")
     if not isinstance(model, str) or not model:
         raise Malformed("'model' is missing or not a string", param="model")
@@ -50,6 +57,25 @@ async def parsed(request: Request, *, required: str) -> Wanted:
     if not isinstance(content.get("stream_options"), dict | None):
         raise Malformed("'stream_options' is not an object", param="stream_options")
     return Wanted(model, content, raw)
+
+
+def unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:  # Any: JSON
+    """The object, when it names no member twice: of two, some readers take the first and some the last.
+
+    The provider gets the caller's bytes. If it read them otherwise than we do, it could be asked for another model than
+    the one that was checked. Raises `ValueError`.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a member is named twice")
+    return found
+
+
+def check_names(content: Iterable[str]) -> None:
+    """Refuse what some readers (Go's encoding/json) take for a member that we read: `Model`. Raises `Malformed`."""
+    for name in content:
+        if name not in READ and name.casefold() in READ:
+            raise Malformed(f"write {name.casefold()!r} for {name[:40]!r}", param=name.casefold())
 
 
 def for_provider(wanted: Wanted, model: str, *, ask_usage: bool) -> bytes:

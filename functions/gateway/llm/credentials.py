@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from shared.llm.outbound import Providers
@@ -29,9 +30,10 @@ async def providers_of(tenant: TenantDatabase, providers: Providers, *, afresh: 
     kept = None if afresh else providers.remembered.get(tenant.tenant)
     if isinstance(kept, tuple):
         return kept
+    began = time.monotonic()
     rows = await tenant.fetch(
         "SELECT name, base_url, models, sealed FROM provider_credentials ORDER BY name LIMIT $1", PROVIDERS_MAX
     )
     found = tuple(Provider(row["name"], row["base_url"], tuple(row["models"]), bytes(row["sealed"])) for row in rows)
-    providers.remembered.put(tenant.tenant, found)
+    providers.remembered.put(tenant.tenant, found, as_of=began)
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from starlette.responses import JSONResponse, Response
@@ -62,8 +63,7 @@ async def respond(call: Call, wanted: Wanted, target: Target, ledger: Ledger, in
 async def completed(ask: Ask, invoke: Invoke) -> Response:
     settlement = ask.settlement
     async with settlement.or_settled():
-        asked = await invoke.request(ANSWERS, "POST", "/v1/knowledge/answers", json=ask.body, timeout_s=TIMEOUT_S)
-        answer = content_of(asked)
+        answer = await whole(ask, invoke)
         message = {
             "role": "assistant",
             "content": str(answer["answer"]) + sources_of(answer),
@@ -76,6 +76,16 @@ async def completed(ask: Ask, invoke: Invoke) -> Response:
     return JSONResponse(completion, headers={"x-dcoder-provider": OWN} | cost_header(cost))
 
 
+async def whole(ask: Ask, invoke: Invoke) -> Json:
+    """The answer, asked for as a stream: closing that ends the work behind it, which waiting for a whole one does not.
+    Raises the problem that it tells."""
+    async with aclosing(parts(ask, invoke)) as pieces:
+        async for part in pieces:
+            if part["type"] == "done":
+                return part
+    raise Unavailable("the answer ended before it was complete")
+
+
 async def streamed(ask: Ask, invoke: Invoke) -> AsyncGenerator[bytes, None]:
     """Chunks as the answer comes; the last one with content has the sources and the citations."""
     settlement, chunk = ask.settlement, ask.envelope("chat.completion.chunk")
@@ -83,10 +93,11 @@ async def streamed(ask: Ask, invoke: Invoke) -> AsyncGenerator[bytes, None]:
     done: Json | None = None
     try:
         yield event(chunk, {"role": "assistant", "content": ""})
-        async for part in parts(ask, invoke):
-            if part["type"] == "delta":
-                yield event(chunk, {"content": part["text"]})
-            done = part if part["type"] == "done" else done
+        async with aclosing(parts(ask, invoke)) as pieces:
+            async for part in pieces:
+                if part["type"] == "delta":
+                    yield event(chunk, {"content": part["text"]})
+                done = part if part["type"] == "done" else done
         if done is None:
             raise Unavailable("the answer ended before it was complete")
         settlement.used = ask.used(done)
@@ -103,18 +114,37 @@ async def streamed(ask: Ask, invoke: Invoke) -> AsyncGenerator[bytes, None]:
         await settlement.settle()
 
 
-async def parts(ask: Ask, invoke: Invoke) -> AsyncIterator[Json]:
+async def parts(ask: Ask, invoke: Invoke) -> AsyncGenerator[Json, None]:
     """The answer's JSON Lines. Raises the problem that one of them tells."""
     path = "/v1/knowledge/answers/stream"
     async with invoke.stream(ANSWERS, "POST", path, json=ask.body, timeout_s=TIMEOUT_S) as response:
         if response.status_code >= 400:
             await response.aread()
             content_of(response)
-        async for line in response.aiter_lines():
-            part: Json = json.loads(line)
+        async for line in lines_of(response.aiter_bytes()):
+            part = part_in(line)
             if part["type"] == "error":
                 raise problem_in(part["problem"])
             yield part
+
+
+async def lines_of(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Lines as JSON Lines has them: httpx would end one at U+2028 and U+0085 too, which may stand in a text."""
+    rest = b""
+    async for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line
+    if rest:
+        yield rest
+
+
+def part_in(line: bytes) -> Json:
+    try:
+        part: Json = json.loads(line)
+    except ValueError:
+        raise Unavailable("the answer broke off") from None
+    return part
 
 
 def last_question(wanted: Wanted) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 ERROR_CHARS_MAX = 500
+STATUS_MAX = 599  # RFC 9110 §15; uvicorn cannot send what is beyond
 PASSED_HEADERS = (
     "retry-after", "retry-after-ms", "x-should-retry", "openai-processing-ms", "x-ratelimit-limit-requests",
     "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", "x-ratelimit-limit-tokens",
@@ -48,6 +49,8 @@ async def translated(provider: Provider) -> AsyncIterator[None]:
         raise NotConnected("too many calls of providers are in flight", retry_after_s=2) from full
     except httpx.TimeoutException as late:
         raise DeadlineExceeded(f"provider {provider.name!r} went silent") from late
+    except httpx.DecodingError as odd:
+        raise BadAnswer(f"provider {provider.name!r} sent an encoding that cannot be read") from odd
     except httpx.TransportError as lost:
         raise Unavailable(f"the connection to provider {provider.name!r} broke ({type(lost).__name__})") from lost
     except httpx.InvalidURL as wrong:
@@ -57,11 +60,11 @@ async def translated(provider: Provider) -> AsyncIterator[None]:
 async def opened(providers: Providers, provider: Provider, path: str, body: bytes, key: str) -> httpx.Response:
     """The provider's answer with its head read. One attempt. Raises what `translated` says, or `ForbiddenAddress`."""
     headers = {
-        "authorization": f"Bearer {key}",
-        "content-type": "application/json",
-        "accept": "text/event-stream, application/json",
-        "accept-encoding": "identity",  # the bytes are passed on as they come
-        "user-agent": "dcoder",
+        b"authorization": b"Bearer " + key.encode(),  # httpx would put what it cannot encode into its exception
+        b"content-type": b"application/json",
+        b"accept": b"text/event-stream, application/json",
+        b"accept-encoding": b"identity",  # passed on as it comes; who compresses all the same is unpacked
+        b"user-agent": b"dcoder",
     }
     async with translated(provider):
         request = providers.client.build_request("POST", provider.base_url + path, content=body, headers=headers)
@@ -73,7 +76,7 @@ async def whole(answer: httpx.Response, provider: Provider) -> bytes:
     received = bytearray()
     try:
         async with translated(provider):
-            async for chunk in answer.aiter_raw():
+            async for chunk in answer.aiter_bytes():
                 received += chunk
                 if len(received) > ANSWER_BYTES_MAX:
                     raise BadAnswer(f"the answer has more than {ANSWER_BYTES_MAX} bytes")
@@ -89,6 +92,8 @@ async def finished(answer: httpx.Response, settlement: Settlement, provider: Pro
         if 300 <= answer.status_code < 400:
             settlement.used = NOTHING
             raise BadAnswer(f"provider {provider.name!r} answered with a redirect, which is not followed")
+        if answer.status_code > STATUS_MAX:
+            raise BadAnswer(f"provider {provider.name!r} answered with the status {answer.status_code}")
     failed = answer.status_code >= 400
     settlement.outcome = "provider_error" if failed else "done"
     settlement.used = NOTHING if failed else tokens_in(json_object(content))

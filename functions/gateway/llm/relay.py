@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import httpx
 
 STREAM_S_MAX = 570.0  # below the function's own limit, so that a stream ends with an event and not with a cut
+AFTER_DONE_S = 1.0  # how long the provider has to end an answer that is complete, so that its connection can be kept
 DONE = b"[DONE]"
 
 
@@ -44,8 +45,9 @@ class Relay:
             if not (self.complete or self.failed):
                 yield error_event(Unavailable("the provider ended the stream before it was complete"))
         except Problem as problem:
-            self.settlement.outcome = "cut"
-            yield error_event(problem)
+            self.settlement.outcome = "done" if self.complete else "cut"
+            if not self.complete:
+                yield error_event(problem)
         finally:
             await self._end()
 
@@ -64,8 +66,10 @@ class Relay:
     async def _chunks(self) -> AsyncIterator[bytes]:
         clock = asyncio.get_running_loop()
         until = clock.time() + STREAM_S_MAX
-        chunks = self.answer.aiter_raw()
+        chunks = self.answer.aiter_bytes()
         while True:
+            if self.complete:
+                until = min(until, clock.time() + AFTER_DONE_S)
             try:
                 async with asyncio.timeout_at(until), translated(self.provider):
                     chunk = await anext(chunks)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from functions.governance.events.forgetting import forget_past
 from functions.governance.events.letters import DeadLetter, DeadLetters, page_of, read_one, redrive_one
 from shared.events import Relay
 from shared.function import Function, Tick
 from shared.function.process import Process
 from shared.identity import Caller
-from shared.postgres import ControlDatabase, ControlTransaction, TenantDatabase
+from shared.postgres import ControlDatabase, ControlTransaction, TenantDatabase, TenantTransaction
 
 events = Function(timeout_s=60)
 
@@ -38,3 +39,15 @@ async def redrive(letter_id: UUID, caller: Caller, control: ControlTransaction) 
 async def sweep_tenant(tick: Tick, tenant: TenantDatabase, process: Process) -> None:
     """Publish what a crash left in the tenant's outbox."""
     await (await process.get(Relay)).drain(tenant)
+
+
+@events.every("17 * * * *", per="tenant")
+async def forget_tenants_past(tick: Tick, tenant: TenantTransaction) -> None:
+    """Forget the tenant's answers and events that nobody will send again."""
+    await forget_past(tenant)
+
+
+@events.every("17 * * * *")
+async def forget_platforms_past(tick: Tick, control: ControlTransaction) -> None:
+    """Forget the platform's answers and events that nobody will send again."""
+    await forget_past(control)

@@ -24,7 +24,12 @@ WHERE ($1 = 'platform' OR tenant = $1)
 ORDER BY died_at DESC, id DESC LIMIT $3
 """
 READ = "SELECT * FROM dead_letters WHERE id = $2 AND ($1 = 'platform' OR tenant = $1)"
-REDRIVE = "UPDATE dead_letters SET redriven_at = clock_timestamp(), redrives = redrives + 1 WHERE id = $1 RETURNING *"
+REDRIVE = """
+UPDATE dead_letters SET redriven_at = clock_timestamp(), redrives = redrives + 1
+WHERE id = $1 AND (redriven_at IS NULL OR redriven_at < clock_timestamp() - make_interval(secs => $2)) RETURNING *
+"""
+UNDER_WAY_S = 3600
+"""A delivery's attempts end well within this: then the event is handled, or the letter is unmarked again."""
 
 
 class DeadLetter(BaseModel):
@@ -64,10 +69,13 @@ async def read_one(control: ControlDatabase | ControlTransaction, tenant: Tenant
 
 
 async def redrive_one(transaction: ControlTransaction, tenant: TenantId, letter_id: UUID) -> DeadLetter:
-    """Mark the letter and emit its event, in one transaction."""
+    """Mark the letter and emit its event, in one transaction. A re-drive that is under way is not started again."""
     letter = await read_one(transaction, tenant, letter_id)
+    marked = await transaction.fetchrow(REDRIVE, letter.id, UNDER_WAY_S)
+    if marked is None:
+        return await read_one(transaction, tenant, letter_id)
     await transaction.emit(redriven(letter, uuid4()))
-    return letter_of(await transaction.fetchrow(REDRIVE, letter.id))
+    return letter_of(marked)
 
 
 def redriven(letter: DeadLetter, redrive_id: UUID) -> CloudEvent:

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from shared.errors import Invalid
 
-DAYS_MAX = 366 * 9  # 29 February is at most eight years away
+DAYS_MAX = 366 * 41  # 29 February falls on a given day of the week every 28 years, across most turns of a century 40
 WORDS = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -34,7 +34,9 @@ MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "o
 MONTHS = {name: number for number, name in enumerate(MONTH_NAMES, 1)}
 WEEKDAYS = {name: number for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))}
 DAY = timedelta(days=1)
-LEAP_YEAR = date(2024, 1, 1)
+CALENDAR = date(2000, 1, 1)
+CALENDAR_DAYS = 366 * 28
+"""After 28 years every date has fallen on every day of the week."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def parse(expression: str) -> Cron:
         any_day=parts[2][0] in "*?",
         any_weekday=parts[4][0] in "*?",
     )
-    if not any(cron.runs_on(LEAP_YEAR + DAY * offset) for offset in range(366)):
+    if not any(cron.runs_on(CALENDAR + DAY * offset) for offset in range(CALENDAR_DAYS)):
         raise Invalid(f"cron expression {expression!r} names no day that exists")
     return cron
 
@@ -137,7 +139,7 @@ def zone_of(name: str) -> ZoneInfo:
 
 
 def next_after(cron: Cron, zone: ZoneInfo, after: datetime) -> datetime | None:
-    """The first instant after `after`, in UTC; None when there is none within nine years."""
+    """The first instant after `after`, in UTC; None when there is none within forty years."""
     first_day = after.astimezone(zone).date() - DAY
     for offset in range(DAYS_MAX):
         for instant in instants(cron, zone, first_day + DAY * offset):

@@ -17,6 +17,7 @@ from shared.secrets import TenantSecrets
 secrets = Function(scale=Scale(max=5))
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+PRINTABLE = re.compile(r"[\x21-\x7e]+")
 COLUMNS = "name, kind, base_url, models, created_at, updated_at"
 
 
@@ -32,9 +33,20 @@ class Provider(BaseModel):
     @classmethod
     def is_a_url(cls, value: str) -> str:
         parts = urlsplit(value)
-        if parts.scheme not in ("https", "http") or not parts.hostname or parts.username or parts.query:
-            raise ValueError("must be http(s)://host/path without user or query")
+        if parts.scheme not in ("https", "http") or not parts.hostname or set("@?#") & set(value) or parts.port == 0:
+            raise ValueError("must be http(s)://host/path without user, query or fragment")
+        if not PRINTABLE.fullmatch(value):
+            raise ValueError("must be visible ASCII; write an international host name in its xn-- form")
         return value.rstrip("/")
+
+    @field_validator("api_key")
+    @classmethod
+    def fits_in_a_header(cls, value: SecretStr) -> SecretStr:
+        """The blanks and line ends that come along when a key is pasted are taken off."""
+        stripped = value.get_secret_value().strip()
+        if not PRINTABLE.fullmatch(stripped):
+            raise ValueError("must be visible ASCII characters")
+        return SecretStr(stripped)
 
 
 class ProviderView(BaseModel):

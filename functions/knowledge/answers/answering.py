@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pydantic import BaseModel
 
 from functions.knowledge.answers.citations import Citation, citation, verified
-from functions.knowledge.answers.support import answerable, best_sentences
+from functions.knowledge.answers.support import answerable, best_sentences, shortlist
 from shared.embeddings import Embeddings
 from shared.knowledge import Passage, query_of, search
 from shared.knowledge.vectors import VectorCache, question_vector
@@ -53,21 +53,29 @@ async def passages_for(
 
 
 async def answer(
-    question: str, passages: Sequence[Passage], tenant: TenantDatabase, *, language: LanguageModel, model: str
+    question: str,
+    passages: Sequence[Passage],
+    tenant: TenantDatabase,
+    *,
+    embeddings: Embeddings,
+    language: LanguageModel,
+    model: str,
 ) -> Answer:
     """The answer, or an abstention that says why."""
     if not answerable(passages):
         return await abstention(tenant, model or EXTRACTIVE)
     if model:
         return await written(question, passages, tenant, language=language, model=model)
-    return extracted(question, passages) or await abstention(tenant, EXTRACTIVE)
+    return await extracted(question, passages, embeddings) or await abstention(tenant, EXTRACTIVE)
 
 
-def extracted(question: str, passages: Sequence[Passage]) -> Answer | None:
+async def extracted(question: str, passages: Sequence[Passage], embeddings: Embeddings) -> Answer | None:
     """The documents' own sentences, each with its citation."""
-    supports = best_sentences(question, passages)
-    if not supports:
+    candidates = shortlist(question, passages)
+    if not candidates:
         return None
+    vectors = await embeddings.embed([question, *(one.titled for one in candidates)])
+    supports = best_sentences(candidates, (vectors[1:] @ vectors[0]).tolist())
     citations = [
         citation(number, one.passage, one.sentence.start, one.sentence.end) for number, one in enumerate(supports, 1)
     ]

@@ -15,6 +15,7 @@ from shared.embeddings import Embeddings
 from shared.errors import Problem
 from shared.function import Function, Scale
 from shared.llm.client import LanguageModel
+from shared.objects import NAME_PART
 from shared.postgres import TenantDatabase
 from shared.redis import Cache
 
@@ -26,7 +27,7 @@ class Question(BaseModel):
 
     question: str = Field(min_length=1, max_length=8000)
     model: str = Field(default="", max_length=200)
-    prefix: str = Field(default="", max_length=500)
+    prefix: str = Field(default="", max_length=500, pattern=NAME_PART)
 
 
 @answers.post("/v1/knowledge/answers", permission="documents:read")
@@ -35,7 +36,9 @@ async def answer_question(
 ) -> Answer:
     """Answer from the documents, with citations, or say that they do not hold the answer."""
     passages = await answering.passages_for(body.question, body.prefix, tenant, embeddings, cache)
-    answer = await answering.answer(body.question, passages, tenant, language=language, model=body.model)
+    answer = await answering.answer(
+        body.question, passages, tenant, embeddings=embeddings, language=language, model=body.model
+    )
     return answering.counted(answer, body.question, embeddings)
 
 
@@ -49,7 +52,9 @@ async def stream_answer(
     async def lines() -> AsyncIterator[bytes]:
         yield line({"type": "sources", "documents": list(dict.fromkeys(one.document for one in passages))})
         try:
-            answer = await answering.answer(body.question, passages, tenant, language=language, model=body.model)
+            answer = await answering.answer(
+                body.question, passages, tenant, embeddings=embeddings, language=language, model=body.model
+            )
         except Problem as problem:
             yield line({"type": "error", "problem": problem.document()})
             return

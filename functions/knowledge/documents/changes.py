@@ -9,7 +9,7 @@ from starlette.requests import Request
 from functions.knowledge.documents import rows
 from functions.knowledge.documents.ingest import erase
 from functions.knowledge.documents.listing import Document, document_in
-from functions.knowledge.documents.names import document_key, document_name
+from functions.knowledge.documents.names import document_key, document_name, object_key, spellings
 from functions.knowledge.documents.upload import content_type, received
 from shared.errors import Fault, NotFound
 from shared.events.notifications import uploaded
@@ -42,8 +42,10 @@ async def transaction_of(call: Call) -> TenantTransaction:
 
 async def remove_document(name: str, *, call: Call, transaction: TenantTransaction, objects: TenantObjects) -> None:
     """The object goes first: should the transaction fail, reconciling removes the row. Raises `NotFound`."""
-    key = document_key(name)
-    if not await erase(transaction, document_name(key)):
-        raise NotFound(f"there is no document {name!r}")
-    await objects.delete(key)
-    call.note(resource=key)
+    for spelled in spellings(name):
+        if await erase(transaction, spelled):
+            key = object_key(spelled)
+            await objects.delete(key)
+            call.note(resource=key)
+            return
+    raise NotFound(f"there is no document {name!r}")

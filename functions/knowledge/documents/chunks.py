@@ -17,6 +17,7 @@ from shared.knowledge.chunk import Chunk
 
 TOKENS_MAX = 254  # the model sees 256, two of which mark the ends
 TEXT_SHARE_MIN = 0.5  # of the cap, however long the heading that is embedded above the text
+CHARS_MAX = 8000  # blank space is no token, and a "word" of any length may be a single one
 CountTokens = Callable[[str], int]
 BOUNDARIES = tuple(
     re.compile(pattern) for pattern in (r"\n[ \t]*\n", r"\n", r"(?<=[.!?;])[ \t\n]+|(?<=[。！？])", r"\s+")
@@ -87,8 +88,7 @@ def parted(
     start, end = trimmed(text, start, end)
     if start == end:
         return
-    tokens = count_tokens(text[start:end])
-    if tokens <= tokens_max or end - start == 1:
+    if end - start <= CHARS_MAX and ((tokens := count_tokens(text[start:end])) <= tokens_max or end - start == 1):
         yield start, end, tokens
         return
     if boundary == len(BOUNDARIES):
@@ -107,17 +107,29 @@ def parted(
 def joined(
     pieces: Sequence[tuple[int, int, int]], text: str, count_tokens: CountTokens, tokens_max: int
 ) -> Iterator[tuple[int, int, int]]:
-    """Neighbours put together as long as they fit. The sum of their tokens is checked by counting the whole."""
+    """Neighbours put together as long as they fit."""
     start, end, tokens = -1, -1, 0
     for left, right, count in pieces:
-        if start >= 0 and tokens + count <= tokens_max and (whole := count_tokens(text[start:right])) <= tokens_max:
-            end, tokens = right, whole
-            continue
+        if start >= 0 and right - start <= CHARS_MAX:
+            whole = tokens_together(text, (start, end, tokens), (left, right, count), count_tokens)
+            if whole <= tokens_max:
+                end, tokens = right, whole
+                continue
         if start >= 0:
             yield start, end, tokens
         start, end, tokens = left, right, count
     if start >= 0:
         yield start, end, tokens
+
+
+def tokens_together(
+    text: str, first: tuple[int, int, int], second: tuple[int, int, int], count_tokens: CountTokens
+) -> int:
+    """The tokens of two neighbours as one: their sum, for blank space ends a token, and counted where none parts them.
+
+    To count each time would cost a part of n pieces n²/2 tokens: minutes for a small file of very short cells.
+    """
+    return first[2] + second[2] if first[1] < second[0] else count_tokens(text[first[0] : second[1]])
 
 
 def between(text: str, start: int, end: int, boundary: re.Pattern[str]) -> Iterator[tuple[int, int]]:
@@ -142,16 +154,18 @@ def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
 def grouped(spans: Sequence[Span], text: str, count_tokens: CountTokens) -> Iterator[tuple[Span, ...]]:
     """Runs of spans that make a chunk: one page, one heading, within the cap. A title goes with what it titles."""
     group: list[Span] = []
-    tokens = 0
+    start, end, tokens = 0, 0, 0
     for span in spans:
-        fits = group and belongs(group, span) and tokens + span.tokens <= span.cap
-        if fits and (whole := count_tokens(text[group[0].start : span.end])) <= span.cap:
-            group.append(span)
-            tokens = whole
-            continue
+        if group and belongs(group, span) and span.end - start <= CHARS_MAX:
+            whole = tokens_together(text, (start, end, tokens), (span.start, span.end, span.tokens), count_tokens)
+            if whole <= span.cap:
+                group.append(span)
+                end, tokens = span.end, whole
+                continue
         if group:
             yield tuple(group)
-        group, tokens = [span], span.tokens
+        group = [span]
+        start, end, tokens = span.start, span.end, span.tokens
     if group:
         yield tuple(group)
 

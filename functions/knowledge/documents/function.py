@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le, MaxLen
+from annotated_types import Ge, Le
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
@@ -18,6 +19,7 @@ from functions.knowledge.documents.listing import (
     page_of,
     stored_text,
 )
+from functions.knowledge.documents.names import spellings
 from functions.knowledge.documents.original import original
 from functions.knowledge.documents.parsing import parsers_of_loop
 from functions.knowledge.documents.reconcile import reconcile_documents
@@ -25,7 +27,7 @@ from shared.clock import Clock
 from shared.embeddings import Embeddings
 from shared.events import ObjectEvent
 from shared.function import Call, Function, ObjectCreated, ObjectRemoved, Scale, Tick
-from shared.objects import TenantObjects
+from shared.objects import NAME_PART, TenantObjects
 from shared.postgres import TenantDatabase, TenantTransaction
 
 documents = Function(
@@ -46,8 +48,8 @@ async def upload_document(
 @documents.get("/v1/documents", permission="documents:read")
 async def list_documents(
     database: TenantDatabase,
-    state: Annotated[str, MaxLen(20)] = "",
-    cursor: Annotated[str, MaxLen(1000)] = "",
+    state: Annotated[str, Field(max_length=20, pattern=NAME_PART)] = "",
+    cursor: Annotated[str, Field(max_length=1000, pattern=NAME_PART)] = "",
     limit: Annotated[int, Ge(1), Le(PAGE_ROWS_MAX)] = 100,
 ) -> Documents:
     """List documents by name, each with its state, its reason and how far it is."""
@@ -62,9 +64,11 @@ async def read_document(
     content: Literal["none", "text", "original"] = "none",
 ) -> Response:
     """Read what is known of a document, or with `content` its stored text or its original bytes."""
-    document = await document_named(database, name)
+    document = await document_named(database, spellings(name))
     if content == "text":
-        return PlainTextResponse(await stored_text(database, name), headers={"x-content-type-options": "nosniff"})
+        return PlainTextResponse(
+            await stored_text(database, document.name), headers={"x-content-type-options": "nosniff"}
+        )
     if content == "original":
         return await original(objects, document)
     return JSONResponse(document.model_dump(mode="json"))

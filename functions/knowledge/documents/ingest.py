@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from functions.knowledge.documents import rows
 from functions.knowledge.documents.chunks import chunk_document
-from functions.knowledge.documents.names import document_key
+from functions.knowledge.documents.names import object_key
 from functions.knowledge.documents.parsing import LIMITS, Limits, ParsedDocument, Parsers
 from functions.knowledge.documents.refusal import Refused, refused
 from functions.knowledge.documents.rows import LEASE_S, Lease, Standing
@@ -30,6 +30,8 @@ T = TypeVar("T")
 DOCUMENT_BYTES_MAX = 100_000_000
 CHUNKS_MAX = 50_000
 RACES_MAX = 3
+PATIENCE_S = 240.0  # less than a call may take
+POLL_S = 1.0
 PARSED_SHARE = 0.3
 
 
@@ -43,9 +45,11 @@ class Stage:
 
     state: str = "parsing"
     progress: float = 0.05
+    advanced: bool = False
 
     def embedded(self, done: int, total: int) -> None:
-        """Embedding is what takes long: it has the upper seven tenths."""
+        """Embedding is what takes long: it has the upper seven tenths. What is embedded is kept, however this ends."""
+        self.advanced = True
         self.progress = PARSED_SHARE + (0.99 - PARSED_SHARE) * done / max(total, 1)
 
 
@@ -58,46 +62,59 @@ class Ingest:
     embeddings: Embeddings
     parsers: Parsers
     limits: Limits = LIMITS
+    patience_s: float = PATIENCE_S
 
     async def converge(self, name: str, event_id: str) -> None:
-        """Make row and index say what the object says. Raises `Busy` to be called again."""
-        for _ in range(RACES_MAX):
+        """Make row and index say what the object says.
+
+        Waits while an earlier delivery of the event is at it: its worker may be gone, or a large file takes longer
+        than a delivery waits for its answer. Raises `Busy` to be called again.
+        """
+        races, waited_s = 0, 0.0
+        while races < RACES_MAX:
             try:
-                head = await self.objects.head(document_key(name))
+                head = await self.objects.head(object_key(name))
             except NotFound:
                 await forget(self.database, name)
                 return
             try:
-                await self._bring_up(name, head, event_id)
-                return
+                if await self._bring_up(name, head, event_id) is not Standing.INTERRUPTED:
+                    return
             except Overtaken:
-                continue  # what overtook us may be the very object that is there now: look again
+                races += 1  # what overtook us may be the very object that is there now: look again
+                continue
+            if waited_s >= self.patience_s:
+                raise Busy(f"document {name!r} is leased by an earlier delivery of this event", retry_after_s=LEASE_S)
+            await asyncio.sleep(POLL_S)
+            waited_s += POLL_S
 
-    async def _bring_up(self, name: str, head: ObjectHead, event_id: str) -> None:
-        async with self.parsers.turn():
+    async def _bring_up(self, name: str, head: ObjectHead, event_id: str) -> Standing:
+        async with self.parsers.place(), AsyncExitStack() as turn:
+            await turn.enter_async_context(self.parsers.turn())
             async with self.database.transaction() as tx:
                 claimed = await rows.claim(tx, name, head, event_id)
-            if claimed is Standing.INTERRUPTED:
-                raise Busy(f"document {name!r} is leased by an earlier delivery of this event", retry_after_s=LEASE_S)
             if isinstance(claimed, Standing):
-                return
-            await self._work(claimed, head)
+                return claimed
+            await self._work(claimed, head, turn)
+        return Standing.DONE
 
-    async def _work(self, lease: Lease, head: ObjectHead) -> None:
+    async def _work(self, lease: Lease, head: ObjectHead, turn: AsyncExitStack) -> None:
         stage = Stage()
         try:
-            await while_held(self.database, lease, stage, self._index(lease, head, stage))
+            await while_held(self.database, lease, stage, self._index(lease, head, stage, turn))
         except Refused as refusal:
             await self._refuse(lease, refusal)
         except NotFound as gone:
             raise Overtaken from gone
         except Overtaken:
             raise
-        except BaseException:
-            await asyncio.shield(rows.give_back(self.database, lease))
+        except BaseException as broken:
+            blameless = isinstance(broken, Busy) or stage.advanced
+            await asyncio.shield(rows.give_back(self.database, lease, blameless=blameless))
             raise
 
-    async def _index(self, lease: Lease, head: ObjectHead, stage: Stage) -> None:
+    async def _index(self, lease: Lease, head: ObjectHead, stage: Stage, turn: AsyncExitStack) -> None:
+        """The turn ends with the chunks: embedding takes turns by itself, a batch of each document after the other."""
         parsed = await self._parsed(lease, head)
         await self._show(lease, stage, "embedding", PARSED_SHARE)
         chunks = await asyncio.to_thread(
@@ -105,7 +122,8 @@ class Ingest:
         )
         if len(chunks) > CHUNKS_MAX:
             raise refused("too_large", f"the document makes {len(chunks)} chunks; at most {CHUNKS_MAX} are indexed")
-        ready = await indexed(self.database, self.embeddings, chunks, stage.embedded)
+        await turn.aclose()
+        ready = await indexed(self.database, self.embeddings, chunks, lease.document_id, stage.embedded)
         async with self.database.transaction() as tx:
             if not await rows.held(tx, lease):
                 raise Overtaken

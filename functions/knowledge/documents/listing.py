@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -64,12 +65,12 @@ async def page_of(database: TenantDatabase, *, state: str, cursor: str, rows_max
     return Documents(documents=documents, next_cursor=documents[-1].name if len(found) > rows_max else None)
 
 
-async def document_named(database: TenantDatabase, name: str) -> Document:
-    """Raises `NotFound`."""
-    row = await database.fetchrow(f"{SHOWN} WHERE d.name = $1", name)
-    if row is None:
-        raise NotFound(f"there is no document {name!r}")
-    return shown(row)
+async def document_named(database: TenantDatabase, names: Sequence[str]) -> Document:
+    """The document of the first of the names that there is. Raises `NotFound`."""
+    for name in names:
+        if (row := await database.fetchrow(f"{SHOWN} WHERE d.name = $1", name)) is not None:
+            return shown(row)
+    raise NotFound(f"there is no document {names[0]!r}")
 
 
 async def document_in(tx: TenantTransaction, document_id: UUID) -> Document:

@@ -14,6 +14,8 @@ def document_key(name: str) -> str:
     """The object's key. Raises `Invalid`: empty, `..`, control characters, a slash at the end, too long."""
     if not name.strip() or name.endswith("/"):
         raise Invalid(f"{name[:80]!r} is no document's name: it is not empty and ends with no slash")
+    if "\ufffd" in name:
+        raise Invalid(f"{name[:80]!r} is no document's name: it is not UTF-8")
     if "\\" in name:
         raise Invalid(f"{name[:80]!r} is no document's name: segments are parted by '/', not by a backslash")
     if any(unicodedata.category(character) == "Cf" for character in name):
@@ -23,3 +25,17 @@ def document_key(name: str) -> str:
 
 def document_name(key: str) -> str:
     return key.removeprefix(PREFIX)
+
+
+def object_key(name: str) -> str:
+    """The key of a document however it came: what was put into the bucket itself keeps the name it has there.
+
+    Raises `Invalid`.
+    """
+    return checked_key(PREFIX + name)
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """The names that a caller may mean: as it is spelled, and as an upload would keep it. Raises `Invalid`."""
+    object_key(name)
+    return tuple(dict.fromkeys((name, unicodedata.normalize("NFC", name))))

@@ -11,7 +11,7 @@ from starlette.responses import FileResponse
 
 from functions.knowledge.documents.ingest import DOCUMENT_BYTES_MAX
 from functions.knowledge.documents.listing import Document
-from functions.knowledge.documents.names import document_key
+from functions.knowledge.documents.names import object_key
 from shared.objects import TenantObjects
 
 
@@ -19,7 +19,7 @@ async def original(objects: TenantObjects, document: Document) -> FileResponse:
     """Streams from a file that is gone afterwards. Raises `NotFound` or `TooLarge`."""
     folder = tempfile.TemporaryDirectory(prefix="dcoder-original-")
     path = Path(folder.name) / "object"
-    await objects.get_to_file(document_key(document.name), path, DOCUMENT_BYTES_MAX)
+    await objects.get_to_file(object_key(document.name), path, DOCUMENT_BYTES_MAX)
     leaf = quote(document.name.rpartition("/")[2])
     headers = {
         "content-disposition": f"attachment; filename*=UTF-8''{leaf}",

@@ -63,10 +63,17 @@ class ParsedDocument:
 class Parsers:
     """Starts the children: at most `at_once` parse, one waits ready so that a small file does not wait for Python."""
 
-    def __init__(self, at_once: int = 2) -> None:
+    def __init__(self, at_once: int = 2, in_hand: int = 8) -> None:
+        self._places = asyncio.Semaphore(in_hand)
         self._turns = asyncio.Semaphore(at_once)
         self._spare: asyncio.subprocess.Process | None = None
         self._preparing: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Wait to be among the `in_hand` documents whose text and chunks may be in memory."""
+        async with self._places:
+            yield
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:

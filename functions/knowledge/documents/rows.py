@@ -102,15 +102,15 @@ async def renew(database: TenantDatabase, lease: Lease, state: str, progress: fl
     return status.endswith(" 1")
 
 
-async def give_back(database: TenantDatabase, lease: Lease) -> None:
-    """Queue the document again: a store was away, which is no fault of the document's and counts as no attempt."""
+async def give_back(database: TenantDatabase, lease: Lease, *, blameless: bool) -> None:
+    """Queue the document again. `blameless`, as when a store was away or the work got on: it counts as no attempt."""
     await database.execute(
         """
         UPDATE documents SET state = 'queued', lease_event = '', lease_until = NULL, progress = 0,
-            attempts = greatest(attempts - 1, 0), updated_at = clock_timestamp()
+            attempts = greatest(attempts - $3::integer, 0), updated_at = clock_timestamp()
         WHERE id = $1 AND generation = $2 AND state IN ('parsing', 'embedding')
         """,
-        lease.document_id, lease.generation,
+        lease.document_id, lease.generation, int(blameless),
     )  # fmt: skip
 
 

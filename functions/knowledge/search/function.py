@@ -5,10 +5,13 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from shared.embeddings import Embeddings
+from shared.errors import Forbidden
 from shared.function import Function, Scale
+from shared.identity import Caller
 from shared.knowledge import query_of
 from shared.knowledge import search as search_index
 from shared.knowledge.vectors import question_vector
+from shared.objects import NAME_PART
 from shared.postgres import TenantDatabase
 from shared.redis import Cache
 
@@ -20,7 +23,7 @@ class SearchQuery(BaseModel):
 
     query: str = Field(min_length=1, max_length=4000)
     limit: int = Field(default=10, ge=1, le=50)
-    prefix: str = Field(default="", max_length=500)
+    prefix: str = Field(default="", max_length=500, pattern=NAME_PART)
     explain: bool = False
 
 
@@ -80,8 +83,10 @@ async def search_documents(
 
 
 @search.post("/v1/knowledge/embeddings", permission="models:use")
-async def embed_texts(body: EmbeddingRequest, embeddings: Embeddings) -> EmbeddingResults:
-    """Return a vector of length 1 for each text. Texts beyond 256 tokens are cut."""
+async def embed_texts(body: EmbeddingRequest, caller: Caller, embeddings: Embeddings) -> EmbeddingResults:
+    """Return a vector of length 1 for each text. For functions: keys ask the gateway, which scopes and counts."""
+    if caller.kind != "function":
+        raise Forbidden("ask the LLM gateway's /v1/embeddings: it checks the key's models and counts what is used")
     vectors = await embeddings.embed(body.input)
     tokens = sum(embeddings.count_tokens(text) for text in body.input)
     return EmbeddingResults(model=embeddings.model, vectors=vectors.tolist(), tokens=tokens)

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,8 +15,9 @@ import httpx
 import pytest
 import uvicorn
 
-from shared.function import catalog
+from shared.function import Scale, catalog
 from shared.function.app import Application, build
+from shared.function.catalog import Deployable
 from shared.host.ports import free_port
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
@@ -32,12 +34,13 @@ MODELS = ["gpt-4o-mini", "house-model", "text-embedding-3-small"]
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[tuple[Application, Settings]]:
-    """The functions on one loopback port, as the platform and as the gateway."""
+async def serving(settings: Settings, *, concurrency: int = 0) -> AsyncIterator[tuple[Application, Settings]]:
+    """The functions on one loopback port, as the platform and as the gateway; each with that concurrency, if any."""
     port = free_port()
     origin = f"http://127.0.0.1:{port}"
     settings = replace(settings, platform_url=origin, llm_url=origin, private_provider_urls=True)
-    application = build(catalog.select(FUNCTIONS), settings)
+    found = catalog.select(FUNCTIONS)
+    application = build([scaled(one, concurrency) for one in found] if concurrency else found, settings)
     config = uvicorn.Config(application, port=port, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     running = asyncio.create_task(server._serve())
@@ -48,6 +51,12 @@ async def serving(settings: Settings) -> AsyncIterator[tuple[Application, Settin
         server.should_exit = True
         await running
         await application.process.close()
+
+
+def scaled(deployable: Deployable, concurrency: int) -> Deployable:
+    function = copy(deployable.function)
+    function.scale = Scale(concurrency=concurrency)
+    return replace(deployable, function=function)
 
 
 @dataclass

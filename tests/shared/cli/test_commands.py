@@ -11,7 +11,7 @@ import pytest
 
 from shared.cli.__main__ import COMMANDS, dcoder
 from shared.cli.documents import ingested_text, named_files, unusable
-from shared.cli.failures import Failed, Misused
+from shared.cli.failures import Failed, Misused, typed
 from shared.cli.functions import scaffold
 from shared.cli.output import table
 from shared.cli.progress import LINES, answer_lines, progress_line
@@ -36,6 +36,7 @@ NEED_A_STACK = (
 MISUSES = (
     ("nonsense",),
     ("ask",),
+    ("ask", " "),
     ("up", "--sideways"),
     ("logs", "nothing-of-that-name"),
     ("tenant", "rm", "acme"),
@@ -81,7 +82,7 @@ def test_a_command_that_needs_the_stack_says_how_to_start_it(cli: Cli, arguments
     (cli.path.parent / "README.md").write_text("text")
     done = cli.run(*arguments, "--json", cwd=cli.path.parent)
     assert done.returncode == 3
-    assert json.loads(done.stdout)["error"]["fix"] == "dcoder up --detach"
+    assert json.loads(done.stdout)["error"]["fix"] == f"{ROOT / 'dcoder'} up --detach"
 
 
 @pytest.mark.parametrize("arguments", MISUSES, ids=" ".join)
@@ -152,7 +153,7 @@ def test_doctor_fails_without_a_host_and_names_the_fix(cli: Cli) -> None:
         "name": "host",
         "well": False,
         "detail": f"not running on {cli.path}",
-        "fix": "dcoder up --detach",
+        "fix": "./dcoder up --detach",
     }
 
 
@@ -200,3 +201,27 @@ def test_every_progress_event_renders() -> None:
 
 def test_a_table_aligns_its_columns() -> None:
     assert table([["a", 1], ["long", 22]], head=["name", "n"]) == "name  n\na     1\nlong  22"
+
+
+@pytest.mark.parametrize(
+    ("fix", "there", "elsewhere"),
+    [
+        (
+            "dcoder status, then dcoder up",
+            "./dcoder status, then ./dcoder up",
+            "/opt/d/dcoder status, then /opt/d/dcoder up",
+        ),
+        ("rm -r .venv, then ./dcoder up", "rm -r .venv, then ./dcoder up", "rm -r .venv, then ./dcoder up"),
+        ("check /srv/dcoder by hand", "check /srv/dcoder by hand", "check /srv/dcoder by hand"),
+    ],
+)
+def test_a_fix_can_be_typed_where_one_stands(
+    fix: str, there: str, elsewhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DCODER_LAUNCHER", str(tmp_path / "dcoder"))
+    assert typed(fix) == there
+    monkeypatch.setenv("DCODER_LAUNCHER", "/opt/d/dcoder")
+    assert typed(fix) == elsewhere
+    monkeypatch.delenv("DCODER_LAUNCHER")
+    assert typed(fix) == fix

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import pytest
 
 from shared.events import CloudEvent, to_http
+from shared.events.http import to_batch, to_structured
+from shared.function import catalog
+from shared.function.catalog import Deployable
 from shared.function.process import Process
 from shared.host.ports import free_port
 from shared.identity import Caller, Tokens
@@ -71,7 +76,7 @@ async def test_one_function_alone_answers_typed_calls(settings: Settings, proces
     assert (anonymous.status_code, elsewhere.status_code) == (401, 404)
 
 
-async def test_an_event_is_answered_with_204_and_no_body(
+async def test_an_event_in_each_mode_is_answered_with_204_and_no_body(
     settings: Settings, process: Process, tenant: TenantId
 ) -> None:
     tokens = await process.get(Tokens)
@@ -79,13 +84,28 @@ async def test_an_event_is_answered_with_204_and_no_body(
         id="ff-1", source="/test", type="dcoder.audit.pending", subject=tenant, tenant=tenant, time=datetime.now(UTC),
         data={},
     )  # fmt: skip
-    headers, body = to_http(tokens.sign_event(event))
-    unsigned_headers, unsigned_body = to_http(event)
     async with framework("governance-audit", settings) as (_, client):
-        signed_answer = await client.post("/", content=body, headers=headers)
-        unsigned_answer = await client.post("/", content=unsigned_body, headers=unsigned_headers)
-    assert (signed_answer.status_code, signed_answer.content) == (204, b"")
-    assert unsigned_answer.status_code == 401
+        answers = [
+            await client.post("/", content=body, headers=headers)
+            for one in (tokens.sign_event(event), event)
+            for headers, body in (to_http(one), to_structured(one), to_batch([one]))
+        ]
+    assert [(answer.status_code, answer.content) for answer in answers[:3]] == [(204, b"")] * 3
+    assert [answer.status_code for answer in answers[3:]] == [401] * 3
+
+
+@pytest.mark.parametrize("deployable", catalog.find(), ids=lambda one: one.name)
+async def test_each_function_alone_is_served_and_lets_nobody_in_unknown(
+    deployable: Deployable, settings: Settings
+) -> None:
+    route = next(route for _, route in deployable.routes())
+    async with framework(deployable.name, settings) as (server, client):
+        live = await client.get("/health/live")
+        refused = await client.request(route.method, re.sub(r"{[^}]*}", "x", route.path))
+        server.terminate()
+        assert await asyncio.to_thread(server.wait, 40) == 0
+    assert live.json()["functions"] == [deployable.name]
+    assert refused.status_code == 401
 
 
 async def test_several_functions_share_a_process(settings: Settings, process: Process, tenant: TenantId) -> None:

@@ -21,13 +21,15 @@ from starlette.routing import Route
 from shared.errors import Unavailable
 from shared.events import CloudEvent, Events, from_http
 from shared.events.stream import STREAM, connect
+from shared.function import catalog
 from shared.host.delivery import Delivery, trim
 from shared.host.fairness import TenantQueue
 from shared.host.ports import free_port
 from shared.host.servers import Nats, start
-from shared.host.subscriptions import Retry, Subscription, retry_after_s, verdict
+from shared.host.subscriptions import Retry, Subscription, retry_after_s, subscriptions, verdict
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
+from shared.settings import Settings
 from tests.fixtures.control import control_database
 from tests.fixtures.servers import nats_server, scratch_directory
 from tests.fixtures.waiting import until
@@ -295,3 +297,9 @@ def test_no_tenant_exceeds_its_share_and_every_item_is_taken_once_in_its_tenants
             break
         queue.done(in_flight.pop(chance.randrange(len(in_flight))))
     assert taken == {one: [n for n, tenant in enumerate(tenants) if tenant == one] for one in set(tenants)}
+
+
+def test_events_leave_a_function_room_for_calls(settings: Settings) -> None:
+    deployables = {one.name: one.function.scale.concurrency for one in catalog.find()}
+    for one in subscriptions(catalog.find(), settings):
+        assert 1 <= one.concurrency <= max(1, deployables[one.function] // 2), one.function

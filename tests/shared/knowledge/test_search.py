@@ -49,13 +49,13 @@ def chunks_of(name: str, texts: Sequence[str]) -> list[Chunk]:
 
 
 async def add(database: TenantDatabase, embedder: HashedVectors, name: str, texts: Sequence[str]) -> UUID:
-    ready = await indexed(database, embedder, chunks_of(name, texts))
+    document: UUID = await database.fetchval(
+        "INSERT INTO documents (name, etag, bytes, state) VALUES ($1, '', 0, 'searchable')"
+        " ON CONFLICT (name) DO UPDATE SET etag = '' RETURNING id",
+        name,
+    )
+    ready = await indexed(database, embedder, chunks_of(name, texts), document)
     async with database.transaction() as transaction:
-        document: UUID = await transaction.fetchval(
-            "INSERT INTO documents (name, etag, bytes, state) VALUES ($1, '', 0, 'searchable')"
-            " ON CONFLICT (name) DO UPDATE SET etag = '' RETURNING id",
-            name,
-        )
         await replace_chunks(transaction, document, 1, ready)
     return document
 
@@ -166,3 +166,26 @@ async def test_any_question_is_answered_without_failing(database: TenantDatabase
 
 async def test_an_empty_index_finds_nothing(database: TenantDatabase) -> None:
     assert (await search(database, query_of("wing", as_text(vector("wing"))), limit=5)).passages == []
+
+
+@pytest.fixture
+async def crowded(database: TenantDatabase) -> TenantDatabase:
+    """More than 2,000 passages that all hold the words `wing` and `flow`, and one that holds a rare word too."""
+    texts = [f"wing flow item{number}" for number in range(2100)]
+    texts[1234] += " kestrel"
+    await add(database, HashedVectors(), "crowd", texts)
+    return database
+
+
+async def test_a_word_that_nearly_every_passage_holds_is_passed_over_beside_rarer_ones(crowded: TenantDatabase) -> None:
+    question = "kestrel falcon flow"
+    found = (await search(crowded, query_of(question, as_text(vector(question))), limit=100)).passages
+    scored = {one.text for one in found if one.lexical_score > 0}
+    assert scored == {"wing flow item1234 kestrel"}
+
+
+async def test_a_question_of_common_words_alone_is_still_searched_by_its_words(crowded: TenantDatabase) -> None:
+    question = "wing flow"
+    found = (await search(crowded, query_of(question, as_text(vector(question))), limit=5)).passages
+    assert any(one.lexical_score > 0 for one in found)
+    assert max(one.coverage for one in found) == pytest.approx(1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import time
 from typing import Any
 
 import httpx
@@ -20,11 +21,11 @@ from tests.fixtures.provider import Script, serving_provider
 INSIDE = [
     "127.0.0.1", "127.9.9.9", "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "::1", "fc00::1", "fd12::1",
     "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a00:1", "2002:7f00:1::", "2002:a00:1::",
-    "198.18.0.1", "240.0.0.1", "255.255.255.255",
+    "198.18.0.1", "240.0.0.1", "255.255.255.255", "::127.0.0.1", "::10.0.0.1", "fec0::1",
 ]  # fmt: skip
 NEVER = [
     "169.254.169.254", "fe80::1", "fe80::1%eth0", "0.0.0.0", "::", "224.0.0.1", "ff02::1",  # noqa: S104
-    "::ffff:169.254.169.254",
+    "::ffff:169.254.169.254", "::169.254.169.254", "64:ff9b::169.254.169.254", "100.100.100.200", "fd00:ec2::254",
 ]  # fmt: skip
 OUTSIDE = ["1.1.1.1", "104.18.7.192", "2606:4700::6812:7c0", "64:ff9b::101:101"]
 
@@ -143,16 +144,39 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
 def test_what_was_read_is_forgotten_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     remembered, now = Remembered(), [100.0]
     monkeypatch.setattr("shared.llm.outbound.time.monotonic", lambda: now[0])
-    remembered.put(TenantId("acme"), "value")
+    remembered.put(TenantId("acme"), "value", as_of=100.0)
     assert remembered.get(TenantId("acme")) == "value"
     assert remembered.get(TenantId("other")) is None
     now[0] += 0.99
     assert remembered.get(TenantId("acme")) is None
 
 
+def test_what_was_read_slowly_is_as_old_as_its_reading_and_replaces_nothing_newer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    remembered, now = Remembered(), [100.0]
+    monkeypatch.setattr("shared.llm.outbound.time.monotonic", lambda: now[0])
+    remembered.put(TenantId("acme"), "new", as_of=99.9)
+    remembered.put(TenantId("acme"), "old", as_of=99.5)
+    assert remembered.get(TenantId("acme")) == "new"
+    now[0] += 0.8
+    assert remembered.get(TenantId("acme")) is None
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0177.0.1", "127.1", "[::ffff:127.0.0.1]", "localhost"])
+async def test_no_spelling_of_loopback_gets_through(host: str) -> None:
+    providers = Providers(private=False)
+    async with serving_provider() as provider:
+        port = httpx.URL(provider.origin).port
+        with pytest.raises(ForbiddenAddress):
+            await providers.client.get(f"http://{host}:{port}/v1/models")
+        assert provider.calls == []
+    await providers.close()
+
+
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbound, "REMEMBERED_MAX", 3)
     remembered = Remembered()
     for number in range(10):
-        remembered.put(TenantId(f"t{number}"), number)
+        remembered.put(TenantId(f"t{number}"), number, as_of=time.monotonic())
     assert [remembered.get(TenantId(f"t{number}")) for number in range(10)] == [None] * 7 + [7, 8, 9]

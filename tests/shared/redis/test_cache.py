@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from secrets import token_hex
 
 import pytest
+from redis.asyncio import Redis
 
+from shared.errors import Unavailable
 from shared.ids import TenantId
 from shared.redis import CacheServer
 from tests.fixtures.waiting import until
@@ -68,7 +70,39 @@ async def test_a_server_that_accepts_and_says_nothing_is_a_miss_too() -> None:
     listener.close()
 
 
+async def test_a_call_that_is_cancelled_leaves_its_answer_to_nobody_else(server: CacheServer, redis_url: str) -> None:
+    await server.tenant(ACME).set("mine", b"acme's own", 60)
+    await server.tenant(OTHER).set("yours", b"the other's", 60)
+    admin = Redis.from_url(redis_url)
+    for _ in range(5):
+        await admin.client_pause(60)
+        cancelled = [asyncio.create_task(server.tenant(ACME).get("mine")) for _ in range(20)]
+        await asyncio.sleep(0.02)
+        for one in cancelled:
+            one.cancel()
+        await asyncio.wait(cancelled)
+        answers = await asyncio.gather(*(server.tenant(OTHER).get("yours") for _ in range(20)))
+        assert set(answers) == {b"the other's"}
+    await admin.aclose()
+
+
 async def test_an_empty_or_endless_key_is_refused(server: CacheServer) -> None:
     for key in ("", "x" * 513):
         with pytest.raises(ValueError, match="cache key"):
             await server.tenant(ACME).get(key)
+
+
+async def test_a_forgotten_tenant_leaves_nothing_and_takes_nothing_along(server: CacheServer) -> None:
+    longer = TenantId("acme-2")
+    for tenant in (ACME, OTHER, longer):
+        await server.tenant(tenant).set("kept", b"1", 60)
+    await server.forget(ACME)
+    found = [await server.tenant(tenant).get("kept") for tenant in (ACME, OTHER, longer)]
+    assert found == [None, b"1", b"1"]
+
+
+async def test_a_server_that_is_away_forgets_nobody_silently() -> None:
+    server = CacheServer("redis://127.0.0.1:9/0")
+    with pytest.raises(Unavailable):
+        await server.forget(ACME)
+    await server.close()

@@ -91,7 +91,6 @@ async def test_one_stuck_tenants_failure_keeps_no_other_waiting(
     for tenant in (broken, sound):
         await saga.run(registry.ground, tenant, until_step(CREATION, "role"))
     await control.execute("UPDATE role_passwords SET sealed = '\\x00' WHERE tenant = $1", broken)
-    await control.execute("UPDATE tenants SET steps = '{row}' WHERE id = $1", broken)
     await control.execute("UPDATE tenants SET changed_at = now() - interval '1 h' WHERE id = $1", broken)
     await control.execute("UPDATE tenants SET changed_at = now() - interval '5 min' WHERE id = $1", sound)
     assert await registry.resume_stuck() == [sound]
@@ -121,8 +120,8 @@ async def test_a_database_of_nobody_is_reported_and_kept_with_its_keys(
     assert database_name(tenant) in found.databases
     assert tenant not in found.removed
     await control.execute(
-        "INSERT INTO tenants (id, state, database, role, version, steps) VALUES ($1, $2, $3, $4, $5, $6)",
-        tenant, row["state"], row["database"], row["role"], row["version"], row["steps"],
+        "INSERT INTO tenants (id, state, database, role, version) VALUES ($1, $2, $3, $4, $5)",
+        tenant, row["state"], row["database"], row["role"], row["version"],
     )  # fmt: skip
     assert await (await registry.database(tenant)).fetchval("SELECT 1") == 1
     assert database_name(tenant) not in (await registry.sweep_orphans()).databases

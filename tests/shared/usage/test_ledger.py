@@ -12,11 +12,15 @@ import pytest
 
 from shared.clock import Clock
 from shared.errors import Unavailable
+from shared.host.control import prepare_control_database
+from shared.host.ports import free_port
+from shared.host.servers import Postgres
 from shared.identity import Caller
 from shared.ids import KeyId, TenantId
-from shared.postgres import ControlDatabase
+from shared.postgres import ControlDatabase, Databases
 from shared.usage import Ledger, Tokens
 from tests.fixtures.control import control_database
+from tests.fixtures.servers import running, scratch_directory
 from tests.fixtures.waiting import until
 
 CALLER = Caller(TenantId("acme"), "key:abc", "member", "key", key_id=KeyId("abc"))
@@ -134,6 +138,64 @@ async def test_no_call_begins_while_the_ledger_cannot_be_written(control: Contro
         await Ledger(flaky).begin(CALLER, **CALL)  # type: ignore[arg-type]  # all of it that the ledger uses
 
 
+async def test_a_database_that_takes_no_writes_for_a_while_loses_no_row(control: ControlDatabase) -> None:
+    name = await control.fetchval("SELECT current_database()")
+    ledger = Ledger(control, seen_every_s=0.05)
+    call, lasting = await ledger.begin(CALLER, **CALL), await ledger.begin(CALLER, **CALL)
+    await read_only(control, name, "on")
+    assert await ledger.end(call, "done", Tokens(1_000_000)) == 150_000
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        await ledger.begin(CALLER, **CALL)
+    await asyncio.sleep(0.2)  # for beats that fail
+    await read_only(control, name, "off")
+
+    async def written() -> bool:
+        return [row["cost_micro_usd"] for row in await rows(control)] == [150_000]
+
+    await until(written, 5)
+    await control.execute("UPDATE usage_open SET seen_at = now() - interval '1 hour'")
+
+    async def seen() -> bool:
+        return bool(await control.fetchval("SELECT bool_and(seen_at > now() - interval '5 seconds') FROM usage_open"))
+
+    await until(seen, 5)
+    await ledger.end(lasting, "done", Tokens(1_000_000))
+    assert [row["outcome"] for row in await rows(control)] == ["done", "done"]
+    await ledger.close()
+
+
+async def read_only(control: ControlDatabase, name: str, value: str) -> None:
+    """As a server is after a failover that made it a standby: for every connection from here on."""
+    change = f"ALTER DATABASE {name} SET default_transaction_read_only TO {value}"
+    await control.execute(f"BEGIN READ WRITE; {change}; COMMIT")
+    await control.databases.close()
+
+
+async def test_what_ended_while_the_database_was_down_is_no_unknown_call() -> None:
+    with scratch_directory() as home:
+        server = Postgres(home / "postgres", free_port(), "secret")
+        with running(server, home):
+            dsn = await prepare_control_database(server.url, "dcoder", "dcoder-test")
+            databases = Databases(connections_max=4)
+            control = ControlDatabase(dsn, databases)
+            ledger = Ledger(control, seen_every_s=0.2)
+            call = await ledger.begin(CALLER, **CALL)
+        assert await ledger.end(call, "done", Tokens(1_000_000)) == 150_000
+        with pytest.raises(Unavailable):
+            await ledger.begin(CALLER, **CALL)
+        with running(server, home):
+            await control.execute("UPDATE usage_open SET seen_at = now() - interval '1 hour'")
+            await Ledger(control).sweep()
+
+            async def written() -> bool:
+                return [(row["outcome"], row["cost_micro_usd"]) for row in await rows(control)] == [("done", 150_000)]
+
+            await until(written, 10)
+            assert await open_calls(control) == 0
+            await ledger.close()
+            await databases.close()
+
+
 async def test_the_heartbeat_keeps_an_open_call_from_the_sweeper(control: ControlDatabase, ledger: Ledger) -> None:
     call = await ledger.begin(CALLER, **CALL)
     await control.execute("UPDATE usage_open SET seen_at = now() - interval '1 hour'")
@@ -143,7 +205,7 @@ async def test_the_heartbeat_keeps_an_open_call_from_the_sweeper(control: Contro
         return bool(await control.fetchval(sql))
 
     await until(seen)
-    await ledger.sweep()
+    await ledger.sweep(dead_after_s=1)
     assert await open_calls(control) == 1
     await ledger.end(call, "done", Tokens())
 
@@ -152,7 +214,7 @@ async def test_an_open_call_of_a_dead_process_becomes_unknown_once(control: Cont
     dead = Ledger(control, seen_every_s=60)
     await dead.begin(CALLER, **CALL)
     await control.execute("UPDATE usage_open SET seen_at = now() - interval '1 hour'")
-    await asyncio.gather(*(Ledger(control).sweep() for _ in range(5)))
+    await asyncio.gather(*(Ledger(control).sweep(dead_after_s=1) for _ in range(5)))
     (row,) = await rows(control)
     assert (row["outcome"], row["cost_micro_usd"], row["price_known"]) == ("unknown", None, False)
     await dead.close()

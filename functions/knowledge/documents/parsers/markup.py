@@ -76,11 +76,13 @@ class HtmlReader:
 def parse_html(text: str) -> Parsed:
     from lxml import etree
 
-    parser = etree.HTMLParser(no_network=True, remove_comments=True, remove_pis=True, huge_tree=False, encoding="utf-8")
+    parser = etree.HTMLParser(no_network=True, remove_comments=True, remove_pis=True, huge_tree=True, encoding="utf-8")
     try:
         root = etree.fromstring(text.encode("utf-8"), parser=parser)
     except etree.XMLSyntaxError as flaw:
         raise Unparseable("corrupt", f"the HTML cannot be read: {flaw}"[:300]) from flaw
+    if any(flaw.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for flaw in parser.error_log):
+        raise Unparseable("corrupt", "the HTML is nested too deeply: what follows could not be read")
     reader = HtmlReader()
     if root is not None:
         for event, element in etree.iterwalk(root, events=("start", "end")):

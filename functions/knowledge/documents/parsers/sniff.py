@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -52,7 +53,7 @@ def sniff(path: Path, name: str) -> Kind:
     if not head:
         raise Unparseable("empty", "the file has no bytes")
     promised = promised_format(name)
-    found = binary_format(path, head) or text_format(head, promised)
+    found = binary_format(path, head, promised) or text_format(head, promised)
     if promised and found != promised and (promised in BINARY or found in BINARY or found == "html"):
         return Kind(found, f"wrong_extension: the name promises {promised}, the content is {found}")
     return Kind(found)
@@ -64,9 +65,9 @@ def promised_format(name: str) -> str:
     return BY_EXTENSION.get(extension, "")
 
 
-def binary_format(path: Path, head: bytes) -> str:
-    """A format with a signature, or an empty text."""
-    if b"%PDF-" in head[:1024]:
+def binary_format(path: Path, head: bytes, promised: str) -> str:
+    """A format with a signature, or an empty text. A text may speak of a PDF's header without being one."""
+    if head.lstrip().startswith(b"%PDF-") or (b"%PDF-" in head[:1024] and promised in ("", "pdf")):
         return "pdf"
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         names = check_archive(path)
@@ -93,14 +94,14 @@ def text_format(head: bytes, promised: str) -> str:
 
 
 def decoded(raw: bytes) -> str:
-    """Text by its byte-order mark, as UTF-8, or as Latin-1, which every byte sequence is."""
+    """Text by its byte-order mark, as UTF-8, as Windows-1252, or as Latin-1, which every byte sequence is."""
     for mark, encoding in BOMS:
         if raw.startswith(mark):
             try:
                 return raw.decode(encoding)
             except UnicodeDecodeError as flaw:
                 raise Unparseable("corrupt", f"the text breaks off inside a character: {flaw}") from flaw
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
+    for encoding in ("utf-8", "cp1252"):
+        with suppress(UnicodeDecodeError):
+            return raw.decode(encoding)
+    return raw.decode("latin-1")

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from datetime import datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ SAMPLE_CHARS = 65_536
 FIELD_CHARS_MAX = 1_000_000
 VALUES_MAX = 1_000_000
 JSON_BYTES_MAX = 50_000_000
+MIDNIGHT = time()
 JSON = Any  # a JSON value
 
 
@@ -70,7 +72,7 @@ def read_sheet(outline: Outline, rows: Iterator[tuple[object, ...]], cells: int)
         cells += len(row) + 1
         if cells > CELLS_MAX:
             raise Unparseable("too_large", f"the workbook has more than {CELLS_MAX} cells")
-        texts = ["" if value is None else str(value) for value in row]
+        texts = [shown(value) for value in row]
         if not header and any(texts):
             header = texts
             outline.add("row", " | ".join(text for text in texts if text))
@@ -79,12 +81,19 @@ def read_sheet(outline: Outline, rows: Iterator[tuple[object, ...]], cells: int)
     return cells
 
 
+def shown(value: object) -> str:
+    """A cell as its owner sees it: a day without the midnight that the format gives it."""
+    if isinstance(value, datetime) and value.time() == MIDNIGHT:
+        return str(value.date())
+    return "" if value is None else str(value)
+
+
 def parse_json(text: str) -> Parsed:
     """Each value with its path. What is no single JSON value is read as one value per line."""
     if len(text) > JSON_BYTES_MAX:
         raise Unparseable("too_large", f"JSON of more than {JSON_BYTES_MAX} characters is not taken")
     try:
-        value = json.loads(text)
+        value = loaded(text)
     except RecursionError as deep:
         raise Unparseable("corrupt", "the JSON is nested too deeply") from deep
     except ValueError:
@@ -97,8 +106,13 @@ def parse_json(text: str) -> Parsed:
         for key, element in value.items():
             outline.add("row", flattened(element, key))
     else:
-        outline.add("row", str(value))
+        outline.add("row", flattened(value, ""))
     return outline.parsed()
+
+
+def loaded(text: str) -> JSON:
+    """The value, its numbers as they are written: a quotation must find `1.10` and a number of 5,000 digits again."""
+    return json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
 
 
 def parse_ndjson(text: str) -> Parsed:
@@ -106,7 +120,7 @@ def parse_ndjson(text: str) -> Parsed:
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             try:
-                outline.add("row", flattened(json.loads(line), ""))
+                outline.add("row", flattened(loaded(line), ""))
             except (ValueError, RecursionError) as flaw:
                 raise Unparseable("corrupt", f"line {number} is not JSON: {flaw}"[:300]) from flaw
     return outline.parsed()
@@ -123,7 +137,8 @@ def flattened(value: JSON, path: str) -> str:
         elif isinstance(found, list):
             waiting.extend((f"{at}[{index}]", one) for index, one in reversed(list(enumerate(found))))
         elif found is not None:
-            lines.append(f"{at}: {found}" if at else str(found))
+            spelled = str(found).lower() if isinstance(found, bool) else str(found)
+            lines.append(f"{at}: {spelled}" if at else spelled)
         if len(lines) > VALUES_MAX:
             raise Unparseable("too_large", f"the JSON holds more than {VALUES_MAX} values")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
--- Tenants and how far each has come. `steps` holds the saga's finished steps; `version` the schema's newest number.
+-- Tenants and how far each has come. `version` is the newest number of its schema.
 CREATE TABLE tenants (
     id text PRIMARY KEY,
     state text NOT NULL CHECK (state IN ('creating', 'ready', 'suspended', 'deleting', 'deleted')),
@@ -6,7 +6,6 @@ CREATE TABLE tenants (
     database text NOT NULL UNIQUE,
     role text NOT NULL UNIQUE,
     version integer NOT NULL DEFAULT 0,
-    steps text[] NOT NULL DEFAULT '{}',
     migration_failure text,
     created_at timestamptz NOT NULL DEFAULT now(),
     changed_at timestamptz NOT NULL DEFAULT now()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
@@ -12,9 +13,11 @@ from functions.knowledge.documents.ingest import Ingest
 from functions.knowledge.documents.parsing import Parsers
 from shared.embeddings import Embeddings
 from shared.objects import ObjectStore
+from shared.settings import Settings
 from shared.tenancy import TenantRegistry
 from tests.fixtures.provider import DONE, FINISH, ROLE, Script, Stall, chunk, completion, error, usage_chunk
-from tests.functions.gateway.conftest import Gateway, question
+from tests.fixtures.waiting import until
+from tests.functions.gateway.conftest import Gateway, question, serving
 
 TEXT = (
     b"# Leave\n\nEvery employee has thirty days of paid leave a year. Unused leave expires on the last of March.\n\n"
@@ -86,6 +89,54 @@ async def test_doc_chat_over_a_providers_model_is_two_rows_and_charged_once(gate
     assert rows["doc-chat/gpt-4o-mini"]["input_tokens"] == 0
     assert (rows["gpt-4o-mini"]["input_tokens"], rows["gpt-4o-mini"]["output_tokens"]) == (7, 3)
     assert rows["gpt-4o-mini"]["key_id"] == rows["doc-chat/gpt-4o-mini"]["key_id"]
+
+
+@pytest.mark.usefixtures("documents")
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_doc_chat_over_a_model_does_not_wait_for_the_slot_that_it_holds(
+    gateway: Gateway, settings: Settings, streaming: bool
+) -> None:
+    gateway.provider.will(completion('"Every employee has thirty days of paid leave a year." [1]'))
+    body = question("doc-chat/gpt-4o-mini", ASKED, stream=streaming)
+    async with serving(settings, concurrency=1) as (_, narrow), gateway.at(narrow.llm_url) as client:
+        answer = await asyncio.wait_for(client.post("/v1/chat/completions", json=body), 20)
+    assert answer.status_code == 200
+    assert "thirty days" in answer.text
+
+
+def streamed_text(sent: str) -> str:
+    """What the events of a stream say, put together."""
+    events = [json.loads(one.removeprefix("data: ")) for one in sent.strip().split("\n\n")[:-1]]
+    return "".join(one["choices"][0]["delta"].get("content", "") for one in events)
+
+
+@pytest.mark.usefixtures("documents")
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_line_ends_beyond_ascii_do_not_break_an_answer(gateway: Gateway, streaming: bool) -> None:
+    gateway.provider.will(
+        completion('"Every employee has thirty days of paid leave a year." [1]\u2028So\u0085it is\u2029')
+    )
+    answer = await gateway.chat("doc-chat/gpt-4o-mini", messages=[{"role": "user", "content": ASKED}], stream=streaming)
+    content = streamed_text(answer.text) if streaming else answer.json()["choices"][0]["message"]["content"]
+    assert "\u2028So\u0085it is" in content
+    assert {row["outcome"] for row in await gateway.ledger(2)} == {"done"}
+
+
+@pytest.mark.usefixtures("documents")
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_caller_of_doc_chat_who_leaves_closes_the_provider_that_writes(
+    gateway: Gateway, streaming: bool
+) -> None:
+    gateway.provider.will(Script((), before=(Stall(),)))
+    async with gateway.at(gateway.url) as client:
+        body = question("doc-chat/gpt-4o-mini", ASKED, stream=streaming)
+        calling = asyncio.create_task(client.post("/v1/chat/completions", json=body))
+        await until(lambda: bool(gateway.provider.calls))
+        calling.cancel()
+        await asyncio.wait({calling})
+    await asyncio.wait_for(gateway.provider.calls[0].ended.wait(), 5)
+    assert gateway.provider.calls[0].closed_early
+    assert [row["outcome"] for row in await gateway.ledger(2)] == ["client_gone", "client_gone"]
 
 
 @pytest.mark.usefixtures("documents")

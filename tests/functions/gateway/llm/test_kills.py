@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -55,14 +56,16 @@ FRAMEWORK = ("functions_framework", "--source", "functions/entry.py", "--target"
 async def gateway_process(settings: Settings, server: tuple[str, ...] = UVICORN) -> AsyncIterator[Served]:
     port = free_port()
     command = [sys.executable, "-m", *server, "--host", "127.0.0.1", "--port", str(port)]
-    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment(settings))
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, env=environment(settings), start_new_session=True
+    )
     served = Served(process, f"http://127.0.0.1:{port}")
     try:
         await until(lambda: healthy(served.url))
         yield served
     finally:
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # gunicorn's workers would outlive it
         await process.wait()
 
 
@@ -132,9 +135,12 @@ async def test_a_caller_who_leaves_closes_the_provider_under_any_server(
         assert [row["outcome"] for row in await gateway.ledger()] == ["client_gone"]
 
 
-async def test_a_gateway_told_to_stop_finishes_its_stream_and_its_row(gateway: Gateway, settings: Settings) -> None:
+@pytest.mark.parametrize("server", [UVICORN, FRAMEWORK], ids=["uvicorn", "functions-framework"])
+async def test_a_gateway_told_to_stop_finishes_its_stream_and_its_row(
+    gateway: Gateway, settings: Settings, server: tuple[str, ...]
+) -> None:
     gateway.provider.will(Script((ROLE, Pause(1.0), *stream("end").steps[1:])))
-    async with gateway_process(settings) as served, gateway.at(served.url) as client:
+    async with gateway_process(settings, server) as served, gateway.at(served.url) as client:
         calling = asyncio.create_task(ask(client, "finished-in-peace"))
         await until(lambda: bool(gateway.provider.calls))
         served.process.terminate()

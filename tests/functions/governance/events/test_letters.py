@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -107,3 +108,15 @@ async def test_a_letter_that_dies_again_is_no_longer_marked_as_redriven(control:
     died = await read_one(control, ACME, letter.id)
     assert died.redriven_at is None
     assert died.redrives == 1
+
+
+async def test_a_letter_redriven_several_times_at_once_is_delivered_once(control: ControlDatabase) -> None:
+    await buried(control)
+    [letter] = (await page_of(control, ACME, limit=10, before=None)).dead_letters
+
+    async def redrive() -> int:
+        async with control.transaction() as transaction:
+            return (await redrive_one(transaction, ACME, letter.id)).redrives
+
+    assert await asyncio.gather(*(redrive() for _ in range(4))) == [1, 1, 1, 1]
+    assert await control.fetchval("SELECT count(*) FROM outbox") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
@@ -17,6 +18,7 @@ from shared.ids import PLATFORM, TenantId
 from shared.postgres import ControlDatabase
 from shared.settings import Settings
 from tests.fixtures.platform import key_for
+from tests.fixtures.waiting import until
 
 
 @asynccontextmanager
@@ -212,3 +214,59 @@ async def test_the_last_use_is_noted(
             return
         await asyncio.sleep(0.05)
     raise AssertionError("the last use was not noted within 5 s")
+
+
+async def test_a_use_that_falls_into_the_writing_of_another_is_noted_too(
+    client: httpx.AsyncClient, control: ControlDatabase, process: Process, tenant: TenantId
+) -> None:
+    first, second = await key_for(process, tenant), await key_for(process, tenant)
+    async with control.transaction() as holding:
+        await holding.execute("LOCK TABLE virtual_keys IN SHARE MODE")  # reads go on, the noting waits
+        await client.get("/v1/keys", headers=bearer(first))
+
+        async def waits() -> bool:
+            sql = (
+                "SELECT count(*) FROM pg_stat_activity WHERE query ~ '^UPDATE virtual_keys' AND wait_event = 'relation'"
+            )
+            return bool(await control.fetchval(sql))
+
+        await until(waits)
+        await client.get("/v1/keys", headers=bearer(second))
+    ids = [key.split("_")[1] for key in (first, second)]
+
+    async def both_noted() -> bool:
+        sql = "SELECT count(*) FROM virtual_keys WHERE id = ANY($1) AND last_used_at IS NOT NULL"
+        return int(await control.fetchval(sql, ids)) == 2
+
+    await until(both_noted, 5)
+
+
+async def test_the_last_use_is_noted_by_a_process_that_ends(
+    settings: Settings, control: ControlDatabase, process: Process, tenant: TenantId
+) -> None:
+    key = await key_for(process, tenant)
+    async with keys_function(settings) as client:
+        assert (await client.get("/v1/keys", headers=bearer(key))).status_code == 200
+    sql = "SELECT last_used_at IS NOT NULL FROM virtual_keys WHERE id = $1"
+    assert await control.fetchval(sql, key.split("_")[1])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/keys", {"role": "operator", "name": "a\u0000b"}),
+        ("POST", "/v1/keys", {"role": "operator", "models": ["a\u0000b"]}),
+        ("POST", "/v1/keys", {"role": "operator", "name": "\ud800"}),
+        ("POST", "/v1/keys", {"role": "operator", "models": ["\ud800"]}),
+        ("DELETE", "/v1/keys/%00", None),
+        ("POST", "/v1/keys/%00/rotate", {}),
+        ("GET", "/v1/keys?tenant=%00", None),
+    ],
+)
+async def test_a_text_that_cannot_be_stored_is_the_callers_mistake(
+    client: httpx.AsyncClient, operator: dict[str, str], method: str, path: str, body: dict[str, object] | None
+) -> None:
+    content = b"" if body is None else json.dumps(body).encode()
+    headers = {**operator, "content-type": "application/json"}
+    answer = await client.request(method, path, content=content, headers=headers)
+    assert answer.status_code in (403, 404, 422)

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from croniter import croniter
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functions.governance.schedules.cron import latest, next_after, parse, zone_of
@@ -69,6 +69,18 @@ def test_the_29th_of_february_is_found_across_a_century_without_one() -> None:
     assert found == at("2104-02-29T00:00")
 
 
+@pytest.mark.parametrize(
+    ("expression", "after", "due"),
+    [
+        ("0 0 */7 1 0", "2023-02-01T00:00", "2034-01-01T00:00"),
+        ("0 0 */28 2 0", "2032-03-01T00:00", "2037-02-01T00:00"),
+        ("0 0 29 2 */7", "2088-03-01T00:00", "2128-02-29T00:00"),
+    ],
+)
+def test_a_date_that_falls_on_its_weekday_once_in_decades_is_found(expression: str, after: str, due: str) -> None:
+    assert next_after(parse(expression), UTC_ZONE, at(after)) == at(due)
+
+
 def test_a_long_outage_costs_no_more_than_the_limit() -> None:
     found = latest(parse("* * * * *"), UTC_ZONE, at("2000-01-01T00:00"), at("2026-01-01T00:00"), 100)
     assert len(found) == 100
@@ -112,6 +124,7 @@ def test_in_utc_the_next_time_is_the_one_that_croniter_finds(expression: str, af
     assert next_after(parse(expression), UTC_ZONE, after) == expected
 
 
+@settings(max_examples=50)
 @given(expressions, moments, st.sampled_from(["Europe/Berlin", "America/Sao_Paulo", "Australia/Lord_Howe", "UTC"]))
 def test_next_and_latest_agree_in_every_zone(expression: str, after: datetime, zone_name: str) -> None:
     cron, zone = parse(expression), ZoneInfo(zone_name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping
 
 import httpx
@@ -113,7 +114,18 @@ async def test_only_an_admin_stores_a_provider(secrets: Runtime, tenant: TenantI
         {"base_url": "https://user:pw@example.com/v1"},
         {"base_url": "https://example.com/v1?key=x"},
         {"base_url": "https:///v1"},
+        {"base_url": "https://:pw@example.com/v1"},
+        {"base_url": "https://example.com/v1?"},
+        {"base_url": "https://example.com/v1#x"},
+        {"base_url": "https://example.com:99999/v1"},
+        {"base_url": "https://exämple.com/v1"},
+        {"base_url": "https://example.com/v1\n"},
+        {"base_url": "http://[::1/v1"},
         {"api_key": ""},
+        {"api_key": " \n"},
+        {"api_key": f"{KEY}\r\nx: y"},
+        {"api_key": f"{KEY}ü"},
+        {"api_key": f"{KEY}\u0000"},
         {"models": []},
         {"kind": "telepathy"},
     ],
@@ -124,6 +136,28 @@ async def test_an_unusable_provider_is_refused_without_repeating_its_key(
     answer = await put(secrets, "bad", tenant, changed=changed)
     assert answer.status_code == 422
     assert KEY not in answer.text
+
+
+async def test_what_comes_along_when_a_key_is_pasted_is_taken_off(
+    secrets: Runtime, tenant: TenantId, registry: TenantRegistry
+) -> None:
+    await put(secrets, "pasted", tenant, changed={"api_key": f" {KEY}\r\n"})
+    sealed = await (await registry.database(tenant)).fetchval(
+        "SELECT sealed FROM provider_credentials WHERE name = 'pasted'"
+    )
+    assert await (await registry.secrets(tenant)).open("provider:pasted", bytes(sealed)) == KEY.encode()
+
+
+@pytest.mark.parametrize("models", [["a\u0000b"], ["\ud800"]], ids=["U+0000", "lone surrogate"])
+async def test_a_model_name_that_cannot_be_stored_is_refused(
+    secrets: Runtime, tenant: TenantId, models: list[str]
+) -> None:
+    tokens = await secrets.application.process.get(Tokens)
+    token = tokens.mint(Caller(tenant, "test", "admin", "key"), audience=secrets.function)
+    provider = {"base_url": "https://api.example.com/v1", "api_key": KEY, "models": models}
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    answer = await secrets.client.put(f"{PATH}/bad", content=json.dumps(provider), headers=headers)
+    assert answer.status_code in (400, 422)
 
 
 async def test_a_name_that_is_none_is_refused(secrets: Runtime, tenant: TenantId) -> None:

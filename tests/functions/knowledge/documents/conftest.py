@@ -98,5 +98,5 @@ async def library(
     await registry.create(tenant)
     objects = store.tenant(tenant)
     database = await registry.database(tenant)
-    yield Library(tenant, database, objects, Ingest(database, objects, embeddings, parsers))
+    yield Library(tenant, database, objects, Ingest(database, objects, embeddings, parsers, patience_s=0))
     await registry.delete(tenant)

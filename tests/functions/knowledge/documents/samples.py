@@ -44,6 +44,51 @@ def pptx() -> bytes:
     return saved(presentation.save)
 
 
+def controlled_docx() -> bytes:
+    """What Word makes of forms and tracked changes: text in controls, links, insertions and tables inside tables."""
+    import docx
+    from docx.oxml import parse_xml
+
+    document = docx.Document()
+    word = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+    paragraph = document.add_paragraph("Terms ")._p
+    paragraph.append(parse_xml(f"<w:hyperlink {word}><w:r><w:t>linked </w:t></w:r></w:hyperlink>"))
+    paragraph.append(parse_xml(f'<w:ins {word} w:id="1" w:author="a"><w:r><w:t>added</w:t></w:r></w:ins>'))
+    paragraph.append(parse_xml(f'<w:del {word} w:id="2" w:author="a"><w:r><w:delText>gone</w:delText></w:r></w:del>'))
+    controlled = "<w:sdtContent><w:p><w:r><w:t>In a control</w:t></w:r></w:p></w:sdtContent>"
+    document.element.body.insert(0, parse_xml(f"<w:sdt {word}>{controlled}</w:sdt>"))
+    table = document.add_table(2, 2)
+    table.cell(0, 0).text, table.cell(0, 1).text, table.cell(1, 0).text = "Name", "Details", "outer"
+    table.cell(1, 1).add_table(1, 1).cell(0, 0).text = "inner"
+    return saved(document.save)
+
+
+def grouped_pptx() -> bytes:
+    import pptx as library
+
+    presentation = library.Presentation()
+    slide = presentation.slides.add_slide(presentation.slide_layouts[5])
+    table = slide.shapes.add_table(2, 2, 0, 0, 900_000, 900_000).table
+    for place, text in enumerate(("Item", "Quantity", "Bolt", "7")):
+        table.cell(place // 2, place % 2).text = text
+    box = slide.shapes.add_group_shape().shapes.add_textbox(0, 0, 900_000, 900_000)
+    box.text_frame.text = "In a group"
+    return saved(presentation.save)
+
+
+def dated_xlsx() -> bytes:
+    import datetime
+
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.append(["Day", "Moment", "Total"])
+    sheet.append([datetime.date(2026, 3, 1), datetime.datetime(2026, 3, 1, 12, 30), "=SUM(A1:A1)"])
+    return saved(book.save)
+
+
 def xlsx() -> bytes:
     import openpyxl
 
@@ -82,6 +127,12 @@ def encrypted_docx() -> bytes:
 
 def plain_zip() -> bytes:
     return with_part(b"PK\x05\x06" + bytes(18), "a.txt", b"hello")
+
+
+def nested_zip() -> bytes:
+    """Archives inside an archive: nothing in them is unpacked."""
+    inner = with_part(b"PK\x05\x06" + bytes(18), "zeros", bytes(50_000_000))
+    return with_part(b"PK\x05\x06" + bytes(18), "inner.zip", inner)
 
 
 def with_part(archive: bytes, name: str, content: bytes) -> bytes:

@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.knowledge.documents.chunks import chunk_document
+from functions.knowledge.documents.chunks import CHARS_MAX, chunk_document
 from functions.knowledge.documents.parsers.outline import Parsed, storable
 from functions.knowledge.documents.parsers.plain import parse_code, parse_markdown, parse_text
 from functions.knowledge.documents.parsing import Block
@@ -71,3 +72,24 @@ def test_a_chunk_carries_its_headings() -> None:
     blocks = [Block(one.kind, one.start, one.end, one.page, one.heading) for one in parse_markdown(text).blocks]
     chunks = chunk_document("a.md", text, blocks, count, 100)
     assert chunks[-1].heading == "Manual > Install"
+
+
+def test_a_table_of_very_many_short_cells_is_counted_about_once() -> None:
+    text = "; ".join(f"c{number}: 1" for number in range(3000))
+    counted = 0
+
+    def counting(piece: str) -> int:
+        nonlocal counted
+        counted += len(piece)
+        return count(piece)
+
+    chunks = chunk_document("wide.csv", text, [Block("row", 0, len(text), None, "")], counting, 254)
+    assert all(count(chunk.text) <= 254 for chunk in chunks)
+    assert counted < 8 * len(text)
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "a" + " " * 100_000 + "b", "word\n" + "\n" * 50_000 + "word"])
+def test_no_chunk_is_longer_than_a_reader_can_use_however_few_tokens_it_has(text: str) -> None:
+    chunks = chunk_document("a.txt", text, [Block("paragraph", 0, len(text), None, "")], lambda piece: 1)
+    assert all(chunk.end - chunk.start <= CHARS_MAX for chunk in chunks)
+    assert "".join("".join(chunk.text.split()) for chunk in chunks) == "".join(text.split())

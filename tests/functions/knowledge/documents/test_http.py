@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import httpx
 import pytest
 
 from functions.knowledge.documents.ingest import DOCUMENT_BYTES_MAX
+from functions.knowledge.documents.reconcile import reconcile_documents
 from shared.function import catalog
 from shared.function.app import build
 from shared.identity import Caller, Tokens
@@ -91,3 +93,35 @@ async def test_an_upload_above_the_limit_is_refused_before_it_is_read(client: ht
         "/v1/documents/a.txt", headers={"content-length": str(DOCUMENT_BYTES_MAX + 1)}, content=b"x"
     )
     assert answer.status_code == 413
+
+
+async def test_a_name_is_found_whichever_way_its_letters_are_composed(client: httpx.AsyncClient) -> None:
+    assert (await client.put("/v1/documents/u\u0308ber.txt", content=b"x")).json()["name"] == "\u00fcber.txt"
+    for spelled in ("u\u0308ber.txt", "\u00fcber.txt"):
+        assert (await client.get(f"/v1/documents/{spelled}")).status_code == 200
+        answer = await client.get(f"/v1/documents/{spelled}", params={"content": "original"})
+        assert answer.content == b"x"
+
+
+@pytest.mark.parametrize(
+    "name", ["u\u0308ber.txt", "family \U0001f468\u200d\U0001f469.txt", "back\ufffd.txt"], ids=ascii
+)
+async def test_what_is_put_into_the_bucket_under_a_name_no_upload_gets_is_a_document_all_the_same(
+    library: Library, client: httpx.AsyncClient, name: str
+) -> None:
+    await library.ingested(name, b"words")
+    assert await library.state(name) == ("searchable", "")
+    lost = await reconcile_documents(library.database, library.objects, datetime.now(UTC))
+    assert (lost.created, lost.removed) == ((), ())
+    assert (await client.get(f"/v1/documents/{name}", params={"content": "original"})).content == b"words"
+    assert (await client.delete(f"/v1/documents/{name}")).status_code == 204
+    assert [head async for head in library.objects.list("documents/")] == []
+
+
+async def test_a_name_longer_than_a_store_takes_is_the_callers_fault(client: httpx.AsyncClient) -> None:
+    assert (await client.put(f"/v1/documents/{'a' * 256}", content=b"x")).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/a%00b", "?cursor=%00", "?state=%00"])
+async def test_reading_what_no_name_can_be_is_the_callers_fault(client: httpx.AsyncClient, path: str) -> None:
+    assert (await client.get(f"/v1/documents{path}")).status_code == 422

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import pytest
 
 from functions.knowledge.documents import rows
 from functions.knowledge.documents.reconcile import reconcile_documents
 from functions.knowledge.documents.rows import Lease, Standing
+from shared.embeddings import Embeddings
 from shared.errors import Busy
 from tests.functions.knowledge.documents import samples
 from tests.functions.knowledge.documents.conftest import Library
+
+if TYPE_CHECKING:
+    from shared.embeddings.encoder import Vectors
 
 
 async def test_a_document_becomes_searchable_with_its_text_stored(library: Library) -> None:
@@ -106,6 +113,65 @@ async def test_the_same_event_waits_for_its_lost_worker_and_another_leaves_it_al
     assert await library.state("a.txt") == ("parsing", "")
 
 
+async def test_an_event_delivered_again_waits_for_the_worker_that_is_at_it(library: Library) -> None:
+    held = HeldEmbeddings()
+    ingest = dataclasses.replace(library.ingest, embeddings=held, patience_s=30)
+    await library.put("long.txt", b"long words")
+    first = asyncio.create_task(ingest.converge("long.txt", "event-1"))
+    await asyncio.wait_for(held.waiting.wait(), 30)
+    again = asyncio.create_task(ingest.converge("long.txt", "event-1"))
+    held.released.set()
+    await asyncio.wait_for(asyncio.gather(first, again), 30)
+    assert await library.state("long.txt") == ("searchable", "")
+    assert await library.database.fetchval("SELECT attempts FROM documents") == 1
+    await held.close()
+
+
+async def test_documents_that_take_long_to_embed_hold_no_small_one_up(library: Library) -> None:
+    held = HeldEmbeddings()
+    ingest = dataclasses.replace(library.ingest, embeddings=held)
+    for name in ("one.txt", "two.txt", "three.txt"):
+        await library.put(name, b"long words of " + name.encode())
+    long = [asyncio.create_task(ingest.converge(name, name)) for name in ("one.txt", "two.txt", "three.txt")]
+    await asyncio.wait_for(held.waiting.wait(), 30)
+    await library.put("small.txt", b"few words")
+    await asyncio.wait_for(ingest.converge("small.txt", "small"), 30)
+    assert await library.state("small.txt") == ("searchable", "")
+    held.released.set()
+    await asyncio.wait_for(asyncio.gather(*long), 30)
+    await held.close()
+
+
+async def test_a_document_deleted_while_it_is_embedded_leaves_nothing_behind(library: Library) -> None:
+    held = HeldEmbeddings()
+    await library.put("a.txt", b"long words")
+    ingest = dataclasses.replace(library.ingest, embeddings=held)
+    working = asyncio.create_task(ingest.converge("a.txt", "created"))
+    await asyncio.wait_for(held.waiting.wait(), 30)
+    await library.objects.delete("documents/a.txt")
+    await library.ingest.converge("a.txt", "removed")
+    held.released.set()
+    await asyncio.wait_for(working, 30)
+    for table in ("documents", "document_texts", "chunks", "chunk_vectors", "postings"):
+        assert await library.database.fetchval(f"SELECT count(*) FROM {table}") == 0, table
+    await held.close()
+
+
+class HeldEmbeddings(Embeddings):
+    """The real model, which waits to be released before it embeds what has the word "long"."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = asyncio.Event()
+        self.released = asyncio.Event()
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        if any("long" in text for text in texts):
+            self.waiting.set()
+            await self.released.wait()
+        return await super().embed(texts)
+
+
 async def test_work_whose_lease_ran_out_is_taken_up_again(library: Library) -> None:
     await claimed(library, "a.txt", b"words", "event-1")
     await expire(library)
@@ -123,7 +189,7 @@ async def test_three_attempts_that_broke_off_end_in_quarantine(library: Library)
 
 async def test_a_store_that_is_away_counts_as_no_attempt(library: Library) -> None:
     lease = await claimed(library, "a.txt", b"words", "event-1")
-    await rows.give_back(library.database, lease)
+    await rows.give_back(library.database, lease, blameless=True)
     assert await library.state("a.txt") == ("queued", "")
     assert await library.database.fetchval("SELECT attempts FROM documents") == 0
 

@@ -7,7 +7,22 @@ import pytest
 from functions.knowledge.documents.names import document_key
 from shared.errors import Invalid
 
-BAD = ("", " ", "../x", "a/../b", "a//b", "/etc/passwd", "a/", ".", "a\x00b", "a\nb", "a\\b", "x" * 2000, "a\u202eb")
+BAD = (
+    "",
+    " ",
+    "../x",
+    "a/../b",
+    "a//b",
+    "/etc/passwd",
+    "a/",
+    ".",
+    "a\x00b",
+    "a\nb",
+    "a\\b",
+    "x" * 2000,
+    "a\u202eb",
+    "a\ufffdb",
+)
 
 
 @pytest.mark.parametrize("name", BAD, ids=ascii)

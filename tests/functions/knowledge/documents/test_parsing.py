@@ -51,6 +51,9 @@ BAD: list[tuple[str, Callable[[], bytes], str]] = [
     ("files.zip", samples.plain_zip, "unsupported"),
     ("program.bin", lambda: b"\x7fELF" + bytes(500), "unsupported"),
     ("deep.json", lambda: b"[" * 200_000, "corrupt"),
+    ("null.json", lambda: b"null", "no_text"),
+    ("deep.html", lambda: b"<p>first</p>" + b"<div>" * 5000 + b"deep" + b"</div>" * 5000 + b"<p>last</p>", "corrupt"),
+    ("nested.zip", samples.nested_zip, "unsupported"),
 ]
 
 
@@ -72,6 +75,19 @@ GOOD: list[tuple[str, Callable[[], bytes], str]] = [
     ("page.html", lambda: b"<html><h1>Hi</h1><script>no()</script><p>One <b>two</b>.</p></html>", "One two."),
     ("notes.txt", lambda: "Grüße".encode("latin-1"), "Grüße"),
     ("notes16.txt", lambda: "Grüße".encode("utf-16"), "Grüße"),
+    (
+        "controls.docx",
+        samples.controlled_docx,
+        "In a control\n\nTerms linked added\n\nName | Details\nName: outer; Deta",
+    ),
+    ("nested.docx", samples.controlled_docx, "Details: inner"),
+    ("groups.pptx", samples.grouped_pptx, "Item: Bolt; Quantity: 7\n\nIn a group"),
+    ("dates.xlsx", samples.dated_xlsx, "Day: 2026-03-01; Moment: 2026-03-01 12:30:00"),
+    ("nesting.html", lambda: b"<div>" * 300 + b"deep" + b"</div>" * 300 + b"<p>last</p>", "deep\n\nlast"),
+    ("windows.txt", lambda: "“5 €” – paid".encode("cp1252"), "“5 €” – paid"),
+    ("about-pdf.md", lambda: b"A PDF begins with %PDF-1.4 and a page tree.", "A PDF begins with %PDF-1.4"),
+    ("numbers.json", lambda: b'{"price": 1.10, "id": ' + b"9" * 5000 + b', "ok": true}', "price: 1.10\nid: 999"),
+    ("flags.json", lambda: b'{"ok": true, "none": null}', "ok: true"),
     ("code.py", lambda: b"def add(a, b):\n    return a + b\n", "def add(a, b):"),
 ]
 

@@ -1,0 +1,42 @@
+"""Runs every benchmark, one after the other, each in a process of its own: `python -m tests.load [NAME …]`.
+
+They want the machine for themselves: what runs beside them is in their figures. All takes about a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = (
+    *("footprint", "imports", "runtime", "tenants", "ingest", "retrieval", "abstention", "search", "audit", "sealing"),
+    "gateway_overhead",
+)
+
+
+def main() -> int:
+    wanted = sys.argv[1:] or list(BENCHMARKS)
+    unknown = [name for name in wanted if name not in BENCHMARKS]
+    if unknown:
+        print(f"there is no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    failed = [name for name in wanted if not ran(name)]
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def ran(name: str) -> bool:
+    """Run one benchmark. Whether it ended well."""
+    print(f"── {name}", flush=True)
+    began = time.monotonic()
+    status = subprocess.call([sys.executable, "-m", f"tests.load.{name}"], cwd=ROOT)
+    print(f"   ({time.monotonic() - began:.0f} s)\n", flush=True)
+    return status == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""What a process of the host takes from a connection before it knows who is there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from shared.host.ports import free_port
+from shared.host.protocol import HEAD_BYTES_MAX, BoundedProtocol
+from tests.fixtures.waiting import until
+
+SENT_MAX = 64 * 1024 * 1024
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    request = Request(scope, receive)
+    await PlainTextResponse(str(len(await request.body())))(scope, receive, send)
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    number = free_port()
+    server = uvicorn.Server(
+        uvicorn.Config(echo, port=number, log_level="critical", lifespan="off", http=BoundedProtocol)
+    )
+    running = asyncio.create_task(server._serve())
+    await until(lambda: server.started)
+    yield number
+    server.should_exit = True
+    await running
+
+
+async def sent_before_the_close(port: int, head: bytes, filler: bytes) -> tuple[int, bytes]:
+    """How much of an endless head was taken, and what was answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head)
+    sent = 0
+    try:
+        while sent < SENT_MAX and not reader.at_eof():
+            writer.write(filler)
+            await asyncio.wait_for(writer.drain(), 10)
+            sent += len(filler)
+            await asyncio.sleep(0)
+    except ConnectionError:
+        pass
+    try:
+        answered = await asyncio.wait_for(reader.read(), 10)
+    except ConnectionError:
+        answered = b""
+    writer.transport.abort()
+    return sent, answered
+
+
+@pytest.mark.parametrize(
+    ("head", "filler"),
+    [
+        (b"GET / HTTP/1.1\r\nhost: here\r\nx-endless: ", b"x" * 65536),
+        (b"GET / HTTP/1.1\r\nhost: here\r\n", b"x-one: 1\r\n" * 4096),
+        (b"GET /", b"x" * 65536),
+    ],
+    ids=["one header", "many headers", "the line"],
+)
+async def test_a_head_without_an_end_is_refused(port: int, head: bytes, filler: bytes) -> None:
+    sent, answered = await sent_before_the_close(port, head, filler)
+    assert sent < SENT_MAX // 4
+    assert answered == b"" or answered.startswith(b"HTTP/1.1 400")
+
+
+async def test_a_large_body_and_the_next_request_are_no_part_of_the_head(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    body = b"x" * (8 * HEAD_BYTES_MAX)
+    for _ in range(2):
+        writer.write(b"POST / HTTP/1.1\r\nhost: here\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        answer = await asyncio.wait_for(reader.readuntil(b"%d" % len(body)), 10)
+        assert answer.startswith(b"HTTP/1.1 200")
+    writer.close()
