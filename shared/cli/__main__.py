@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 
 import click
 
-from shared.cli.failures import Failed, Misused
+from shared.cli.failures import Failed, Missing, Misused
 from shared.cli.output import print_failure, say
 from shared.errors import Problem
+from shared.host.home import find_home
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "up": ("lifecycle", "Start the stack, and stay in front until Ctrl-C."),
@@ -57,17 +59,50 @@ def dcoder() -> None:
     """
 
 
+def misused(misuse: click.ClickException) -> Misused:
+    """What is wrong with the command line, and the help of the command that was meant."""
+    context = misuse.ctx if isinstance(misuse, click.UsageError) else None
+    place = context.command_path if context else "./dcoder"
+    fix = f"{place} --help"
+    if isinstance(misuse, click.NoSuchOption) and misuse.option_name == "--json":
+        return Misused(f"{place} needs a command before --json", fix=fix)
+    return Misused(misuse.format_message(), fix=fix)
+
+
+def unusable_home(defect: Exception) -> Missing | None:
+    """The failure to tell when the state directory itself refused to be read or written."""
+    home = find_home().path
+    if not isinstance(defect, OSError) or not Path(str(defect.filename or "")).is_relative_to(home):
+        return None
+    return Missing(
+        f"the state directory {str(home)!r} cannot be used",
+        why=str(defect),
+        fix="make it a directory that you can write to, or choose another: DCODER_HOME=~/dcoder-state dcoder up",
+    )
+
+
+def defective(defect: Exception) -> Failed:
+    import traceback
+
+    traceback.print_exception(defect)
+    return Failed(
+        f"{type(defect).__name__}: {defect}",
+        why="a defect in dcoder",
+        fix="report it with the lines above; dcoder logs",
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in given
     try:
-        dcoder.main(given, prog_name="dcoder", standalone_mode=False)
+        dcoder.main(given, prog_name="./dcoder", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as help_wanted:
         say(help_wanted.format_message())
         return 2
     except click.ClickException as misuse:
-        return print_failure(Misused(misuse.format_message(), fix="dcoder --help"), as_json=as_json)
+        return print_failure(misused(misuse), as_json=as_json)
     except Failed as failure:
         return print_failure(failure, as_json=as_json)
     except Problem as problem:
@@ -77,10 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else 1
     except Exception as defect:  # noqa: BLE001  the edge: a defect still ends with one message, and one document
-        import traceback
-
-        traceback.print_exc()
-        return print_failure(Failed(f"{type(defect).__name__}: {defect}", why="a defect in dcoder"), as_json=as_json)
+        return print_failure(unusable_home(defect) or defective(defect), as_json=as_json)
     return 0
 
 

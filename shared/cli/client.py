@@ -88,7 +88,7 @@ def fix(status: int) -> str:
         return "check the name: dcoder tenant ls, dcoder key ls"
     if status in (429, 503, 504):
         return "try again in a moment; dcoder doctor says what is wrong"
-    return "dcoder logs platform" if status >= 500 else ""
+    return "dcoder logs" if status >= 500 else "correct what is named above, then run the command again"
 
 
 def running(home: Home | None = None) -> tuple[Home, dict[str, object]]:

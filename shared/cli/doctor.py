@@ -8,13 +8,14 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from shared.cli.client import DEMO, Client
 from shared.cli.failures import Failed, typed
 from shared.cli.output import Result, command, rows_of
 from shared.host import probes
-from shared.host.home import Home, find_home
+from shared.host.home import KEY_NAMES, Home, find_home
 
 FREE_MIB_MIN = 512
 CALL_TIMEOUT_S = 10.0
@@ -62,7 +63,11 @@ def machine(home: Home) -> Iterator[Finding]:
 
 
 def secrets(home: Home) -> Finding:
-    """Whether nobody else can read the keys."""
+    """Whether every key that the data was sealed with is there, and nobody else can read them."""
+    lost = [file.name for file in secret_files(home) if not file.exists()]
+    if lost and (home.data / "postgres" / "data").exists():
+        repair = f"restore it to {home.secrets} from your backup, or start anew: dcoder down --wipe"
+        return Finding("secrets", False, f"missing: {', '.join(lost)}", repair)
     open_to_others = [
         file
         for file in home.secrets.glob("*")
@@ -72,6 +77,10 @@ def secrets(home: Home) -> Finding:
         names = " ".join(str(file) for file in open_to_others)
         return Finding("secrets", False, f"{len(open_to_others)} files can be read by others", f"chmod 600 {names}")
     return Finding("secrets", True, f"private, in {home.secrets}")
+
+
+def secret_files(home: Home) -> list[Path]:
+    return [*(home.secrets / f"{name}.key" for name in KEY_NAMES), home.secrets / "stores.json"]
 
 
 def stack(home: Home) -> Iterator[Finding]:

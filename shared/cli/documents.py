@@ -48,7 +48,9 @@ def named_files(paths: Sequence[Path]) -> dict[str, Path]:
             if file.is_file() and not any(part.startswith(".") for part in file.relative_to(whole.parent).parts):
                 found[str(file.relative_to(whole.parent))] = file
     if not found:
-        raise Misused("there is no file to ingest", why="the paths are empty folders or hidden files")
+        raise Misused(
+            "there is no file to ingest", why="the paths are empty folders or hidden files", fix="dcoder ingest docs"
+        )
     if len(found) > FILES_MAX:
         raise Misused(f"{len(found)} files are more than {FILES_MAX} at once", fix="ingest folder by folder")
     return found
@@ -58,11 +60,25 @@ def ingest(
     files: Mapping[str, Path], *, settings: Settings, client: Client, tenant: str, timeout_s: float, tell: Tell = say
 ) -> dict[str, object]:
     """Upload by S3 and wait for the event, the parsing and the indexing that follow."""
-    etags = asyncio.run(upload(files, settings, TenantId(tenant)))
-    tell(f"uploaded {len(files)} files to bucket dcoder-{tenant}; waiting until they are searchable")
-    documents = wait_until_final(client, etags, timeout_s)
+    refused = unusable(files)
+    usable = {name: file for name, file in files.items() if name not in refused}
+    etags = asyncio.run(upload(usable, settings, TenantId(tenant)))
+    tell(f"uploaded {len(usable)} files to bucket dcoder-{tenant}; waiting until they are searchable")
+    documents = [*wait_until_final(client, etags, timeout_s), *refused.values()]
     good = all(row.get("state") == "searchable" for row in documents)
     return {"ok": good, "tenant": tenant, "documents": documents}
+
+
+def unusable(files: Mapping[str, Path]) -> dict[str, dict[str, object]]:
+    """The files whose names the store does not take, as rows; they hold up no other file."""
+    from shared.objects import key_flaw
+
+    flaws = {name: key_flaw(f"documents/{name}") for name in files}
+    return {
+        name: {"name": name, "state": "rejected", "reason": "unusable_name", "detail": f"{flaw}; rename the file"}
+        for name, flaw in flaws.items()
+        if flaw
+    }
 
 
 async def upload(files: Mapping[str, Path], settings: Settings, tenant: TenantId) -> dict[str, str]:
@@ -118,9 +134,15 @@ def list_documents(client: Client) -> list[Mapping[str, object]]:
 
 def ingested_text(result: Result) -> str:
     return "\n".join(
-        f"{row['state']:<12} {row['name']}" + (f"  ({row['reason']}: {row.get('detail')})" if row.get("reason") else "")
+        f"{row['state']:<12} {printable(str(row['name']))}"
+        + (f"  ({row['reason']}: {row.get('detail')})" if row.get("reason") else "")
         for row in rows_of(result, "documents")
     )
+
+
+def printable(name: str) -> str:
+    """A file's name on one line, whatever it holds."""
+    return name if name.isprintable() else repr(name)
 
 
 @command(lambda result: "\n".join(answer_lines(result)).strip(), name="ask")

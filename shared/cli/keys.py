@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from shared.cli.client import DEMO, Client, keep_tenant_key, platform_as_operator, running
+from shared.cli.client import DEMO, Client, forget_tenant_key, keep_tenant_key, platform_as_operator, running
 from shared.cli.output import Result, command, rows_of, table
+from shared.host.home import Home
 
 DAY_S = 24 * 3600
 tenant_option = click.option("--tenant", default=DEMO, show_default=True, help="Whose keys.")
@@ -46,6 +47,12 @@ def create(
     return {"tenant": tenant, "role": role, **created}
 
 
+def keeps(home: Home, tenant: str, key_id: str) -> bool:
+    """Whether it is this key that the command line presents for the tenant."""
+    kept = home.read("secrets/keys.json").get("tenants")
+    return isinstance(kept, dict) and str(kept.get(tenant, "")).split("_")[1:2] == [key_id]
+
+
 @command(created_text, name="create")
 @tenant_option
 @click.option("--role", type=click.Choice(["admin", "member", "viewer"]), default="admin", show_default=True)
@@ -84,7 +91,11 @@ def rotate_command(key_id: str, tenant: str, overlap_s: int | None) -> Result:
     """Replace a key; the old one stays valid for an overlap."""
     body = {} if overlap_s is None else {"overlap_s": overlap_s}
     answer = platform_as_operator().call("POST", f"/v1/keys/{key_id}/rotate", body, query={"tenant": tenant})
-    return {"tenant": tenant, **answer.json()}
+    turned = answer.json()
+    home, _ = running()
+    if keeps(home, tenant, key_id):
+        keep_tenant_key(home, tenant, str(turned["key"]))
+    return {"tenant": tenant, **turned}
 
 
 @command(lambda result: f"{result['id']} is revoked", name="revoke")
@@ -93,6 +104,9 @@ def rotate_command(key_id: str, tenant: str, overlap_s: int | None) -> Result:
 def revoke_command(key_id: str, tenant: str) -> Result:
     """Revoke a key, effective within a second."""
     platform_as_operator().call("DELETE", f"/v1/keys/{key_id}", query={"tenant": tenant})
+    home, _ = running()
+    if keeps(home, tenant, key_id):
+        forget_tenant_key(home, tenant)
     return {"id": key_id, "tenant": tenant, "revoked": True}
 
 

@@ -15,13 +15,24 @@ def tenant_command() -> None:
     """Add, list or remove tenants."""
 
 
-@command(lambda result: f"tenant {result['tenant']} is ready. Its key, shown once:\n{result['key']}", name="add")
+def added_text(result: Result) -> str:
+    if result["key"]:
+        return f"tenant {result['tenant']} is ready. Its key, shown once:\n{result['key']}"
+    return (
+        f"tenant {result['tenant']} was there already; nothing changed. "
+        f"Another key: dcoder key create --tenant {result['tenant']}"
+    )
+
+
+@command(added_text, name="add")
 @click.argument("name")
 def add_command(name: str) -> Result:
-    """Create a tenant with a database of its own, and its first admin key."""
+    """Create a tenant with a database of its own, and its first admin key. One that has a key already keeps it."""
     home, _ = running()
     operator = platform_as_operator()
     created = operator.call("POST", "/v1/tenants", {"name": name}).json()
+    if rows_of(operator.call("GET", "/v1/keys", query={"tenant": name}).json(), "keys"):
+        return {"tenant": name, **created, "key": None, "key_id": None}
     key = create_key(operator, name, "admin", name="first")
     keep_tenant_key(home, name, str(key["key"]))
     return {"tenant": name, **created, "key": key["key"], "key_id": key["id"]}

@@ -108,7 +108,7 @@ class Home:
 
     def wipe(self) -> None:
         """Remove everything the host put here, and the directory itself when nothing else is in it."""
-        for name in ("data", "logs", "secrets", "checkpoints"):
+        for name in ("data", "logs", "secrets", "checkpoints", "cache"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in ("host.json", "children.json", "ports.json", "host.lock", "up.lock"):
             self.remove(name)

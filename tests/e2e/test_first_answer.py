@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,18 @@ def test_an_ingested_file_is_answered_from(up: tuple[Cli, Up]) -> None:
     assert answered["citations"][0]["quote"] == FACT
     assert answered["model"]
     assert answered["usage"]["total_tokens"] > 0
+
+
+def test_a_file_whose_name_cannot_be_stored_holds_up_no_other(up: tuple[Cli, Up]) -> None:
+    cli, _ = up
+    folder = cli.path.parent / "odd"
+    folder.mkdir()
+    for name in ("Grüße ★.md", "two\nlines.md"):
+        (folder / name).write_text("The beacon of Tarn answers to nine.\n")
+    done = cli.run("ingest", str(folder), "--json")
+    states = {row["name"]: row["state"] for row in json.loads(done.stdout)["documents"]}
+    assert done.returncode == 1
+    assert states == {"odd/Grüße ★.md": "searchable", "odd/two\nlines.md": "rejected"}
 
 
 def test_a_changed_file_replaces_what_was_known(up: tuple[Cli, Up]) -> None:

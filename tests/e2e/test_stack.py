@@ -55,6 +55,7 @@ def test_up_again_is_the_same_stack(up: tuple[Cli, Up]) -> None:
     cli, started = up
     assert cli.json("up", "--detach") == started
     assert cli.json("up") == started
+    assert cli.run("up").stderr == ""
 
 
 def test_doctor_finds_everything_well(up: tuple[Cli, Up]) -> None:
@@ -83,6 +84,8 @@ def test_every_listening_port_is_on_the_loopback_interface(up: tuple[Cli, Up]) -
 def test_a_tenants_life_by_command_line(up: tuple[Cli, Up]) -> None:
     cli, _ = up
     assert cli.json("tenant", "add", "acme")["key"].startswith("dck_")
+    assert cli.json("tenant", "add", "acme")["key"] is None
+    assert len(cli.json("key", "ls", "--tenant", "acme")["keys"]) == 1
     assert {"acme", "demo"} <= {row["name"] for row in cli.json("tenant", "ls")["tenants"]}
     cli.json("tenant", "rm", "acme", "--yes")
     assert "acme" not in {row["name"] for row in cli.json("tenant", "ls")["tenants"]}
@@ -97,6 +100,18 @@ def test_a_keys_life_by_command_line(up: tuple[Cli, Up]) -> None:
     rows = {row["id"]: row for row in cli.json("key", "ls")["keys"]}
     assert rows[turned["id"]]["revoked_at"]
     assert "key" not in rows[turned["id"]]
+
+
+def test_the_key_that_the_command_line_presents_follows_rotation_and_revocation(up: tuple[Cli, Up]) -> None:
+    cli, _ = up
+    cli.json("tenant", "add", "turning")
+    first = cli.json("key", "ls", "--tenant", "turning")["keys"][0]["id"]
+    turned = cli.json("key", "rotate", first, "--tenant", "turning", "--overlap", "0")
+    assert cli.json("usage", "--tenant", "turning")["total"]["calls"] == 0
+    cli.json("key", "revoke", turned["id"], "--tenant", "turning")
+    assert cli.run("usage", "--tenant", "turning").returncode == 3
+    cli.json("key", "create", "--tenant", "turning")
+    assert cli.json("usage", "--tenant", "turning")["total"]["calls"] == 0
 
 
 def test_a_refusal_of_the_platform_is_told_in_one_document(up: tuple[Cli, Up]) -> None:
@@ -158,7 +173,7 @@ def test_one_function_runs_alone_against_the_stack(up: tuple[Cli, Up]) -> None:
     try:
         wait_until(lambda: status_of(f"http://127.0.0.1:{port}/v1/tenants", started["admin_key"]) == 200)
     finally:
-        alone.send_signal(signal.SIGTERM)
+        alone.send_signal(signal.SIGINT)
         alone.wait(timeout=30)
 
 

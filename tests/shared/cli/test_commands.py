@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from shared.cli.__main__ import COMMANDS, dcoder
-from shared.cli.documents import named_files
+from shared.cli.documents import ingested_text, named_files, unusable
 from shared.cli.failures import Failed, Misused, typed
 from shared.cli.functions import scaffold
 from shared.cli.output import table
 from shared.cli.progress import LINES, answer_lines, progress_line
+from shared.host.home import ensure_keys, store_secrets
 from shared.host.stack import ROOT
 from tests.fixtures.stack import Cli
 
@@ -41,6 +42,7 @@ MISUSES = (
     ("tenant", "rm", "acme"),
     ("functions", "new", "NotAName"),
     ("functions", "run", "no-such-function"),
+    ("ingest", "/no/such/path"),
 )
 
 
@@ -96,6 +98,46 @@ def test_a_wrong_command_line_with_json_prints_one_document(cli: Cli, arguments:
     done = cli.run(*arguments, "--json")
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"]["code"] == "usage"
+
+
+@pytest.mark.parametrize("group", [(), ("key",)], ids=str)
+def test_json_without_a_command_asks_for_the_command(cli: Cli, group: tuple[str, ...]) -> None:
+    done = cli.run(*group, "--json")
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert "needs a command" in error["message"]
+    assert error["fix"] == " ".join(("./dcoder", *group, "--help"))
+
+
+def test_a_misuse_points_to_the_help_of_its_own_command(cli: Cli) -> None:
+    assert "fix: ./dcoder key rotate --help" in cli.run("key", "rotate", "--sideways").stderr
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("up", "--detach"), ("doctor",)], ids=" ".join)
+def test_a_home_that_is_no_directory_is_a_missing_prerequisite(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "home").write_text("a file")
+    done = Cli(tmp_path / "home").run(*arguments, "--json")
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["code"]) == (3, "prerequisite_missing")
+    assert "DCODER_HOME=" in error["fix"]
+    assert "Traceback" not in done.stderr
+
+
+def test_doctor_names_a_lost_key_beside_the_data_it_sealed(cli: Cli) -> None:
+    cli.home.prepare()
+    ensure_keys(cli.home)
+    store_secrets(cli.home)
+    (cli.home.data / "postgres" / "data").mkdir(parents=True)
+    (cli.home.secrets / "root.key").unlink()
+    findings = {row["name"]: row for row in json.loads(cli.run("doctor", "--json").stdout)["findings"]}
+    assert findings["secrets"]["detail"] == "missing: root.key"
+    assert "dcoder down --wipe" in findings["secrets"]["fix"]
+
+
+def test_a_name_that_the_store_does_not_take_is_told_on_one_line(tmp_path: Path) -> None:
+    rows = unusable({"notes/good.md": tmp_path, "notes/two\nlines.md": tmp_path})
+    assert list(rows) == ["notes/two\nlines.md"]
+    assert ingested_text({"documents": list(rows.values())}).startswith("rejected     'notes/two\\nlines.md'")
 
 
 def test_status_and_down_are_done_when_nothing_runs(cli: Cli) -> None:

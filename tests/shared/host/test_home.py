@@ -69,6 +69,8 @@ def test_wiping_leaves_files_that_are_not_ours(tmp_path: Path) -> None:
 def test_wiping_removes_an_emptied_home(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.prepare()
+    (home.path / "cache").mkdir()
+    (home.path / "cache" / "model.onnx").write_bytes(b"built once")
     home.wipe()
     assert not home.path.exists()
 
