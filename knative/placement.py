@@ -13,7 +13,6 @@ from shared.function.declaration import Scale
 from shared.function.injection import Injected, hints_of
 from shared.function.process import Process
 from shared.postgres import TenantDatabase, TenantTransaction
-from shared.settings import Settings
 from shared.tenancy import TenantRegistry
 
 TIMEOUT_S_MAX = 600
@@ -22,9 +21,9 @@ RUNTIME_GRANTS = frozenset({"postgres", "nats", "tokens-key", "pepper-key", "hoo
 """What every process opens to know its callers and to relay its outboxes, whatever its handlers ask for."""
 REGISTRY_GRANTS = frozenset({"root-key", "objects", "redis"})
 """What opening the registry of tenants takes, and so the first use of any tenant's database."""
-OPENS_REGISTRY = frozenset({TenantDatabase, TenantTransaction, TenantRegistry})
-SIGNS_AUDIT = frozenset({Process, Settings})
-"""Who asks for the bare process or its settings may read the key that signs audit checkpoints."""
+OPENS_REGISTRY = frozenset({TenantDatabase, TenantTransaction, TenantRegistry, Process})
+AUDIT_SIGNER = "governance-audit"
+"""The one function that signs audit checkpoints. No type says so: it reads the key by the process's settings."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,8 @@ def grants_of(deployable: Deployable) -> frozenset[str]:
         asked = {kind for kind in hints_of(operation.handler).values() if inspect.isclass(kind)}
         if asked & OPENS_REGISTRY:
             found |= REGISTRY_GRANTS
-        if asked & SIGNS_AUDIT:
-            found.add("audit-key")
+    if deployable.name == AUDIT_SIGNER:
+        found.add("audit-key")
     return frozenset(found)
 
 
