@@ -21,6 +21,7 @@ CHECKS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("types", ("mypy",), "correct what mypy names above"),
     ("import rules", ("importlinter.cli", "lint"), "move the import as the contract above asks"),
     ("generated files", ("shared.cli.generated", "--check"), "./dcoder generate"),
+    ("rendered manifests", ("shared.cli", "deploy", "render", "--check"), "./dcoder deploy render"),
 )
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 

@@ -1,0 +1,1 @@
+"""The platform as Kubernetes and Knative objects, derived from what the functions declare."""

@@ -1,0 +1,97 @@
+"""What differs from cluster to cluster: one small file, `knative/environments/<name>.yaml`, with no secret in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.errors import Fault
+
+FOLDER = Path(__file__).resolve().parent / "environments"
+Label = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
+Host = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+Cidr = Annotated[str, Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Placement = Literal["alone", "capability", "all"]
+
+
+class Typed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Store(Typed):
+    """A server whose URL holds a password: key `url` of the named Secret. `cidr` and `port` are where it listens."""
+
+    secret: Label
+    cidr: Cidr
+    port: Port
+
+
+class Objects(Typed):
+    """An S3-compatible store: the Secret holds `access-key` and `secret-key`."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^@/]+$")]
+    secret: Label
+    cidr: Cidr
+    port: Port
+
+
+class Sizes(Typed):
+    """One instance's share of a node, and the most instances that a group may have."""
+
+    cpu_request_millicores: Annotated[int, Field(ge=1)]
+    cpu_limit_millicores: Annotated[int, Field(ge=1)]
+    memory_request_mib: Annotated[int, Field(ge=64)]
+    memory_limit_mib: Annotated[int, Field(ge=64)]
+    scratch_mib: Annotated[int, Field(ge=1)]
+    instances_max: Annotated[int, Field(ge=1)]
+    connections_max: Annotated[int, Field(ge=1)]
+
+
+class Environment(Typed):
+    """One cluster."""
+
+    name: Label
+    namespace: Label
+    image: Annotated[str, Field(pattern=r"^[a-z0-9.:/_-]+(:[A-Za-z0-9._-]+|@sha256:[0-9a-f]{64})$")]
+    placement: Placement
+    domain: Host
+    tls_secret: Label | None
+    """Secret with the certificate of `*.<domain>`; null serves plain HTTP."""
+    broker_class: Literal["MTChannelBasedBroker", "NatsJetStreamBroker"]
+    postgres: Store
+    redis: Store
+    nats: Store
+    objects: Objects
+    keys_secret: Label
+    """Secret with root.key, tokens.key, audit.key, pepper.key and hooks.key, 32 bytes each."""
+    sizes: Sizes
+
+
+def parse(text: str, source: str) -> Environment:
+    """The environment in a file's text. Raises `Fault` naming the file, the field and the rule."""
+    try:
+        return Environment.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as broken:
+        raise Fault(f"{source} is not YAML: {broken}") from broken
+    except ValidationError as refused:
+        first = refused.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise Fault(f"{source}: {field or 'the file'}: {first['msg']}") from refused
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(name: str) -> Environment:
+    """The named environment. Raises `Fault`."""
+    if name not in names():
+        raise Fault(f"no environment {name!r}. Known: {', '.join(names())}")
+    environment = parse((FOLDER / f"{name}.yaml").read_text(), f"knative/environments/{name}.yaml")
+    if environment.name != name:
+        raise Fault(f"knative/environments/{name}.yaml: name: is {environment.name!r}, must be the file's name")
+    return environment

@@ -1,0 +1,38 @@
+"""A manifest as a value, and what all of ours have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from knative.environment import Environment
+
+Manifest = Mapping[str, Any]  # Any: JSON of many kinds, checked against their schemas
+
+
+def labels(part: str) -> dict[str, str]:
+    return {"app.kubernetes.io/name": part, "app.kubernetes.io/part-of": "dcoder", "dcoder.dev/tenant": "pooled"}
+
+
+def metadata(
+    name: str,
+    environment: Environment,
+    *,
+    extra: Mapping[str, str] | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> dict[str, Any]:  # Any: see Manifest
+    annotations = {"annotations": dict(notes)} if notes else {}
+    return {
+        "name": name,
+        "namespace": environment.namespace,
+        "labels": {**labels(name), **(extra or {})},
+        **annotations,
+    }
+
+
+def cluster_host(name: str, environment: Environment) -> str:
+    return f"{name}.{environment.namespace}.svc.cluster.local"
+
+
+def service_reference(name: str, environment: Environment) -> dict[str, str]:
+    return {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": name, "namespace": environment.namespace}

@@ -1,0 +1,74 @@
+"""Who may talk to whom: nobody, then what each group's grants and Knative itself need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from knative.environment import Environment
+from knative.manifest import Manifest, metadata
+from knative.placement import Group
+
+QUEUE_PROXY_PORTS = (8012, 8013, 8112, 9090)
+"""HTTP/1, HTTP/2 and TLS of queue-proxy, and the metrics that the autoscaler reads. Not 8080: nobody passes it by."""
+PRIVATE = ["10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"]
+STORES = ("postgres", "redis", "nats", "objects")
+
+Rule = dict[str, Any]  # Any: see Manifest
+
+
+def manifests(everyone: tuple[Group, ...], environment: Environment) -> tuple[Manifest, ...]:
+    return deny_all(environment), *(allow(group, environment) for group in everyone)
+
+
+def deny_all(environment: Environment) -> Manifest:
+    return policy("deny-all", environment, {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})
+
+
+def allow(group: Group, environment: Environment) -> Manifest:
+    return policy(
+        group.name,
+        environment,
+        {
+            "podSelector": {"matchLabels": {"serving.knative.dev/service": group.name}},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [
+                {
+                    "from": [namespace("kourier-system"), namespace("knative-serving")],
+                    "ports": [tcp(port) for port in QUEUE_PROXY_PORTS],
+                }
+            ],
+            "egress": egress(group.grants, environment),
+        },
+    )
+
+
+def egress(grants: frozenset[str], environment: Environment) -> list[Rule]:
+    rules: list[Rule] = [
+        {"to": [namespace("kube-system")], "ports": [{"protocol": "UDP", "port": 53}, tcp(53)]},
+    ]
+    for name in STORES:
+        if name in grants:
+            store = getattr(environment, name)
+            rules.append({"to": [{"ipBlock": {"cidr": store.cidr}}], "ports": [tcp(store.port)]})
+    if "functions" in grants:
+        rules.append({"to": [namespace("kourier-system")]})
+    if "internet" in grants:
+        rules.append({"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": PRIVATE}}], "ports": [tcp(443)]})
+    return rules
+
+
+def policy(name: str, environment: Environment, spec: Rule) -> Manifest:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(name, environment),
+        "spec": spec,
+    }
+
+
+def namespace(name: str) -> Rule:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+
+def tcp(port: int) -> Rule:
+    return {"protocol": "TCP", "port": port}

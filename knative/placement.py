@@ -1,0 +1,92 @@
+"""Which functions share a Knative Service, and what the Service needs because of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from knative.environment import Environment, Placement
+from shared.errors import Fault
+from shared.function.catalog import Deployable
+from shared.function.declaration import Scale
+from shared.function.injection import Injected, hints_of
+from shared.function.process import Process
+from shared.postgres import TenantDatabase, TenantTransaction
+from shared.tenancy import TenantRegistry
+
+TIMEOUT_S_MAX = 600
+"""Knative's `max-revision-timeout-seconds`."""
+RUNTIME_GRANTS = frozenset({"postgres", "nats", "tokens-key", "pepper-key", "hooks-key"})
+"""What every process opens to know its callers and to relay its outboxes, whatever its handlers ask for."""
+REGISTRY_GRANTS = frozenset({"root-key", "objects", "redis"})
+"""What opening the registry of tenants takes, and so the first use of any tenant's database."""
+OPENS_REGISTRY = frozenset({TenantDatabase, TenantTransaction, TenantRegistry, Process})
+AUDIT_SIGNER = "governance-audit"
+"""The one function that signs audit checkpoints. No type says so: it reads the key by the process's settings."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The functions of one Service, in the order of their names."""
+
+    name: str
+    members: tuple[Deployable, ...]
+    instances_max: int
+
+    @property
+    def scale(self) -> Scale:
+        """The strictest member's concurrency, the largest minimum, and the members' maxima added up, to a bound."""
+        scales = [member.function.scale for member in self.members]
+        smallest = max(scale.min for scale in scales)
+        return Scale(
+            min=smallest,
+            max=max(smallest, 1, min(self.instances_max, sum(scale.max for scale in scales))),
+            concurrency=min(scale.concurrency for scale in scales),
+            reason="; ".join(
+                f"{one.name}: {one.function.scale.reason}" for one in self.members if one.function.scale.reason
+            ),
+        )
+
+    @property
+    def timeout_s(self) -> int:
+        return max(member.function.timeout_s for member in self.members)
+
+    @property
+    def grants(self) -> frozenset[str]:
+        return RUNTIME_GRANTS.union(*(grants_of(member) for member in self.members))
+
+
+def grants_of(deployable: Deployable) -> frozenset[str]:
+    """What the function's handlers need, from the types they ask for."""
+    found: set[str] = set()
+    for operation in deployable.function.operations:
+        found |= Injected(operation.handler).grants
+        asked = {kind for kind in hints_of(operation.handler).values() if inspect.isclass(kind)}
+        if asked & OPENS_REGISTRY:
+            found |= REGISTRY_GRANTS
+    if deployable.name == AUDIT_SIGNER:
+        found.add("audit-key")
+    return frozenset(found)
+
+
+def group_name(deployable: Deployable, placement: Placement) -> str:
+    if placement == "alone":
+        return deployable.name
+    return deployable.capability if placement == "capability" else "platform"
+
+
+def groups(deployables: Iterable[Deployable], environment: Environment) -> tuple[Group, ...]:
+    """Every function in exactly one group. Raises `Fault` for a function that Knative cannot run."""
+    members: dict[str, list[Deployable]] = {}
+    for one in sorted(deployables, key=lambda deployable: deployable.name):
+        check(one)
+        members.setdefault(group_name(one, environment.placement), []).append(one)
+    return tuple(Group(name, tuple(members[name]), environment.sizes.instances_max) for name in sorted(members))
+
+
+def check(deployable: Deployable) -> None:
+    limit = deployable.function.timeout_s
+    if not 1 <= limit <= TIMEOUT_S_MAX:
+        path = deployable.module.replace(".", "/") + ".py"
+        raise Fault(f"{path}: timeout_s={limit}: Knative allows 1 to {TIMEOUT_S_MAX} s (max-revision-timeout-seconds)")

@@ -1,0 +1,194 @@
+"""The rendered platform: whole, the same every time, and without a secret."""
+
+from __future__ import annotations
+
+import random
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from knative.environment import Environment, Placement, load, names, parse
+from knative.manifest import Manifest
+from knative.placement import groups
+from knative.render import RENDERED, changed, files, render
+from knative.routes import paths_of, prefixes
+from shared.errors import Fault
+from shared.function.catalog import Deployable, find
+from shared.function.declaration import Function, Route, Scale
+
+CATALOG = find()
+PLACEMENTS = get_args(Placement)
+LOCAL = load("local")
+
+
+def placed(placement: str) -> Environment:
+    return LOCAL.model_copy(update={"placement": placement})
+
+
+def of_kind(manifests: tuple[Manifest, ...], api: str, kind: str) -> list[Manifest]:
+    return [one for one in manifests if one["apiVersion"].startswith(api) and one["kind"] == kind]
+
+
+def services(manifests: tuple[Manifest, ...]) -> dict[str, Manifest]:
+    return {one["metadata"]["name"]: one for one in of_kind(manifests, "serving", "Service")}
+
+
+def variables(service: Manifest) -> dict[str, Manifest]:
+    return {one["name"]: one for one in service["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_committed_files_are_what_the_code_says(name: str) -> None:
+    assert changed(files(render(CATALOG, load(name))), RENDERED / name) == []
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(), placement=st.sampled_from(PLACEMENTS))
+def test_rendering_depends_on_nothing_but_its_arguments(seed: int, placement: str) -> None:
+    shuffled = random.Random(seed).sample(CATALOG, len(CATALOG))
+
+    assert files(render(shuffled, placed(placement))) == files(render(CATALOG, placed(placement)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    chosen=st.sets(st.sampled_from(CATALOG_NAMES := [one.name for one in CATALOG])),
+    placement=st.sampled_from(PLACEMENTS),
+)
+def test_each_function_is_in_exactly_one_group(chosen: set[str], placement: str) -> None:
+    some = [one for one in CATALOG if one.name in chosen]
+
+    found = [member.name for group in groups(some, placed(placement)) for member in group.members]
+
+    assert sorted(found) == sorted(chosen)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_the_services_serve_every_function_once(placement: str) -> None:
+    rendered = services(render(CATALOG, placed(placement)))
+
+    served = [name for one in rendered.values() for name in variables(one)["DCODER_FUNCTION"]["value"].split(",")]
+
+    assert sorted(served) == CATALOG_NAMES
+
+
+@pytest.mark.parametrize("placement", ["alone", "capability"])
+def test_every_route_of_the_platform_leads_to_the_service_of_its_function(placement: str) -> None:
+    everyone = groups(CATALOG, placed(placement))
+    routed = prefixes(everyone)
+
+    for group in everyone:
+        for path in paths_of(group):
+            assert next(owner.name for prefix, owner in routed.items() if path.startswith(prefix)) == group.name
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_every_subscription_has_a_trigger_that_retries_and_ends_in_dead_letters(placement: str) -> None:
+    triggers = of_kind(render(CATALOG, placed(placement)), "eventing", "Trigger")
+
+    assert {one["metadata"]["labels"]["dcoder.dev/function"] for one in triggers} == {
+        one.name for one in CATALOG if one.takes_events
+    }
+    for one in triggers:
+        assert one["spec"]["delivery"].keys() == {"retry", "backoffPolicy", "backoffDelay", "timeout", "deadLetterSink"}
+
+
+def test_a_schedules_tick_wakes_its_own_function_only() -> None:
+    ticks = [one for one in of_kind(render(CATALOG, LOCAL), "eventing", "Trigger") if "schedule.due" in str(one)]
+
+    for one in ticks:
+        function = one["metadata"]["labels"]["dcoder.dev/function"]
+        assert {"prefix": {"subject": f"{function}."}} in one["spec"]["filters"]
+    assert len(ticks) == sum(1 for one in CATALOG if any(True for _ in one.schedules()))
+
+
+def test_a_group_has_the_strictest_concurrency_and_the_longest_timeout_of_its_members() -> None:
+    members = tuple(
+        Deployable(f"a-{name}", f"functions.a.{name}.function", Function(scale=scale, timeout_s=timeout_s))
+        for name, scale, timeout_s in (
+            ("one", Scale(max=2, concurrency=8, reason="parses"), 60),
+            ("two", Scale(min=1, max=1, concurrency=40, reason="must answer at once"), 30),
+        )
+    )
+
+    (group,) = groups(members, placed("capability"))
+
+    assert group.scale == Scale(1, 3, 8, "a-one: parses; a-two: must answer at once")
+    assert group.timeout_s == 60
+
+
+def test_a_timeout_over_knatives_limit_is_refused_with_file_field_and_rule() -> None:
+    slow = Deployable("a-slow", "functions.a.slow.function", Function(timeout_s=601))
+
+    with pytest.raises(Fault, match=r"functions/a/slow/function\.py: timeout_s=601: Knative allows 1 to 600 s"):
+        groups([slow], LOCAL)
+
+
+def test_two_services_cannot_claim_one_path() -> None:
+    twins = []
+    for name in ("a-one", "b-two"):
+        function = Function()
+        function._record(Route("GET", "/v1/same/{id}", "things:read"))(nothing)
+        twins.append(Deployable(name, f"functions.{name.replace('-', '.')}.function", function))
+
+    with pytest.raises(Fault, match="both serve /v1/same"):
+        prefixes(groups(twins, placed("alone")))
+
+
+async def nothing() -> None:
+    """A handler."""
+
+
+def test_a_function_gets_only_the_stores_it_asks_for() -> None:
+    rendered = services(render(CATALOG, placed("alone")))
+
+    assert variables(rendered["integrations-webhooks"])["DCODER_OBJECTS_SECRET_KEY"]["value"] == "not-granted"
+    assert "valueFrom" in variables(rendered["knowledge-documents"])["DCODER_OBJECTS_SECRET_KEY"]
+
+
+def test_the_audit_key_goes_to_the_signer_only_and_the_root_key_to_who_opens_tenants() -> None:
+    keys = {
+        name: {item["key"] for item in one["spec"]["template"]["spec"]["volumes"][0]["secret"]["items"]}
+        for name, one in services(render(CATALOG, placed("alone"))).items()
+    }
+
+    assert [name for name, some in keys.items() if "audit.key" in some] == ["governance-audit"]
+    assert "root.key" in keys["governance-audit"]
+    assert "root.key" not in keys["integrations-webhooks"]
+
+
+def test_only_who_calls_providers_reaches_the_internet() -> None:
+    policies = of_kind(render(CATALOG, placed("alone")), "networking.k8s.io", "NetworkPolicy")
+
+    assert [one["metadata"]["name"] for one in policies if "0.0.0.0/0" in str(one)] == ["gateway-llm"]
+
+
+@pytest.mark.parametrize("name", names())
+def test_passwords_and_keys_come_from_secrets_only(name: str) -> None:
+    for service in services(render(CATALOG, load(name))).values():
+        for variable, one in variables(service).items():
+            if variable in SECRET_VARIABLES:
+                assert "valueFrom" in one or one["value"] == "not-granted"
+    assert not any("@" in text.replace("@sha256", "") for text in files(render(CATALOG, load(name))).values())
+
+
+SECRET_VARIABLES = {
+    "DCODER_POSTGRES_URL",
+    "DCODER_REDIS_URL",
+    "DCODER_NATS_URL",
+    "DCODER_OBJECTS_ACCESS_KEY",
+    "DCODER_OBJECTS_SECRET_KEY",
+}
+
+
+def test_an_unknown_key_of_an_environment_is_named() -> None:
+    with pytest.raises(Fault, match=r"x\.yaml: replicas: Extra inputs are not permitted"):
+        parse(files_text() + "replicas: 3\n", "x.yaml")
+
+
+def files_text() -> str:
+    from knative.environment import FOLDER
+
+    return (FOLDER / "local.yaml").read_text()
