@@ -142,9 +142,7 @@ def host(home: Home, report: Report) -> None:
     try:
         asyncio.run(run(home, report))
     except StartFailed as failure:
-        raise Failed(
-            "the stack did not start", why=str(failure), fix="dcoder doctor, then dcoder logs"
-        ) from failure
+        raise Failed("the stack did not start", why=str(failure), fix="dcoder doctor, then dcoder logs") from failure
     except Problem as problem:
         raise Failed("the stack did not start", why=problem.detail, fix="dcoder doctor") from problem
     except NotInstalled as absent:

@@ -12,7 +12,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = (
-    *("footprint", "imports", "runtime", "tenants", "ingest", "retrieval", "abstention", "search", "audit", "sealing"),
+    *(
+        "first_answer",
+        "footprint",
+        "imports",
+        "runtime",
+        "tenants",
+        "ingest",
+        "retrieval",
+        "abstention",
+        "search",
+        "audit",
+        "sealing",
+    ),
     "gateway_overhead",
 )
 
