@@ -63,7 +63,7 @@ def dcoder() -> None:
 def misused(misuse: click.ClickException) -> Misused:
     """What is wrong with the command line, and the help of the command that was meant."""
     context = misuse.ctx if isinstance(misuse, click.UsageError) else None
-    place = context.command_path if context else "./dcoder"
+    place = context.command_path if context else "dcoder"
     fix = f"{place} --help"
     if isinstance(misuse, click.NoSuchOption) and misuse.option_name == "--json":
         return Misused(f"{place} needs a command before --json", fix=fix)
@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in given
     try:
-        dcoder.main(given, prog_name="./dcoder", standalone_mode=False)
+        dcoder.main(given, prog_name="dcoder", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as help_wanted:
         say(help_wanted.format_message())
         return 2

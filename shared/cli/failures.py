@@ -28,12 +28,12 @@ class Failed(Exception):
         self.fix = fix
 
     def document(self) -> dict[str, object]:
-        return {"code": self.code, "message": self.what, "why": self.why, "fix": typed(self.fix)}
+        return {"code": self.code, "message": self.what, "why": typed(self.why), "fix": typed(self.fix)}
 
     def text(self) -> str:
         lines = [f"error: {self.what}"]
         if self.why:
-            lines.append(f"  why: {self.why}")
+            lines.append(f"  why: {typed(self.why)}")
         if self.fix:
             lines.append(f"  fix: {typed(self.fix)}")
         return "\n".join(lines)

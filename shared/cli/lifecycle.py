@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from shared.cli.failures import Failed, Missing
+from shared.cli.failures import Failed, Missing, typed
 from shared.cli.output import Result, as_json_option, command, print_result, say, table
 from shared.cli.progress import Progress, block
 from shared.errors import Problem
@@ -233,7 +233,7 @@ def process_row(name: str, process: Trace, restarts: int) -> dict[str, object]:
 
 def status_text(result: Result) -> str:
     if not result["running"]:
-        return f"not running ({result['home']}). Start it with: dcoder up"
+        return typed(f"not running ({result['home']}). Start it with: dcoder up")
     rows = result["processes"]
     assert isinstance(rows, list)
     listed = table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from shared.cli.client import forget_tenant_key, keep_tenant_key, platform_as_operator, running
-from shared.cli.failures import Misused
+from shared.cli.failures import Misused, typed
 from shared.cli.keys import create_key
 from shared.cli.output import Result, command, rows_of, table
 
@@ -18,10 +18,8 @@ def tenant_command() -> None:
 def added_text(result: Result) -> str:
     if result["key"]:
         return f"tenant {result['tenant']} is ready. Its key, shown once:\n{result['key']}"
-    return (
-        f"tenant {result['tenant']} was there already; nothing changed. "
-        f"Another key: dcoder key create --tenant {result['tenant']}"
-    )
+    another = typed(f"dcoder key create --tenant {result['tenant']}")
+    return f"tenant {result['tenant']} was there already; nothing changed. Another key: {another}"
 
 
 @command(added_text, name="add")

@@ -46,7 +46,7 @@ def welcome(home: Home, settings: Settings) -> dict[str, object]:
     try:
         return result | first_answer(home, settings)
     except Failed as failure:
-        emit("warning", text=f"the handbook was not ingested: {failure.what}. Later: dcoder ingest docs")
+        emit("warning", text=f"the handbook was not ingested: {failure.what}. Later: ./dcoder ingest docs")
         return result | {"warning": failure.document()}
 
 
@@ -79,7 +79,7 @@ def first_answer(home: Home, settings: Settings) -> dict[str, object]:
     )
     emit("step", text=f"{len(files)} handbook files are searchable")
     if not ingested["ok"]:
-        raise Failed("some of the handbook's files were refused", why="`dcoder ingest docs` names them")
+        raise Failed("some of the handbook's files were refused", why="`./dcoder ingest docs` names them")
     answer = ask(Client(settings.llm_url, key), QUESTION)
     home.write("secrets/keys.json", {**home.read("secrets/keys.json"), "welcomed": True})
     return {"question": QUESTION, **answer}

@@ -89,7 +89,8 @@ def surroundings(command: Command) -> Surroundings:
 def without_root(command: Command) -> tuple[str, ...]:
     """The prefix with which root runs a command as somebody else; empty for everybody but root.
 
-    The one capability kept lets that user reach a state directory or environment below a private home.
+    The one capability kept lets that user reach a state directory or environment below a private home. Without
+    `no_setuid_fixup` the kernel would leave it out when a program asks `access(2)`, as initdb does.
     """
     if not command.unprivileged or os.geteuid() != 0:
         return ()
@@ -100,7 +101,7 @@ def without_root(command: Command) -> tuple[str, ...]:
     capability = "+dac_override"
     return (
         setpriv, f"--reuid={uid}", f"--regid={gid}", "--clear-groups",
-        f"--inh-caps={capability}", f"--ambient-caps={capability}",
+        f"--inh-caps={capability}", f"--ambient-caps={capability}", "--securebits=+no_setuid_fixup",
         "--pdeathsig", command.on_host_death.name.removeprefix("SIG"), "--",
     )  # fmt: skip
 

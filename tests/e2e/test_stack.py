@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -169,12 +170,13 @@ def test_one_function_runs_alone_against_the_stack(up: tuple[Cli, Up]) -> None:
         env=cli.surroundings(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         wait_until(lambda: status_of(f"http://127.0.0.1:{port}/v1/tenants", started["admin_key"]) == 200)
     finally:
-        alone.send_signal(signal.SIGINT)
-        alone.wait(timeout=30)
+        os.killpg(alone.pid, signal.SIGINT)  # Ctrl-C reaches the whole group
+        alone.wait(timeout=20)
 
 
 def status_of(url: str, key: str) -> int:

@@ -29,10 +29,12 @@ def main() -> None:
         cloned_s = time.perf_counter() - began
         try:
             up = subprocess.run(
-                ["./dcoder", "up", "--detach", "--json"], cwd=clone, env=environment, capture_output=True, check=True,
-                timeout=TIMEOUT_S,
+                ["./dcoder", "up", "--detach", "--json"], cwd=clone, env=environment, stdout=subprocess.PIPE,
+                check=False, timeout=TIMEOUT_S,
             )  # fmt: skip
             answered_s = time.perf_counter() - began
+            if up.returncode != 0:
+                raise SystemExit(up.stdout.decode())
         finally:
             subprocess.run(["./dcoder", "down", "--wipe"], cwd=clone, env=environment, capture_output=True, check=False)
     said = json.loads(up.stdout)

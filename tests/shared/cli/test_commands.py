@@ -140,6 +140,10 @@ def test_a_name_that_the_store_does_not_take_is_told_on_one_line(tmp_path: Path)
     assert ingested_text({"documents": list(rows.values())}).startswith("rejected     'notes/two\\nlines.md'")
 
 
+def test_status_names_a_command_that_can_be_typed(cli: Cli) -> None:
+    assert "Start it with: ./dcoder up" in cli.run("status").stdout
+
+
 def test_status_and_down_are_done_when_nothing_runs(cli: Cli) -> None:
     assert cli.json("status")["running"] is False
     assert cli.json("down")["stopped"] is False

@@ -7,13 +7,14 @@ import os
 import signal
 import socket
 import stat
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from shared.host import probes
-from shared.host.children import start_time
+from shared.host.children import Command, spawn, start_time
 from shared.host.servers import Nats, Postgres, Server, StartFailed, Valkey, start
 from tests.fixtures.servers import ObjectsServer, free_ports, scratch_directory
 
@@ -89,3 +90,15 @@ async def test_a_server_that_cannot_start_says_why_with_the_end_of_its_log() -> 
         server = Valkey(home / "redis", occupied.getsockname()[1], "secret")
         with pytest.raises(StartFailed, match=r"(?i)address already in use"):
             start(server, home / "log")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root hands a program to another user")
+async def test_the_other_user_may_run_a_program_below_roots_private_folder() -> None:
+    with scratch_directory() as home:
+        home.chmod(0o700)
+        program = home / "program"
+        program.write_bytes(Path("/bin/true").read_bytes())
+        program.chmod(0o755)
+        asked = f"import os, sys; sys.exit(os.getuid() == 0 or not os.access({str(program)!r}, os.X_OK))"
+        command = Command((sys.executable, "-c", asked), home, unprivileged=True)
+        assert spawn(command, home / "log").wait(30) == 0
