@@ -93,7 +93,7 @@ async def test_a_server_that_cannot_start_says_why_with_the_end_of_its_log() -> 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root hands a program to another user")
-async def test_the_other_user_may_run_a_program_below_roots_private_folder() -> None:
+def test_the_other_user_may_run_a_program_below_roots_private_folder() -> None:
     with scratch_directory() as home:
         home.chmod(0o700)
         program = home / "program"
