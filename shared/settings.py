@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from shared.errors import Fault
+
+SERVER_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+DEFAULT_SERVER = "default"
+"""The name of the PostgreSQL server that holds the control database."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class Settings:
     """When set, the process serves this tenant only."""
     connections_max: int = 16
     """Hard budget of PostgreSQL connections for this process."""
+    postgres_servers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Further PostgreSQL servers for tenants, by name: the platform's role on each, postgresql://…/<any database>."""
     private_provider_urls: bool = False
     """Whether a tenant's provider may have a loopback or private address (local stacks, in-house models)."""
 
@@ -67,6 +76,7 @@ class Settings:
             functions=function_names(source.get("DCODER_FUNCTION", "")),
             dedicated_tenant=source.get("DCODER_TENANT", ""),
             connections_max=whole("DCODER_CONNECTIONS_MAX", 16),
+            postgres_servers=named_servers(source.get("DCODER_POSTGRES_SERVERS", "")),
             private_provider_urls=source.get("DCODER_PRIVATE_PROVIDER_URLS", "") == "true",
         )
 
@@ -75,3 +85,58 @@ def function_names(text: str) -> tuple[str, ...]:
     """`DCODER_FUNCTION`: names separated by commas; empty or `all` means every function."""
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     return () if names == ("all",) else names
+
+
+def named_servers(text: str) -> dict[str, str]:
+    """`DCODER_POSTGRES_SERVERS`: a JSON object from name to address; empty means none.
+
+    Raises `Fault` with the flaw, never with an address: each holds a password.
+    """
+    if not text:
+        return {}
+    try:
+        found = json.loads(text, object_pairs_hook=once_each)
+    except ValueError:
+        raise refused_servers("it is not JSON with each name once") from None
+    if not isinstance(found, dict):
+        raise refused_servers("it is not a JSON object")
+    for name, url in found.items():
+        if not SERVER_NAME.fullmatch(name):
+            raise refused_servers(
+                f"{name[:40]!r} is no name; a name has 1 to 32 of a-z, 0-9 and hyphens, a letter first"
+            )
+        if name == DEFAULT_SERVER:
+            raise refused_servers(f"{name!r} is the server of DCODER_POSTGRES_URL and is not listed again")
+        if flaw := address_flaw(url):
+            raise refused_servers(f"the address of {name!r} {flaw}")
+    return found
+
+
+def once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
+
+
+def refused_servers(flaw: str) -> Fault:
+    return Fault(
+        f"DCODER_POSTGRES_SERVERS is not usable: {flaw}. "
+        'Expected: {"second": "postgresql://dcoder:password@host:5432/dcoder"}'
+    )
+
+
+def address_flaw(url: object) -> str:
+    """Why an address cannot be one of PostgreSQL, or an empty text."""
+    if not isinstance(url, str):
+        return "is not a text"
+    try:
+        parts = urlsplit(url)
+        port_flaw = "" if parts.port != 0 else "has port 0"
+    except ValueError:
+        return "is not a URL"
+    if parts.scheme not in ("postgresql", "postgres"):
+        return "does not begin with postgresql://"
+    if not parts.hostname or not parts.username:
+        return "names no host or no role"
+    return port_flaw or ("" if len(parts.path) > 1 else "names no database to connect to")

@@ -35,7 +35,7 @@ NOTED_AFTER_S = 0.2
 FIND = """
 SELECT k.hash, k.tenant, k.role, k.permissions, k.models,
        k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
-       AND (k.tenant = 'platform' OR t.state = 'ready') AS valid
+       AND (k.tenant = 'platform' OR t.state IN ('ready', 'moving')) AS valid
   FROM virtual_keys k LEFT JOIN tenants t ON t.id = k.tenant
  WHERE k.id = $1
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings as property_settings
@@ -54,6 +55,15 @@ def postgres_admin_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+async def second_postgres_url() -> AsyncIterator[str]:
+    """The platform's address on another PostgreSQL server than the control database's."""
+    from shared.host.control import prepare_server
+
+    with postgres_server() as server:
+        yield await prepare_server(server.url, "dcoder", "dcoder-second")
+
+
+@pytest.fixture(scope="session")
 def nats_url() -> Iterator[str]:
     with nats_server() as server:
         yield server.url
@@ -97,6 +107,14 @@ async def settings(
 async def process(settings: Settings) -> AsyncIterator[Process]:
     """A process's resources on the session's servers."""
     process = Process(settings, OPENERS)
+    yield process
+    await process.close()
+
+
+@pytest.fixture(scope="session")
+async def spread(settings: Settings, second_postgres_url: str) -> AsyncIterator[Process]:
+    """A process of the same platform that knows a further PostgreSQL server, `second`."""
+    process = Process(replace(settings, postgres_servers={"second": second_postgres_url}), OPENERS)
     yield process
     await process.close()
 

@@ -1,18 +1,22 @@
-"""`tenant add|ls|rm`."""
+"""`tenant add|ls|move|rm`."""
 
 from __future__ import annotations
 
+import time
+
 import click
 
-from shared.cli.client import forget_tenant_key, keep_tenant_key, platform_as_operator, running
-from shared.cli.failures import Misused, typed
+from shared.cli.client import Client, forget_tenant_key, keep_tenant_key, platform_as_operator, running
+from shared.cli.failures import Failed, Misused, typed
 from shared.cli.keys import create_key
 from shared.cli.output import Result, command, rows_of, table
+
+POLL_S = 0.5
 
 
 @click.group(name="tenant")
 def tenant_command() -> None:
-    """Add, list or remove tenants."""
+    """Add, list, move or remove tenants."""
 
 
 def added_text(result: Result) -> str:
@@ -24,11 +28,12 @@ def added_text(result: Result) -> str:
 
 @command(added_text, name="add")
 @click.argument("name")
-def add_command(name: str) -> Result:
+@click.option("--server", default="", metavar="NAME", help="The PostgreSQL server; by default the control database's.")
+def add_command(name: str, server: str) -> Result:
     """Create a tenant with a database of its own, and its first admin key. One that has a key already keeps it."""
     home, _ = running()
     operator = platform_as_operator()
-    created = operator.call("POST", "/v1/tenants", {"name": name}).json()
+    created = operator.call("POST", "/v1/tenants", {"name": name, "server": server}).json()
     if rows_of(operator.call("GET", "/v1/keys", query={"tenant": name}).json(), "keys"):
         return {"tenant": name, **created, "key": None, "key_id": None}
     key = create_key(operator, name, "admin", name="first")
@@ -38,10 +43,10 @@ def add_command(name: str) -> Result:
 
 def list_text(result: Result) -> str:
     rows = [
-        [row.get("name", row.get("id")), row.get("state", ""), row.get("created_at", "")]
+        [row.get("name", row.get("id")), row.get("state", ""), row.get("server", ""), row.get("created_at", "")]
         for row in rows_of(result, "tenants")
     ]
-    return table(rows, head=["tenant", "state", "created"])
+    return table(rows, head=["tenant", "state", "server", "created"])
 
 
 @command(list_text, name="ls")
@@ -67,5 +72,52 @@ def remove_command(name: str, yes: bool) -> Result:
     return {"tenant": name, "deleted": True}
 
 
-for one in (add_command, list_command, remove_command):
+def moved_text(result: Result) -> str:
+    if result["state"] == "moving":
+        return (
+            f"tenant {result['name']} is on its way to {result['moving_to']}; dcoder tenant ls shows when it is there"
+        )
+    left = f". Its old copy on {result['leftover']} is dropped when that answers" if result["leftover"] else ""
+    return f"tenant {result['name']} is on server {result['server']}{left}"
+
+
+@command(moved_text, name="move")
+@click.argument("name")
+@click.option("--server", default="", metavar="NAME", help="The PostgreSQL server to move it to.")
+@click.option("--cancel", is_flag=True, help="Call off a move that has not switched over yet.")
+@click.option("--no-wait", is_flag=True, help="Ask for it only. It goes on by itself.")
+def move_command(name: str, server: str, cancel: bool, no_wait: bool) -> Result:
+    """Move a tenant to another PostgreSQL server. It is read, but not written, until that is done."""
+    if bool(server) == cancel:
+        raise Misused(
+            "say where to, or that the move is called off",
+            why="one of --server and --cancel is needed",
+            fix=f"dcoder tenant move {name} --server NAME",
+        )
+    operator = platform_as_operator()
+    path = f"/v1/tenants/{name}/move"
+    if cancel:
+        operator.call("DELETE", path)
+    else:
+        operator.call("POST", path, {"server": server})
+    return arrived(operator, name, wait=not no_wait)
+
+
+def arrived(operator: Client, name: str, *, wait: bool) -> Result:
+    """The tenant, when its move has ended. Raises `Failed` with what the move failed with; it is tried again."""
+    while True:
+        found = operator.call("GET", f"/v1/tenants/{name}").json()
+        if found["state"] != "moving" or not wait:
+            return found
+        if found["move_failure"]:
+            raise Failed(
+                f"tenant {name!r} has not been moved yet; its old server goes on serving reads, and the move is tried "
+                "again by itself",
+                why=str(found["move_failure"]),
+                fix=f"dcoder tenant move {name} --cancel takes it back",
+            )
+        time.sleep(POLL_S)
+
+
+for one in (add_command, list_command, move_command, remove_command):
     tenant_command.add_command(one)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 from shared import errors
 from shared.access import ROLES
@@ -87,8 +87,8 @@ def settings_page() -> str:
     ]
     for field in fields(Settings):
         variable = SETTING_VARIABLES.get(field.name, f"DCODER_{field.name.upper()}")
-        required = field.default.__class__.__name__ == "_MISSING_TYPE"
-        parts.append(f"| `{variable}` | {'required' if required else f'`{field.default!r}`'} |\n")
+        value = field.default if field.default_factory is MISSING else field.default_factory()
+        parts.append(f"| `{variable}` | {'required' if value is MISSING else f'`{value!r}`'} |\n")
     return "".join([*parts, HOST_SETTINGS])
 
 

@@ -95,7 +95,13 @@ async def open_registry(process: Process) -> TenantRegistry:
     control = await process.get(ControlDatabase)
     buckets = TenantBuckets(await process.get(ObjectStore))
     forgetful = (await process.get(CacheServer), await process.get(Events))
-    return TenantRegistry(control, read_key(process.settings, "root"), buckets, forgetful)
+    return TenantRegistry(
+        control,
+        read_key(process.settings, "root"),
+        buckets=buckets,
+        forgetful=forgetful,
+        servers=process.settings.postgres_servers,
+    )
 
 
 async def open_keys(process: Process) -> VirtualKeys:

@@ -18,7 +18,14 @@ from shared.settings import Settings
 
 
 async def prepare_control_database(admin_url: str, name: str, password: str) -> str:
-    """Create the platform's role and database where they are missing, and migrate. Returns the role's address.
+    """Create the platform's role and database where they are missing, and migrate. Returns the role's address."""
+    url = await prepare_server(admin_url, name, password)
+    await migrate(url)
+    return url
+
+
+async def prepare_server(admin_url: str, name: str, password: str) -> str:
+    """What the platform needs of a PostgreSQL server: a role, a database of that name, pgvector. Returns the address.
 
     The role is no superuser: it may create databases and roles. pgvector asks for a superuser, so the server's
     own template gets it once, and every database made later has it.
@@ -37,29 +44,36 @@ async def prepare_control_database(admin_url: str, name: str, password: str) -> 
         if not await server.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
             await server.execute(f'CREATE DATABASE "{name}" OWNER "{name}"')
         await server.execute(f'REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC')
-    url = address(admin_url, database=name, user=name, password=password)
-    await migrate(url)
-    return url
+    return address(admin_url, database=name, user=name, password=password)
 
 
 async def migrate(url: str) -> None:
     """The control database up to date, and the template for new tenants."""
-    from shared.tenancy import build_template, migrate_control
+    from shared.tenancy import Servers, build_template, migrate_control
 
     await migrate_control(url)
-    await build_template(url)
+    await build_template(Servers(url))
 
 
 async def migrate_old_tenants(settings: Settings) -> list[str]:
     """Bring every tenant up to date. Returns those that could not be, which keeps none of the others from starting."""
     from shared.postgres import ControlDatabase, Databases
-    from shared.tenancy.waves import migrate_tenants
+    from shared.tenancy import Servers
+    from shared.tenancy.waves import AT_ONCE, migrate_tenants
 
-    databases = Databases(connections_max=4)
+    databases = Databases(connections_max=2 * AT_ONCE)  # each tenant's turn holds one and needs another
+    servers = Servers(settings.postgres_url, settings.postgres_servers)
     try:
-        return list((await migrate_tenants(ControlDatabase(settings.postgres_url, databases))).failed)
+        return list((await migrate_tenants(ControlDatabase(settings.postgres_url, databases), servers)).failed)
     finally:
         await databases.close()
+
+
+async def prepare_servers(settings: Settings) -> dict[str, str]:
+    """The template on every further server. Returns why it could not be made, by server."""
+    from shared.tenancy import Servers, build_templates
+
+    return await build_templates(Servers(settings.postgres_url, settings.postgres_servers))
 
 
 async def operator_key(settings: Settings, kept: str) -> str:
@@ -94,13 +108,14 @@ async def main() -> dict[str, object]:
         await prepare_control_database(administrator, own.path.lstrip("/"), own.password or "")
     else:
         await migrate(settings.postgres_url)
+    unprepared = await prepare_servers(settings)
     failed = await migrate_old_tenants(settings)
     home = find_home()
     keys = home.read("secrets/keys.json")
     key = await operator_key(settings, str(keys.get("admin_key", "")))
     if key != keys.get("admin_key"):
         home.write("secrets/keys.json", {**keys, "admin_key": key})
-    return {"failed_tenants": failed}
+    return {"failed_tenants": failed, "failed_servers": unprepared}
 
 
 def emit(**message: object) -> None:
@@ -112,6 +127,8 @@ if __name__ == "__main__":
         outcome = asyncio.run(main())
         for one in outcome["failed_tenants"] if isinstance(outcome["failed_tenants"], list) else []:
             emit(event="warning", text=f"tenant {one} could not be migrated; see `dcoder logs control`")
+        for server, reason in outcome["failed_servers"].items() if isinstance(outcome["failed_servers"], dict) else ():
+            emit(event="warning", text=f"PostgreSQL server {server} takes no tenants: {reason}")
         emit(event="result", **outcome)
     except Problem as problem:
         emit(event="result", message=problem.detail)

@@ -178,6 +178,7 @@ def plan(home: Home, outside: Mapping[str, str] = os.environ) -> Stack:
             "DCODER_LLM_URL": f"http://{LOOPBACK}:{ports['gateway']}",
             "DCODER_SECRETS_DIR": str(home.secrets),
             "DCODER_HOME": str(home.path),
+            "DCODER_POSTGRES_SERVERS": outside.get("DCODER_POSTGRES_SERVERS", ""),
             "DCODER_PRIVATE_PROVIDER_URLS": outside.get("DCODER_PRIVATE_PROVIDER_URLS", "true"),
         },
         admin_postgres_url=postgres.url if isinstance(postgres, Postgres) and "postgres" not in replaced else "",

@@ -1,7 +1,13 @@
 """PostgreSQL: one connection budget a process, and database types that are bound to whose database they are."""
 
-from shared.postgres.connections import Databases, address, drop_database, open_connection, quoted
-from shared.postgres.database import ControlDatabase, ControlTransaction, TenantDatabase, TenantTransaction
+from shared.postgres.connections import Databases, address, drop_database, end_sessions, open_connection, quoted
+from shared.postgres.database import (
+    ControlDatabase,
+    ControlTransaction,
+    TenantDatabase,
+    TenantTransaction,
+    translated,
+)
 from shared.postgres.scram import scram_verifier
 
 __all__ = [
@@ -12,7 +18,9 @@ __all__ = [
     "TenantTransaction",
     "address",
     "drop_database",
+    "end_sessions",
     "open_connection",
     "quoted",
     "scram_verifier",
+    "translated",
 ]

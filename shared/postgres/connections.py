@@ -172,8 +172,8 @@ class Databases:
 
 
 def unreachable() -> tuple[type[BaseException], ...]:
-    """The failures to connect that time may heal. A tenant that was deleted, or created anew by another process, is
-    among them: its database or its role's password is not what this process remembers for some seconds more."""
+    """The failures to connect that time may heal. A tenant that was deleted, moved, or created anew by another process
+    is among them: its server, database or password is not what this process remembers for some seconds more."""
     import asyncpg
 
     return (
@@ -184,6 +184,7 @@ def unreachable() -> tuple[type[BaseException], ...]:
         asyncpg.InsufficientResourcesError,
         asyncpg.InvalidAuthorizationSpecificationError,
         asyncpg.InvalidCatalogNameError,
+        asyncpg.ObjectNotInPrerequisiteStateError,  # the database takes no connections
     )
 
 
@@ -215,13 +216,18 @@ async def drop_database(server: asyncpg.Connection, name: str) -> None:
         return
     if limit != HALF_DROPPED:
         await server.execute(f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false IS_TEMPLATE false')
-    await server.execute(END_SESSIONS, name)
+    await end_sessions(server, name)
     try:
         await server.execute(f'DROP DATABASE IF EXISTS "{name}"')
     except asyncpg.ObjectInUseError as used:
         raise Unavailable(
             f"somebody else is connected to database {name!r}; it is dropped when they are gone"
         ) from used
+
+
+async def end_sessions(server: asyncpg.Connection, name: str) -> None:
+    """End every session in that database, but one's own and those of roles that are not ours."""
+    await server.execute(END_SESSIONS, name)
 
 
 def address(dsn: str, *, database: str, user: str = "", password: str = "") -> str:

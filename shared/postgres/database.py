@@ -26,6 +26,10 @@ def translated(dsn: str) -> Iterator[None]:
         yield
     except asyncpg.QueryCanceledError as late:
         raise DeadlineExceeded(f"a statement on {place(dsn)} took too long") from late
+    except asyncpg.ReadOnlySQLTransactionError as read_only:
+        raise Unavailable(
+            f"{place(dsn)} takes no writes while it is moved to another server", retry_after_s=5
+        ) from read_only
     except asyncpg.InsufficientResourcesError as spent:
         what = "disk" if isinstance(spent, asyncpg.DiskFullError) else "resources"
         raise Unavailable(f"{place(dsn)} has no {what} left; free some, nothing has to be repaired") from spent

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,20 +16,24 @@ from shared.errors import Conflict, Unavailable
 from shared.ids import PLATFORM, TenantId
 from shared.postgres import (
     ControlDatabase,
+    ControlTransaction,
     TenantDatabase,
     address,
     drop_database,
-    open_connection,
     quoted,
     scram_verifier,
 )
 from shared.secrets import DataKey, new_data_key, wrap
 from shared.secrets.envelope import seal, unseal
+from shared.settings import DEFAULT_SERVER
 from shared.tenancy.migrations import apply, available, newest
-from shared.tenancy.template import grant_data
+from shared.tenancy.servers import Servers, connected, opened
+from shared.tenancy.template import build_template, grant_data
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    import asyncpg
 
 ROLE_CONNECTIONS_MAX = 20
 ROLE_LIMITS = {"statement_timeout": "60s", "idle_in_transaction_session_timeout": "60s", "lock_timeout": "20s"}
@@ -54,11 +58,15 @@ class Ground:
     """What the steps work on."""
 
     control: ControlDatabase
-    dsn: str = field(repr=False)
+    servers: Servers
     root_key: bytes = field(repr=False)
     buckets: Buckets
     database_of: Callable[[TenantId], Awaitable[TenantDatabase]]
     forgetful: Sequence[Forgetful] = ()
+
+    def on(self, server: str) -> AbstractAsyncContextManager[asyncpg.Connection]:
+        """A connection to that server, for statements about its roles and databases."""
+        return connected(self.control.databases, self.servers.address(server))
 
 
 Step = Callable[[Ground, TenantId], Awaitable[None]]
@@ -76,15 +84,32 @@ def database_name(tenant: TenantId) -> str:
     return f"t_{tenant.replace('-', '_')}"
 
 
+async def server_of(ground: Ground, tenant: TenantId) -> str:
+    """The server that the tenant's row names."""
+    found = await ground.control.fetchval("SELECT server FROM tenants WHERE id = $1", tenant)
+    return str(found or DEFAULT_SERVER)
+
+
 async def make_row(ground: Ground, tenant: TenantId) -> None:
+    """On the default server, unless the row was made before on another one."""
+    await insert_row(ground, tenant, DEFAULT_SERVER)
+
+
+async def insert_row(ground: Ground, tenant: TenantId, server: str) -> None:
     await ground.control.execute(
-        "INSERT INTO tenants (id, state, database, role) VALUES ($1, 'creating', $2, $2) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO tenants (id, state, server, database, role) VALUES ($1, 'creating', $2, $3, $3)"
+        " ON CONFLICT (id) DO NOTHING",
         tenant,
+        server,
         database_name(tenant),
     )
 
 
 async def make_role(ground: Ground, tenant: TenantId) -> None:
+    await make_role_on(ground, tenant, await server_of(ground, tenant))
+
+
+async def make_role_on(ground: Ground, tenant: TenantId, server_name: str) -> None:
     """The password is stored before the role has it, so a role never has one that nobody knows.
 
     The server is told its SCRAM verifier only: a statement that fails stands in the server's log as it was sent.
@@ -96,7 +121,7 @@ async def make_role(ground: Ground, tenant: TenantId) -> None:
     )
     password = await role_password(ground, tenant)
     role, verifier = database_name(tenant), quoted(scram_verifier(password, salt=secrets.token_bytes(16)))
-    async with ground.control.transaction() as server:
+    async with ground.on(server_name) as server, server.transaction():
         exists = await server.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
         verb = "ALTER" if exists else "CREATE"
         await server.execute(f'{verb} ROLE "{role}" LOGIN CONNECTION LIMIT {ROLE_CONNECTIONS_MAX} PASSWORD {verifier}')
@@ -110,19 +135,40 @@ async def make_database(ground: Ground, tenant: TenantId) -> None:
 
     The row's version is the template's, noted before the clone is made: an upgrade may come before the tenant is ready.
     """
-    name = database_name(tenant)
-    if await ground.control.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
-        return
-    template = await ground.control.fetchval(
-        "UPDATE tenants SET version = template.version FROM template WHERE id = $1 RETURNING template.database", tenant
+    name, server_name = database_name(tenant), await server_of(ground, tenant)
+    async with ground.on(server_name) as server:
+        if await server.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
+            return
+    template = await note_template(ground, tenant)
+    if template is None:
+        await build_template(ground.servers, server_name)
+        template = await note_template(ground, tenant)
+    async with ground.on(server_name) as server:
+        await clone(server, name, str(template))
+
+
+async def note_template(ground: Ground, tenant: TenantId) -> str | None:
+    """The name of the template on the tenant's server; its version is noted in the tenant's row."""
+    found = await ground.control.fetchval(
+        "UPDATE tenants SET version = templates.version FROM templates"
+        " WHERE id = $1 AND templates.server = tenants.server RETURNING templates.database",
+        tenant,
     )
-    await ground.control.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" OWNER "{name}" STRATEGY wal_log')
+    return None if found is None else str(found)
+
+
+async def clone(server: asyncpg.Connection, name: str, template: str) -> None:
+    await server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" OWNER "{name}" STRATEGY wal_log')
 
 
 async def make_grants(ground: Ground, tenant: TenantId) -> None:
+    await make_grants_on(ground, tenant, await server_of(ground, tenant))
+
+
+async def make_grants_on(ground: Ground, tenant: TenantId, server_name: str) -> None:
     """Neither grants nor their absence are copied from a template: PUBLIC could connect until this is done."""
     name = database_name(tenant)
-    async with ground.control.transaction() as server:
+    async with ground.on(server_name) as server, server.transaction():
         await server.execute(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
         await server.execute(f'GRANT CONNECT ON DATABASE "{name}" TO "{name}"')
 
@@ -149,9 +195,9 @@ async def make_genesis(ground: Ground, tenant: TenantId) -> None:
 
 async def make_ready(ground: Ground, tenant: TenantId) -> None:
     """Up to date first: the clone's template may be older than this code."""
-    version = await ground.control.fetchval("SELECT version FROM tenants WHERE id = $1", tenant)
-    if version is not None and version < newest("tenant"):
-        async with open_connection(address(ground.dsn, database=database_name(tenant))) as connection:
+    row = await ground.control.fetchrow("SELECT server, version FROM tenants WHERE id = $1", tenant)
+    if row is not None and row["version"] < newest("tenant"):
+        async with opened(ground.servers.database(row["server"], database_name(tenant))) as connection:
             await apply(connection, available("tenant"))
             await grant_data(connection)
     await ground.control.execute(
@@ -183,13 +229,30 @@ async def close_doors(ground: Ground, tenant: TenantId) -> None:
     await ground.control.execute("DELETE FROM virtual_keys WHERE tenant = $1", tenant)
 
 
+async def servers_of(ground: Ground, tenant: TenantId) -> list[str]:
+    """Every server on which something of the tenant may be: one that is being moved has two."""
+    row = await ground.control.fetchrow("SELECT server, moving_to, leftover FROM tenants WHERE id = $1", tenant)
+    return sorted({name for name in row.values() if name}) if row is not None else []
+
+
 async def destroy_database(ground: Ground, tenant: TenantId) -> None:
-    async with open_connection(ground.dsn) as server:
-        await drop_database(server, database_name(tenant))
+    for server in await servers_of(ground, tenant):
+        await drop_database_on(ground, tenant, server)
 
 
 async def drop_role(ground: Ground, tenant: TenantId) -> None:
-    await ground.control.execute(f'DROP ROLE IF EXISTS "{database_name(tenant)}"')
+    for server in await servers_of(ground, tenant):
+        await drop_role_on(ground, tenant, server)
+
+
+async def drop_database_on(ground: Ground, tenant: TenantId, server_name: str) -> None:
+    async with opened(ground.servers.address(server_name)) as server:
+        await drop_database(server, database_name(tenant))
+
+
+async def drop_role_on(ground: Ground, tenant: TenantId, server_name: str) -> None:
+    async with ground.on(server_name) as server:
+        await server.execute(f'DROP ROLE IF EXISTS "{database_name(tenant)}"')
 
 
 async def drop_bucket(ground: Ground, tenant: TenantId) -> None:
@@ -227,7 +290,7 @@ DELETION = Saga(
         ("keys-gone", destroy_keys),
         ("tombstone", leave_tombstone),
     ),
-    states=frozenset({"creating", "ready", "suspended", "deleting"}),
+    states=frozenset({"creating", "ready", "moving", "suspended", "deleting"}),
 )
 
 
@@ -236,7 +299,7 @@ async def run(ground: Ground, tenant: TenantId, saga: Saga) -> None:
 
     Raises `Conflict` when the tenant's state does not allow it: what is being deleted is not created at the same time.
     """
-    async with exclusively(ground, tenant):
+    async with exclusively(ground.control, tenant):
         state = await ground.control.fetchval("SELECT state FROM tenants WHERE id = $1", tenant)
         if state is not None and state not in saga.states:
             raise Conflict(f"tenant {tenant!r} is {state}; wait until that has ended, then create it again")
@@ -244,15 +307,20 @@ async def run(ground: Ground, tenant: TenantId, saga: Saga) -> None:
             await step(ground, tenant)
 
 
+class AtWork(Unavailable):
+    """Another process creates, moves, migrates or deletes the tenant at this moment."""
+
+
 @asynccontextmanager
-async def exclusively(ground: Ground, tenant: TenantId) -> AsyncIterator[None]:
-    async with ground.control.transaction() as transaction:
+async def exclusively(control: ControlDatabase, tenant: TenantId) -> AsyncIterator[ControlTransaction]:
+    """Nobody else creates, deletes, migrates or moves the tenant while the transaction that is given lasts."""
+    async with control.transaction() as transaction:
         free = await transaction.fetchval(
             "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 5))", f"tenant:{tenant}"
         )
         if not free:
-            raise Unavailable(f"tenant {tenant!r} is being created or deleted at this moment", retry_after_s=1)
-        yield
+            raise AtWork(f"tenant {tenant!r} is being created, moved or deleted at this moment", retry_after_s=1)
+        yield transaction
 
 
 async def role_password(ground: Ground, tenant: TenantId) -> str:
@@ -264,6 +332,6 @@ def opened_password(ground: Ground, tenant: TenantId, sealed: bytes) -> str:
     return unseal(DataKey(tenant, ground.root_key), PASSWORD_PURPOSE, sealed).decode()
 
 
-def tenant_address(ground: Ground, tenant: TenantId, password: str) -> str:
+def tenant_address(ground: Ground, tenant: TenantId, *, server: str, password: str) -> str:
     name = database_name(tenant)
-    return address(ground.dsn, database=name, user=name, password=password)
+    return address(ground.servers.address(server), database=name, user=name, password=password)

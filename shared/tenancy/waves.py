@@ -1,4 +1,8 @@
-"""Migrating every tenant's database: one canary, then a tenth, then the rest; each tenant's failure is its own."""
+"""Migrating every tenant's database: one canary, then a tenth, then the rest; each tenant's failure is its own.
+
+The waves go over all servers at once. The tenants of a server that is away are failures of their own, told before the
+first wave, so that none of them is the canary.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from shared.errors import Fault
+from shared.errors import Fault, Problem
 from shared.ids import TenantId
-from shared.postgres import ControlDatabase, address, open_connection
+from shared.postgres import ControlDatabase
 from shared.telemetry import log
 from shared.tenancy.migrations import apply, available, newest
-from shared.tenancy.saga import database_name
+from shared.tenancy.saga import database_name, exclusively
+from shared.tenancy.servers import Servers, opened
 from shared.tenancy.template import grant_data
 
 AT_ONCE = 4
@@ -32,36 +37,57 @@ def waves(tenants: Sequence[TenantId]) -> list[list[TenantId]]:
     return [wave for wave in (list(tenants[:1]), list(tenants[1:tenth]), list(tenants[tenth:])) if wave]
 
 
-async def migrate_tenants(control: ControlDatabase) -> Outcome:
+async def migrate_tenants(control: ControlDatabase, servers: Servers) -> Outcome:
     """Bring every ready tenant up to date. Nothing to do is one query. Raises `Fault` when the canary fails.
 
     A tenant whose migration failed before comes last and is no canary: it must not keep the others waiting for ever.
     """
     rows = await control.fetch(
-        "SELECT id, migration_failure IS NOT NULL AS failed_before FROM tenants"
+        "SELECT id, server, migration_failure IS NOT NULL AS failed_before FROM tenants"
         " WHERE state = 'ready' AND version < $1 ORDER BY failed_before, id",
         newest("tenant"),
     )
     outcome = Outcome()
+    away = await servers_away(servers, {str(row["server"]) for row in rows})
+    for row in rows:
+        if row["server"] in away:
+            outcome.failed[TenantId(row["id"])] = away[row["server"]]
+    rows = [row for row in rows if row["server"] not in away]
+    unreached = len(outcome.failed)
     canary_fit = bool(rows) and not rows[0]["failed_before"]
     for wave in waves([TenantId(row["id"]) for row in rows]):
         slots = asyncio.Semaphore(AT_ONCE)
-        await asyncio.gather(*(migrate_one(control, tenant, outcome, slots) for tenant in wave))
-        if canary_fit and outcome.failed and not outcome.migrated:
-            canary, reason = next(iter(outcome.failed.items()))
+        await asyncio.gather(*(migrate_one(control, servers, tenant, outcome, slots) for tenant in wave))
+        if canary_fit and len(outcome.failed) > unreached and not outcome.migrated:
+            canary, reason = list(outcome.failed.items())[unreached]
             raise Fault(f"the migration failed for the canary tenant {canary!r}, so no other was touched: {reason}")
     return outcome
 
 
-async def migrate_one(control: ControlDatabase, tenant: TenantId, outcome: Outcome, slots: asyncio.Semaphore) -> None:
+async def servers_away(servers: Servers, names: set[str]) -> dict[str, str]:
+    """Those of the servers that cannot be reached, and why."""
+    away = {}
+    for name in sorted(names):
+        try:
+            async with opened(servers.address(name)) as connection:
+                await connection.fetchval("SELECT 1")
+        except Problem as failure:
+            away[name] = failure.detail
+            log("server_not_migrated", server=name, error=failure.detail)
+    return away
+
+
+async def migrate_one(
+    control: ControlDatabase, servers: Servers, tenant: TenantId, outcome: Outcome, slots: asyncio.Semaphore
+) -> None:
+    """Migrate one tenant where its row says it is. One that is moved or deleted by now is left to that."""
     async with slots:
         try:
-            async with open_connection(address(control.dsn, database=database_name(tenant))) as connection:
-                await apply(connection, available("tenant"))
-                await grant_data(connection)
-            await control.execute(
-                "UPDATE tenants SET version = $2, migration_failure = NULL WHERE id = $1", tenant, newest("tenant")
-            )
+            async with exclusively(control, tenant):
+                row = await control.fetchrow("SELECT server, state FROM tenants WHERE id = $1", tenant)
+                if row is None or row["state"] != "ready":
+                    return
+                await migrate_on(control, servers, tenant=tenant, server=row["server"])
             outcome.migrated.append(tenant)
         except Exception as failure:  # noqa: BLE001  one tenant's failure must not keep the others waiting
             outcome.failed[tenant] = repr(failure)[:500]
@@ -69,3 +95,15 @@ async def migrate_one(control: ControlDatabase, tenant: TenantId, outcome: Outco
             await control.execute(
                 "UPDATE tenants SET migration_failure = $2 WHERE id = $1", tenant, repr(failure)[:500]
             )
+
+
+async def migrate_on(control: ControlDatabase, servers: Servers, *, tenant: TenantId, server: str) -> None:
+    """Bring the tenant's database on that server up to date, and say so in its row."""
+    async with opened(servers.database(server, database_name(tenant))) as connection:
+        await apply(connection, available("tenant"))
+        await grant_data(connection)
+    await control.execute(
+        "UPDATE tenants SET version = greatest(version, $2), migration_failure = NULL WHERE id = $1",
+        tenant,
+        newest("tenant"),
+    )

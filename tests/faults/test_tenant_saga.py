@@ -156,8 +156,10 @@ async def test_one_tenants_role_cannot_connect_to_anothers_database(
 ) -> None:
     password = await saga.role_password(registry.ground, tenant)
     name = database_name(tenant)
-    foreign = address(registry.ground.dsn, database=database_name(other_tenant), user=name, password=password)
+    foreign = address(
+        registry.ground.servers.control, database=database_name(other_tenant), user=name, password=password
+    )
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await asyncpg.connect(foreign)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await asyncpg.connect(address(registry.ground.dsn, database="dcoder", user=name, password=password))
+        await asyncpg.connect(address(registry.ground.servers.control, database="dcoder", user=name, password=password))

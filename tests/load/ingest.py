@@ -46,7 +46,7 @@ async def ingesting() -> AsyncIterator[Ingest]:
             "http://127.0.0.1:9", "http://127.0.0.1:9", write_key_files(home / "secrets"),
         )  # fmt: skip
         store, databases = ObjectStore(settings), Databases(connections_max=8)
-        registry = TenantRegistry(ControlDatabase(url, databases), read_key(settings, "root"), Buckets(store))
+        registry = TenantRegistry(ControlDatabase(url, databases), read_key(settings, "root"), buckets=Buckets(store))
         tenant = TenantId("load")
         await registry.create(tenant)
         yield Ingest(await registry.database(tenant), store.tenant(tenant), Embeddings(), Parsers())

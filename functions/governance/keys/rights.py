@@ -46,7 +46,7 @@ async def owner(queries: Queries, caller: Caller, named: str) -> TenantId:
         return caller.tenant
     if caller.role != "operator":
         raise NotFound(f"there is no tenant {named[:40]!r}")
-    if not await queries.fetchval("SELECT true FROM tenants WHERE id = $1 AND state = 'ready'", named):
+    if not await queries.fetchval("SELECT true FROM tenants WHERE id = $1 AND state IN ('ready', 'moving')", named):
         raise NotFound(f"there is no tenant {named[:40]!r}")
     return TenantId(named)
 

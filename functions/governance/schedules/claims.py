@@ -36,7 +36,7 @@ WHERE (schedules.cron, schedules.per, schedules.zone, schedules.catch_up, schedu
 """
 RETIRE = "UPDATE schedules SET retired = true WHERE NOT retired AND name <> ALL($1::text[])"
 LOCK = "SELECT * FROM schedules WHERE NOT retired ORDER BY name FOR UPDATE"
-READY_TENANTS = "SELECT id FROM tenants WHERE state = 'ready' ORDER BY id"
+READY_TENANTS = "SELECT id FROM tenants WHERE state IN ('ready', 'moving') ORDER BY id"
 CLAIM = """
 INSERT INTO schedule_ticks (schedule, nominal, tenant)
 SELECT $1, nominal, tenant FROM unnest($2::timestamptz[]) nominal CROSS JOIN unnest($3::text[]) tenant

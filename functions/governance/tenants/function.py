@@ -1,4 +1,4 @@
-"""Tenants: create, list, look at and delete them. For operators."""
+"""Tenants: create, list, look at, move and delete them. For operators."""
 
 from __future__ import annotations
 
@@ -6,17 +6,29 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-from shared.function import Call, Function, Scale, Tick
+from shared.errors import Busy, Problem
+from shared.events import CloudEvent
+from shared.function import Call, DomainEvent, Function, Scale, Tick
 from shared.ids import TenantId
-from shared.tenancy import Tenant, TenantRegistry
+from shared.postgres import ControlTransaction
+from shared.telemetry import log
+from shared.tenancy import MOVE_ASKED, Tenant, TenantRegistry
 
-tenants = Function(timeout_s=120, scale=Scale(max=5, concurrency=4))
+tenants = Function(timeout_s=600, scale=Scale(max=5, concurrency=4))
 
 
 class NewTenant(BaseModel):
     """The tenant to create. Creating one that exists changes nothing."""
 
     name: str = Field(max_length=64)
+    server: str = Field("", max_length=64)
+    """The PostgreSQL server to create it on; empty means the control database's."""
+
+
+class Destination(BaseModel):
+    """Where to move a tenant."""
+
+    server: str = Field(max_length=64)
 
 
 class TenantView(BaseModel):
@@ -24,6 +36,14 @@ class TenantView(BaseModel):
     state: str
     schema_version: int
     created_at: datetime
+    server: str
+    """The PostgreSQL server that it is on."""
+    moving_to: str | None
+    """The server that it is being moved to. The one that it is on: the move is being called off."""
+    leftover: str | None
+    """The server on which an old copy is still to be dropped."""
+    move_failure: str | None
+    """Why the last attempt to move it failed. It is tried again."""
 
 
 class TenantList(BaseModel):
@@ -31,14 +51,23 @@ class TenantList(BaseModel):
 
 
 def view(tenant: Tenant) -> TenantView:
-    return TenantView(name=tenant.id, state=tenant.state, schema_version=tenant.version, created_at=tenant.created_at)
+    return TenantView(
+        name=tenant.id,
+        state=tenant.state,
+        schema_version=tenant.version,
+        created_at=tenant.created_at,
+        server=tenant.server,
+        moving_to=tenant.moving_to,
+        leftover=tenant.leftover,
+        move_failure=tenant.move_failure,
+    )
 
 
 @tenants.post("/v1/tenants", permission="tenants:write", success=201)
 async def create_tenant(body: NewTenant, registry: TenantRegistry, call: Call) -> TenantView:
     """Create a tenant: its database, role, bucket and keys. Completes what a killed creation left."""
     call.note(resource=f"tenant/{body.name}"[:100])
-    return view(await registry.create(body.name))
+    return view(await registry.create(body.name, body.server))
 
 
 @tenants.get("/v1/tenants", permission="tenants:read")
@@ -60,8 +89,37 @@ async def delete_tenant(tenant: str, registry: TenantRegistry, call: Call) -> No
     await registry.delete(TenantId(tenant))
 
 
+@tenants.post("/v1/tenants/{tenant}/move", permission="tenants:write", success=202)
+async def move_tenant(
+    tenant: str, body: Destination, registry: TenantRegistry, transaction: ControlTransaction, call: Call
+) -> TenantView:
+    """Ask for a tenant's move to another PostgreSQL server. It takes no writes until that is done."""
+    call.note(resource=f"tenant/{tenant}"[:100])
+    return view(await registry.begin_move(transaction, TenantId(tenant), body.server))
+
+
+@tenants.delete("/v1/tenants/{tenant}/move", permission="tenants:write", success=202)
+async def call_off_move(
+    tenant: str, registry: TenantRegistry, transaction: ControlTransaction, call: Call
+) -> TenantView:
+    """Ask that a tenant stays on its server. Possible until the move has switched over."""
+    call.note(resource=f"tenant/{tenant}"[:100])
+    return view(await registry.call_off_move(transaction, TenantId(tenant)))
+
+
+@tenants.on(DomainEvent(MOVE_ASKED))
+async def carry_out_move(event: CloudEvent, registry: TenantRegistry) -> None:
+    """Move the tenant, or take its move back. What fails for good stands in the tenant's row."""
+    try:
+        await registry.move(TenantId(event.subject))
+    except Busy:
+        raise
+    except Problem as failure:
+        log("tenant_not_moved", tenant=event.subject, error=failure.detail)
+
+
 @tenants.every("*/5 * * * *")
 async def resume_stuck(tick: Tick, registry: TenantRegistry) -> None:
-    """Complete creations and deletions that a killed process left behind, and remove what belongs to no tenant."""
+    """Complete creations, moves and deletions that a killed process left behind. Remove what is of no tenant."""
     await registry.resume_stuck()
     await registry.sweep_orphans()

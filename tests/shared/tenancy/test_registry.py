@@ -138,27 +138,27 @@ async def test_a_sweep_leaves_every_tenant_as_it_is(registry: TenantRegistry, te
 async def test_a_new_template_takes_over_and_the_former_goes_with_the_sweep(
     registry: TenantRegistry, control: ControlDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dsn, number = registry.ground.dsn, newest("tenant") + 1
-    before = await build_template(dsn)
+    servers, number = registry.ground.servers, newest("tenant") + 1
+    before = await build_template(servers)
     with monkeypatch.context() as release:
         more = (*available("tenant"), Migration(number, "one_more", "CREATE TABLE of_the_release ()"))
         release.setattr(template, "available", lambda kind: more)
         release.setattr(template, "newest", lambda kind: number)
-        after = await build_template(dsn)
+        after = await build_template(servers)
     assert after != before
-    assert await build_template(dsn) == after, "an older release must not take the newer one's template away"
+    assert await build_template(servers) == after, "an older release must not take the newer one's template away"
     created = await registry.create("of-the-release")
     assert created.version == number
     assert before in (await registry.sweep_orphans()).templates
     await registry.delete(created.id)
-    await control.execute("UPDATE template SET version = 0")
-    assert await build_template(dsn) == before
+    await control.execute("UPDATE templates SET version = 0")
+    assert await build_template(servers) == before
 
 
 async def test_no_secret_shows_in_what_the_saga_works_on(registry: TenantRegistry) -> None:
     ground = registry.ground
     assert isinstance(ground, Ground)
-    assert ground.dsn not in repr(ground)
+    assert ground.servers.control not in repr(ground)
     assert repr(ground.root_key) not in repr(ground)
     assert "dcoder-test" not in repr(ground)
 

@@ -14,7 +14,7 @@ from shared.errors import Fault
 from shared.host.programs import postgres_binary
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase, address, open_connection
-from shared.tenancy import TenantRegistry, build_template
+from shared.tenancy import Servers, TenantRegistry, build_template
 from shared.tenancy.migrations import Migration, available, newest, plan
 from shared.tenancy.saga import database_name
 from shared.tenancy.waves import migrate_tenants, waves
@@ -56,7 +56,7 @@ def release(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 
 async def trap(registry: TenantRegistry, name: str) -> None:
-    dsn = address(registry.ground.dsn, database=database_name(TenantId(name)))
+    dsn = address(registry.ground.servers.control, database=database_name(TenantId(name)))
     async with open_connection(dsn) as connection:
         await connection.execute("CREATE TABLE canary_trap ()")
 
@@ -68,10 +68,10 @@ async def test_one_tenants_failure_is_its_own(
         await registry.create(name)
     await trap(registry, "wave-b")
     release(monkeypatch, newest("tenant") + 1)
-    outcome = await migrate_tenants(control)
+    outcome = await migrate_tenants(control, registry.ground.servers)
     assert set(outcome.failed) == {"wave-b"}
     assert {"wave-a", "wave-c"} <= set(outcome.migrated)
-    again = await migrate_tenants(control)
+    again = await migrate_tenants(control, registry.ground.servers)
     assert (again.migrated, set(again.failed)) == ([], {"wave-b"})
     for name in ("wave-a", "wave-b", "wave-c"):
         await registry.delete(TenantId(name))
@@ -79,7 +79,7 @@ async def test_one_tenants_failure_is_its_own(
 
 async def schema(registry: TenantRegistry, name: str) -> str:
     """What `pg_dump -s` says of a tenant's database, without the lines that differ from run to run."""
-    dsn = address(registry.ground.dsn, database=database_name(TenantId(name)))
+    dsn = address(registry.ground.servers.control, database=database_name(TenantId(name)))
     dump = await asyncio.create_subprocess_exec(
         str(postgres_binary("pg_dump")),
         "--schema-only",
@@ -100,8 +100,8 @@ async def test_a_migrated_tenant_has_the_schema_of_a_fresh_one(
     for module in ("waves", "template", "saga"):
         monkeypatch.setattr(f"shared.tenancy.{module}.available", lambda kind: more)
         monkeypatch.setattr(f"shared.tenancy.{module}.newest", lambda kind: more[-1].number)
-    assert TenantId("before-wave") in (await migrate_tenants(control)).migrated
-    await build_template(registry.ground.dsn)
+    assert TenantId("before-wave") in (await migrate_tenants(control, registry.ground.servers)).migrated
+    await build_template(registry.ground.servers)
     await registry.create("after-wave")
     migrated, fresh = await schema(registry, "before-wave"), await schema(registry, "after-wave")
     assert "of_the_wave" in fresh
@@ -109,8 +109,8 @@ async def test_a_migrated_tenant_has_the_schema_of_a_fresh_one(
     for name in ("before-wave", "after-wave"):
         await registry.delete(TenantId(name))
     monkeypatch.undo()
-    await control.execute("UPDATE template SET version = 0")
-    await build_template(registry.ground.dsn)
+    await control.execute("UPDATE templates SET version = 0")
+    await build_template(registry.ground.servers)
 
 
 class Counting(ControlDatabase):
@@ -132,7 +132,7 @@ async def test_nothing_to_migrate_is_one_query(
 ) -> None:
     counting = Counting(control.dsn, control.databases)
     monkeypatch.setattr("shared.tenancy.waves.newest", lambda kind: 0)
-    outcome = await migrate_tenants(counting)
+    outcome = await migrate_tenants(counting, Servers(control.dsn))
     assert (outcome.migrated, outcome.failed, counting.asked) == ([], {}, 1)
 
 
@@ -144,7 +144,7 @@ async def test_a_failing_canary_stops_the_wave(
     number = newest("tenant") + 2
     release(monkeypatch, number)
     with pytest.raises(Fault, match="aaa-canary"):
-        await migrate_tenants(control)
+        await migrate_tenants(control, registry.ground.servers)
     untouched = await control.fetchval("SELECT count(*) FROM tenants WHERE version = $1", number)
     assert untouched == 0
     await registry.delete(TenantId("aaa-canary"))

@@ -93,7 +93,7 @@ async def library(
     settings: Settings, databases: Databases, store: ObjectStore, embeddings: Embeddings, parsers: Parsers
 ) -> AsyncIterator[Library]:
     control = ControlDatabase(settings.postgres_url, databases)
-    registry = TenantRegistry(control, read_key(settings, "root"), Buckets(store))
+    registry = TenantRegistry(control, read_key(settings, "root"), buckets=Buckets(store))
     tenant = TenantId(f"docs-{secrets.token_hex(4)}")
     await registry.create(tenant)
     objects = store.tenant(tenant)

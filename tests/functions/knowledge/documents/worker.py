@@ -21,7 +21,7 @@ async def main(tenant: TenantId, name: str, event_id: str) -> None:
     settings = Settings.from_environment()
     store = ObjectStore(settings)
     control = ControlDatabase(settings.postgres_url, Databases(connections_max=4))
-    registry = TenantRegistry(control, read_key(settings, "root"), Buckets(store))
+    registry = TenantRegistry(control, read_key(settings, "root"), buckets=Buckets(store))
     database = await registry.database(tenant)
     await Ingest(database, store.tenant(tenant), Embeddings(), Parsers()).converge(name, event_id)
 
