@@ -30,6 +30,20 @@ class Store(Typed):
     port: Port
 
 
+class Listener(Typed):
+    """Where a server listens."""
+
+    cidr: Cidr
+    port: Port
+
+
+class PostgresServers(Typed):
+    """Further PostgreSQL servers for tenants: key `servers` of the named Secret is `DCODER_POSTGRES_SERVERS`."""
+
+    secret: Label
+    listeners: Annotated[list[Listener], Field(min_length=1)]
+
+
 class Objects(Typed):
     """An S3-compatible store: the Secret holds `access-key` and `secret-key`."""
 
@@ -63,6 +77,7 @@ class Environment(Typed):
     """Secret with the certificate of `*.<domain>`; null serves plain HTTP."""
     broker_class: Literal["MTChannelBasedBroker", "NatsJetStreamBroker"]
     postgres: Store
+    postgres_servers: PostgresServers | None = None
     redis: Store
     nats: Store
     objects: Objects

@@ -50,6 +50,9 @@ def egress(grants: frozenset[str], environment: Environment) -> list[Rule]:
         if name in grants:
             store = getattr(environment, name)
             rules.append({"to": [{"ipBlock": {"cidr": store.cidr}}], "ports": [tcp(store.port)]})
+    if environment.postgres_servers is not None and "postgres" in grants:
+        for one in environment.postgres_servers.listeners:
+            rules.append({"to": [{"ipBlock": {"cidr": one.cidr}}], "ports": [tcp(one.port)]})
     if "functions" in grants:
         rules.append({"to": [namespace("kourier-system")]})
     if "internet" in grants:

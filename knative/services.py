@@ -111,6 +111,9 @@ def variables(
     for store in STORES:
         secret = getattr(environment, store).secret
         settings.append(secret_variable(f"DCODER_{store.upper()}_URL", secret, "url", granted=store in group.grants))
+    if environment.postgres_servers is not None and "postgres" in group.grants:
+        secret = environment.postgres_servers.secret
+        settings.append(secret_variable("DCODER_POSTGRES_SERVERS", secret, "servers", granted=True))
     granted = "objects" in group.grants
     secret = environment.objects.secret
     return [

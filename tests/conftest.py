@@ -55,12 +55,18 @@ def postgres_admin_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def second_postgres_url() -> AsyncIterator[str]:
-    """The platform's address on another PostgreSQL server than the control database's."""
+def second_admin_url() -> Iterator[str]:
+    """The superuser's address of another PostgreSQL server than the control database's."""
+    with postgres_server() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+async def second_postgres_url(second_admin_url: str) -> str:
+    """The platform's address on that server."""
     from shared.host.control import prepare_server
 
-    with postgres_server() as server:
-        yield await prepare_server(server.url, "dcoder", "dcoder-second")
+    return await prepare_server(second_admin_url, "dcoder", "dcoder-second")
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,8 @@ async def prepare_server(admin_url: str, name: str, password: str) -> str:
     async with open_connection(admin_url) as server:
         if not await server.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
             await server.execute(f'CREATE DATABASE "{name}" OWNER "{name}"')
-        await server.execute(f'REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC')
+        for database in (name, "postgres", "template1"):  # a tenant's role can connect to its own database only
+            await server.execute(f'REVOKE CONNECT ON DATABASE "{database}" FROM PUBLIC')
     return address(admin_url, database=name, user=name, password=password)
 
 

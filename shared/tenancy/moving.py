@@ -6,9 +6,9 @@ left behind is named in the row too (`leftover`), until it is dropped.
 
     begin     row: ready → moving                    the old server serves everything
     schema    the old database is brought up to date
-    fence     the tenant's role may write no more    the old server serves reads; writes are 503
     role      on the new server, same password
     empty     a fresh clone of the new server's template
+    fence     the tenant's role may write no more    the old server serves reads; writes are 503
     copy      every row, counted and compared
     grants    on the new database
     doors     the old database takes no connections  everything is 503, for an instant
@@ -18,7 +18,8 @@ left behind is named in the row too (`leftover`), until it is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -253,9 +254,9 @@ async def switch(ground: Ground, move: Move) -> None:
 
 STEPS: tuple[tuple[str, Step], ...] = (
     ("schema", update_schema),
-    ("fence", fence),
     ("role", make_role_there),
     ("empty", make_empty),
+    ("fence", fence),
     ("copy", copy),
     ("grants", make_grants_there),
     ("doors", close_doors),
@@ -273,18 +274,24 @@ async def run(
 ) -> None:
     """Do what the tenant's row asks for: move it, take the move back, drop what a move left behind. Ends whole when run
     again after a kill. Raises `Unavailable` while another is at work on the tenant, or a server is away."""
-    await drop_leftover(ground, tenant, leftover)
-    async with exclusively(ground.control, tenant) as holding:
-        row = await holding.fetchrow("SELECT state, server, moving_to FROM tenants WHERE id = $1", tenant)
-        if row is None or row["state"] != "moving":
-            return
-        move = Move(tenant, row["server"], row["moving_to"], holding)
-        if move.source == move.target:
+    async with asked_for(ground, tenant) as move:
+        if move is not None and move.source == move.target:
             await take_back(ground, move)
-        else:
+    await drop_leftover(ground, tenant, leftover)
+    async with asked_for(ground, tenant) as move:
+        if move is not None and move.source != move.target:
             for _, step in steps:
                 await step(ground, move)
     await drop_leftover(ground, tenant, leftover)
+
+
+@asynccontextmanager
+async def asked_for(ground: Ground, tenant: TenantId) -> AsyncIterator[Move | None]:
+    """The move in the tenant's row, if there is one, with everybody else kept away."""
+    async with exclusively(ground.control, tenant) as holding:
+        row = await holding.fetchrow("SELECT state, server, moving_to FROM tenants WHERE id = $1", tenant)
+        moving = row is not None and row["state"] == "moving"
+        yield Move(tenant, row["server"], row["moving_to"], holding) if row is not None and moving else None
 
 
 async def take_back(ground: Ground, move: Move) -> None:

@@ -176,11 +176,25 @@ def test_passwords_and_keys_come_from_secrets_only(name: str) -> None:
 
 SECRET_VARIABLES = {
     "DCODER_POSTGRES_URL",
+    "DCODER_POSTGRES_SERVERS",
     "DCODER_REDIS_URL",
     "DCODER_NATS_URL",
     "DCODER_OBJECTS_ACCESS_KEY",
     "DCODER_OBJECTS_SECRET_KEY",
 }
+
+
+def test_further_postgres_servers_are_named_by_a_secret_and_can_be_reached() -> None:
+    servers = "postgres_servers: {secret: more-postgres, listeners: [{cidr: 10.9.0.7/32, port: 6543}]}\n"
+    rendered = render(CATALOG, parse(files_text() + servers, "local.yaml"))
+    for service in services(rendered).values():
+        assert variables(service)["DCODER_POSTGRES_SERVERS"] == {
+            "name": "DCODER_POSTGRES_SERVERS",
+            "valueFrom": {"secretKeyRef": {"name": "more-postgres", "key": "servers"}},
+        }
+    policies = [one for one in rendered if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] != "deny-all"]
+    assert policies
+    assert all("10.9.0.7/32" in str(one) and "6543" in str(one) for one in policies)
 
 
 def test_an_unknown_key_of_an_environment_is_named() -> None:

@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from shared.events import CloudEvent
+from shared.events.http import to_http
+from shared.function.process import Process
 from shared.identity import Caller, Tokens
 from shared.ids import PLATFORM, TenantId
 from shared.postgres import ControlDatabase
 from shared.settings import Settings
-from shared.tenancy import TenantRegistry, saga
+from shared.tenancy import TenantRegistry, moving, saga
 from tests.fixtures.runtime import Runtime, serving_function
 
 
@@ -48,7 +51,15 @@ async def test_a_name_that_is_none_is_refused(tenants: Runtime, name: str) -> No
 
 
 @pytest.mark.parametrize("role", ["admin", "member", "viewer"])
-@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/tenants"), ("DELETE", "/v1/tenants/other")])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/tenants"),
+        ("DELETE", "/v1/tenants/other"),
+        ("POST", "/v1/tenants/other/move"),
+        ("DELETE", "/v1/tenants/other/move"),
+    ],
+)
 async def test_only_operators_see_or_change_tenants(
     tenants: Runtime,
     tenant: TenantId,
@@ -75,3 +86,83 @@ async def test_a_tenant_that_is_being_deleted_cannot_be_created(tenants: Runtime
 async def test_deleting_an_unknown_tenant_is_not_found(tenants: Runtime) -> None:
     answer = await tenants.call("DELETE", "/v1/tenants/nobody-here", tenant=PLATFORM, role="operator")
     assert answer.status_code == 404
+
+
+@pytest.fixture
+async def spread_tenants(spread: Process) -> AsyncIterator[Runtime]:
+    """The function in a process that knows two PostgreSQL servers."""
+    async with serving_function("governance-tenants", spread.settings) as runtime:
+        yield runtime
+
+
+async def order(tenants: Runtime, method: str, path: str, body: object = None, **headers: str) -> httpx.Response:
+    """A call of an operator."""
+    tokens = await tenants.application.process.get(Tokens)
+    token = tokens.mint(Caller(PLATFORM, "test", "operator", "key"), audience=tenants.function)
+    return await tenants.client.request(
+        method, path, json=body, headers={"authorization": f"Bearer {token}", **headers}
+    )
+
+
+async def deliver(tenants: Runtime, event: CloudEvent) -> int:
+    tokens = await tenants.application.process.get(Tokens)
+    headers, body = to_http(tokens.sign_event(event))
+    return (await tenants.client.post("/events/governance-tenants", content=body, headers=headers)).status_code
+
+
+async def test_a_move_is_asked_for_by_http_and_carried_out_by_its_event(
+    spread_tenants: Runtime, control: ControlDatabase
+) -> None:
+    tenant = TenantId("moved-by-http")
+    made = await order(spread_tenants, "POST", "/v1/tenants", {"name": tenant, "server": "default"})
+    assert (made.status_code, made.json()["server"]) == (201, "default")
+    once = {"idempotency-key": "move-once"}
+    asked = await order(spread_tenants, "POST", f"/v1/tenants/{tenant}/move", {"server": "second"}, **once)
+    assert asked.status_code == 202
+    assert (asked.json()["state"], asked.json()["moving_to"]) == ("moving", "second")
+    again = await order(spread_tenants, "POST", f"/v1/tenants/{tenant}/move", {"server": "second"}, **once)
+    assert (again.json(), again.headers["idempotent-replay"]) == (asked.json(), "true")
+    elsewhere = await order(spread_tenants, "POST", f"/v1/tenants/{tenant}/move", {"server": "default"})
+    assert (elsewhere.status_code, "--cancel" in elsewhere.json()["detail"]) == (409, True)
+    assert await deliver(spread_tenants, moving.asked(tenant)) == 204
+    moved = (await order(spread_tenants, "GET", f"/v1/tenants/{tenant}")).json()
+    assert (moved["state"], moved["server"], moved["leftover"]) == ("ready", "second", None)
+    rows = await control.fetch("SELECT record FROM audit_outbox WHERE tenant = $1", PLATFORM)
+    records = [bytes(row["record"]) for row in rows if f"tenant/{tenant}".encode() in bytes(row["record"])]
+    assert [sum(action in record for record in records) for action in (b"move_tenant", b"tenancy.move")] == [1, 1]
+    too_late = await order(spread_tenants, "DELETE", f"/v1/tenants/{tenant}/move")
+    assert (too_late.status_code, too_late.json()["code"]) == (409, "conflict")
+    await order(spread_tenants, "DELETE", f"/v1/tenants/{tenant}")
+
+
+async def test_a_move_is_called_off_by_http(spread_tenants: Runtime) -> None:
+    tenant = TenantId("stays-by-http")
+    await order(spread_tenants, "POST", "/v1/tenants", {"name": tenant})
+    await order(spread_tenants, "POST", f"/v1/tenants/{tenant}/move", {"server": "second"})
+    off = await order(spread_tenants, "DELETE", f"/v1/tenants/{tenant}/move")
+    assert (off.status_code, off.json()["moving_to"]) == (202, "default")
+    assert await deliver(spread_tenants, moving.asked(tenant)) == 204
+    stayed = (await order(spread_tenants, "GET", f"/v1/tenants/{tenant}")).json()
+    assert (stayed["state"], stayed["server"], stayed["moving_to"]) == ("ready", "default", None)
+    await order(spread_tenants, "DELETE", f"/v1/tenants/{tenant}")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/tenants", {"name": "on-no-server", "server": "third"}),
+        ("POST", "/v1/tenants/other/move", {"server": "third"}),
+        ("POST", "/v1/tenants/other/move", {"server": ""}),
+    ],
+)
+async def test_an_unknown_server_is_refused_naming_those_there_are(
+    spread_tenants: Runtime, other_tenant: TenantId, method: str, path: str, body: dict[str, str]
+) -> None:
+    answer = await order(spread_tenants, method, path, body)
+    assert (answer.status_code, "default, second" in answer.json()["detail"]) == (422, True)
+
+
+async def test_an_unknown_tenant_is_not_moved(spread_tenants: Runtime) -> None:
+    for method, body in (("POST", {"server": "second"}), ("DELETE", None)):
+        answer = await order(spread_tenants, method, "/v1/tenants/nobody-here/move", body)
+        assert answer.status_code == 404
