@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import click
@@ -10,6 +11,10 @@ from shared.cli.client import Client, forget_tenant_key, keep_tenant_key, platfo
 from shared.cli.failures import Failed, Misused, typed
 from shared.cli.keys import create_key
 from shared.cli.output import Result, command, rows_of, table
+from shared.errors import Problem
+from shared.host.moving import move_here
+from shared.ids import TenantId
+from shared.settings import Settings
 
 POLL_S = 0.5
 
@@ -86,7 +91,8 @@ def moved_text(result: Result) -> str:
 @click.option("--server", default="", metavar="NAME", help="The PostgreSQL server to move it to.")
 @click.option("--cancel", is_flag=True, help="Call off a move that has not switched over yet.")
 @click.option("--no-wait", is_flag=True, help="Ask for it only. It goes on by itself.")
-def move_command(name: str, server: str, cancel: bool, no_wait: bool) -> Result:
+@click.option("--here", is_flag=True, help="Copy in this process: for a tenant that takes more than ten minutes.")
+def move_command(name: str, server: str, cancel: bool, no_wait: bool, here: bool) -> Result:
     """Move a tenant to another PostgreSQL server. It is read, but not written, until that is done."""
     if bool(server) == cancel:
         raise Misused(
@@ -98,9 +104,22 @@ def move_command(name: str, server: str, cancel: bool, no_wait: bool) -> Result:
     path = f"/v1/tenants/{name}/move"
     if cancel:
         operator.call("DELETE", path)
+    elif here:
+        move_in_this_process(name, server)
     else:
         operator.call("POST", path, {"server": server})
     return arrived(operator, name, wait=not no_wait)
+
+
+def move_in_this_process(name: str, server: str) -> None:
+    """With the settings of the running stack's functions."""
+    _, record = running()
+    told = record["environment"]
+    settings = Settings.from_environment(told if isinstance(told, dict) else {})
+    try:
+        asyncio.run(move_here(settings, TenantId(name), server))
+    except Problem as problem:
+        raise Failed(problem.detail, fix=f"dcoder tenant move {name} --cancel, or the same again") from problem
 
 
 def arrived(operator: Client, name: str, *, wait: bool) -> Result:

@@ -74,7 +74,13 @@ Step = Callable[[Ground, Move], Awaitable[None]]
 
 
 async def begin(ground: Ground, transaction: ControlTransaction, tenant: TenantId, target: str) -> None:
-    """Note in `transaction` where the tenant is to go, with the event that sets it going.
+    """Note in `transaction` where the tenant is to go, with the event that sets it going. Raises as `note` does."""
+    if await note(ground, transaction, tenant, target):
+        await transaction.emit(asked(tenant))
+
+
+async def note(ground: Ground, transaction: ControlTransaction, tenant: TenantId, target: str) -> bool:
+    """Note in `transaction` where the tenant is to go. Returns whether there is anything to do.
 
     Asking again, or for the server that the tenant is on, changes nothing.
     Raises `Invalid` for an unknown server, `NotFound`, `Conflict`, and `Unavailable` for a server that is away.
@@ -93,7 +99,7 @@ async def begin(ground: Ground, transaction: ControlTransaction, tenant: TenantI
             f"Call that off first: dcoder tenant move {tenant} --cancel"
         )
     if row["state"] == "ready" and target == row["server"]:
-        return
+        return False
     if row["state"] == "ready":
         await check_target(ground, tenant, row["server"], target, is_leftover=row["leftover"] == target)
     await transaction.execute(
@@ -101,7 +107,7 @@ async def begin(ground: Ground, transaction: ControlTransaction, tenant: TenantI
         tenant,
         target,
     )
-    await transaction.emit(asked(tenant))
+    return True
 
 
 async def call_off(transaction: ControlTransaction, tenant: TenantId) -> None:

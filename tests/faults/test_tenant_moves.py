@@ -238,6 +238,20 @@ async def test_a_target_that_dies_leaves_the_tenant_where_it_is(
     await is_whole(registry, tenant, "default", [*before, "with-a-dead-target"])
 
 
+async def test_a_move_on_the_host_has_no_time_limit_and_leaves_the_same(
+    registry: TenantRegistry, spread: Process, tenant: TenantId
+) -> None:
+    before = await names(registry, tenant)
+    there = "default" if (await registry.get(tenant)).server == "second" else "second"
+    mover = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "shared.host.moving", tenant, there, cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, **environment_of(spread.settings), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    said, _ = await mover.communicate()
+    assert (mover.returncode, said.decode()) == (0, f"tenant {tenant} is on server {there}\n")
+    await is_whole(registry, tenant, there, before)
+
+
 async def test_one_server_under_two_names_is_refused(registry: TenantRegistry, spread: Process) -> None:
     tenant = (await registry.create("same-server")).id
     twice = Process(replace(spread.settings, postgres_servers={"alias": spread.settings.postgres_url}), OPENERS)
