@@ -16,6 +16,7 @@ from shared.cli.failures import Failed, typed
 from shared.cli.output import Result, command, rows_of
 from shared.host import probes
 from shared.host.home import KEY_NAMES, Home, find_home
+from shared.settings import named_servers
 
 FREE_MIB_MIN = 512
 CALL_TIMEOUT_S = 10.0
@@ -109,6 +110,10 @@ def servers(environment: Mapping[str, str], objects: Callable[[str], bool]) -> I
         where = f"{url.hostname}:{url.port}"
         well = probe(environment.get(variable, ""))
         yield Finding(name, well, f"{'answers' if well else 'does not answer'} at {where}", f"dcoder logs {name}")
+    for name, address in named_servers(environment.get("DCODER_POSTGRES_SERVERS", "")).items():
+        well, place = postgres(address), urlsplit(address)
+        said = f"{'answers' if well else 'does not answer'} at {place.hostname}:{place.port or 5432}"
+        yield Finding(f"postgres {name}", well, said, "start that server, or correct DCODER_POSTGRES_SERVERS")
 
 
 def postgres(url: str) -> bool:

@@ -42,7 +42,7 @@ from shared.tenancy.saga import (
     make_grants_on,
     make_role_on,
 )
-from shared.tenancy.servers import check_different, opened
+from shared.tenancy.servers import opened
 from shared.tenancy.template import build_template, fence_data, grant_data
 from shared.tenancy.waves import migrate_on
 
@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 
 MOVE_ASKED = "dcoder.tenancy.move"
 """An event of the platform's; its subject is the tenant."""
+IDENTITY = """
+SELECT system_identifier::text || ' ' || extract(epoch FROM pg_postmaster_start_time())::text FROM pg_control_system()
+"""
 NOT_COPIED = frozenset({"schema_migrations"})
 """Compared instead: the clone has its own rows."""
 
@@ -143,7 +146,7 @@ def asked(tenant: TenantId) -> CloudEvent:
 
 async def check_target(ground: Ground, tenant: TenantId, source: str, target: str, *, is_leftover: bool) -> None:
     """Nothing on the target may have the database's name: what has it later on is the move's own, and is dropped."""
-    await check_different(ground.servers, source, target)
+    await check_different(ground, source, target)
     async with ground.on(target) as server:
         name = database_name(tenant)
         if not is_leftover and await server.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
@@ -151,6 +154,19 @@ async def check_target(ground: Ground, tenant: TenantId, source: str, target: st
                 f"server {target!r} has a database {name!r} already, which is no tenant's of this platform. "
                 "Look at it, and rename or drop it; then move the tenant"
             )
+
+
+async def check_different(ground: Ground, one: str, other: str) -> None:
+    """Raise `Conflict` when two names mean one running server: what is dropped on the one would be gone on the other.
+
+    A running server is told apart by its data's identifier and the moment of its start. Raises `Unavailable`.
+    """
+    found = []
+    for name in (one, other):
+        async with ground.on(name) as server:
+            found.append(await server.fetchval(IDENTITY))
+    if found[0] == found[1]:
+        raise Conflict(f"{one!r} and {other!r} are one and the same PostgreSQL server; correct DCODER_POSTGRES_SERVERS")
 
 
 async def update_schema(ground: Ground, move: Move) -> None:
@@ -183,7 +199,7 @@ async def make_role_there(ground: Ground, move: Move) -> None:
 
 async def make_empty(ground: Ground, move: Move) -> None:
     """What an attempt before this one copied goes: the tenant may have been written since."""
-    await check_different(ground.servers, move.source, move.target)
+    await check_different(ground, move.source, move.target)
     template = await build_template(ground.servers, move.target)
     async with opened(ground.servers.address(move.target)) as server:
         await drop_database(server, move.name)
@@ -324,7 +340,7 @@ async def drop_leftover(ground: Ground, tenant: TenantId, steps: Sequence[tuple[
         row = await holding.fetchrow("SELECT server, leftover FROM tenants WHERE id = $1", tenant)
         if row is None or not row["leftover"]:
             return
-        await check_different(ground.servers, row["server"], row["leftover"])
+        await check_different(ground, row["server"], row["leftover"])
         for _, step in steps:
             await step(ground, tenant, row["leftover"])
         await holding.execute("UPDATE tenants SET leftover = NULL, move_failure = NULL WHERE id = $1", tenant)

@@ -7,16 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from shared.errors import Conflict, Invalid, Unavailable
+from shared.errors import Invalid, Unavailable
 from shared.postgres import Databases, address, open_connection, translated
 from shared.settings import DEFAULT_SERVER
 
 if TYPE_CHECKING:
     import asyncpg
-
-IDENTITY = """
-SELECT system_identifier::text || ' ' || extract(epoch FROM pg_postmaster_start_time())::text FROM pg_control_system()
-"""
 
 
 @dataclass(frozen=True)
@@ -69,16 +65,3 @@ async def opened(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     with translated(dsn):
         async with open_connection(dsn) as connection:
             yield connection
-
-
-async def check_different(servers: Servers, one: str, other: str) -> None:
-    """Raise `Conflict` when two names mean one running server: what is dropped on the one would be gone on the other.
-
-    A running server is told apart by its data's identifier and the moment of its start. Raises `Unavailable`.
-    """
-    found = []
-    for name in (one, other):
-        async with opened(servers.address(name)) as connection:
-            found.append(await connection.fetchval(IDENTITY))
-    if found[0] == found[1]:
-        raise Conflict(f"{one!r} and {other!r} are one and the same PostgreSQL server; correct DCODER_POSTGRES_SERVERS")

@@ -16,7 +16,7 @@ from shared.ids import TenantId
 from shared.postgres import ControlDatabase
 from shared.telemetry import log
 from shared.tenancy.migrations import apply, available, newest
-from shared.tenancy.saga import database_name, exclusively
+from shared.tenancy.saga import AtWork, database_name, exclusively
 from shared.tenancy.servers import Servers, opened
 from shared.tenancy.template import grant_data
 
@@ -80,7 +80,7 @@ async def servers_away(servers: Servers, names: set[str]) -> dict[str, str]:
 async def migrate_one(
     control: ControlDatabase, servers: Servers, tenant: TenantId, outcome: Outcome, slots: asyncio.Semaphore
 ) -> None:
-    """Migrate one tenant where its row says it is. One that is moved or deleted by now is left to that."""
+    """Migrate one tenant where its row says it is. One that is created, moved or deleted is left to that."""
     async with slots:
         try:
             async with exclusively(control, tenant):
@@ -89,6 +89,8 @@ async def migrate_one(
                     return
                 await migrate_on(control, servers, tenant=tenant, server=row["server"])
             outcome.migrated.append(tenant)
+        except AtWork:
+            log("tenant_migration_left_to_others", tenant=tenant)
         except Exception as failure:  # noqa: BLE001  one tenant's failure must not keep the others waiting
             outcome.failed[tenant] = repr(failure)[:500]
             log("tenant_migration_failed", tenant=tenant, error=repr(failure)[:500])

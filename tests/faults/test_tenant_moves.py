@@ -8,12 +8,16 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from shared.audit.checkpoint import AuditSigner
+from shared.audit.sealer import seal
 from shared.errors import Conflict, Unavailable
+from shared.events import CloudEvent, Relay
 from shared.function.process import Process
 from shared.function.resources import OPENERS
 from shared.host.ports import free_port
@@ -172,6 +176,31 @@ async def test_no_write_that_was_acknowledged_is_lost_while_the_tenant_moves(
     )
     assert set(acknowledged) <= {row["event_id"] for row in rows}
     assert refused, "nothing was written while the tenant was copied, so the test has shown nothing"
+
+
+async def test_what_waits_in_the_outboxes_goes_on_from_the_new_server(
+    registry: TenantRegistry, spread: Process
+) -> None:
+    tenant = (await registry.create("outboxes")).id
+    signer, control = AuditSigner(b"s" * 32), registry.ground.control
+    anchored: list[int] = []
+
+    async def anchor(of: TenantId, size: int, note: str) -> None:
+        anchored.append(size)
+
+    await seal(tenant, await registry.database(tenant), control, signer=signer, anchor=anchor)
+    database = await registry.database(tenant)
+    event = CloudEvent("waits", "/test", "dcoder.test", "thing", tenant, datetime.now(UTC), {})
+    await database.execute("INSERT INTO outbox (event) VALUES ($1)", event.to_json())
+    await write_document(database, "audited")
+    await move(registry, tenant, "second")
+    database = await registry.database(tenant)
+    await (await spread.get(Relay)).drain(database)
+    assert await database.fetchval("SELECT count(*) FROM outbox") == 0
+    await seal(tenant, database, control, signer=signer, anchor=anchor)
+    assert await database.fetchval("SELECT array_agg(seq ORDER BY seq) FROM audit_log") == [0, 1]
+    assert anchored == [1, 2]
+    await registry.delete(tenant)
 
 
 async def test_a_write_that_is_under_way_is_ended_or_moved(registry: TenantRegistry, tenant: TenantId) -> None:
