@@ -123,12 +123,15 @@ def move_in_this_process(name: str, server: str) -> None:
 
 
 def arrived(operator: Client, name: str, *, wait: bool) -> Result:
-    """The tenant, when its move has ended. Raises `Failed` with what the move failed with; it is tried again."""
+    """The tenant, when its move has ended or, having switched, has failed to drop the old copy.
+
+    Raises `Failed` with what the move failed with. It is tried again.
+    """
     while True:
         found = operator.call("GET", f"/v1/tenants/{name}").json()
-        if found["state"] != "moving" or not wait:
+        if not wait or (found["state"] != "moving" and (not found["leftover"] or found["move_failure"])):
             return found
-        if found["move_failure"]:
+        if found["state"] == "moving" and found["move_failure"]:
             raise Failed(
                 f"tenant {name!r} has not been moved yet; its old server goes on serving reads, and the move is tried "
                 "again by itself",
