@@ -88,12 +88,12 @@ async def note(ground: Ground, transaction: ControlTransaction, tenant: TenantId
     Asking again, or for the server that the tenant is on, changes nothing.
     Raises `Invalid` for an unknown server, `NotFound`, `Conflict`, and `Unavailable` for a server that is away.
     """
-    ground.servers.checked(target)
     row = await transaction.fetchrow(
         "SELECT state, server, moving_to, leftover FROM tenants WHERE id = $1 FOR UPDATE", tenant
     )
     if row is None:
         raise NotFound(f"there is no tenant {tenant!r}")
+    ground.servers.checked(target)
     if row["state"] not in ("ready", "moving"):
         raise Conflict(f"tenant {tenant!r} is {row['state']}; only one that is ready can be moved")
     if row["state"] == "moving" and target != row["moving_to"]:

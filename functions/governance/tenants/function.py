@@ -26,9 +26,9 @@ class NewTenant(BaseModel):
 
 
 class Destination(BaseModel):
-    """Where to move a tenant."""
+    """Where to move a tenant: the name of a PostgreSQL server."""
 
-    server: str = Field(max_length=64)
+    server: str = Field("", max_length=64)
 
 
 class TenantView(BaseModel):

@@ -24,7 +24,8 @@ async def test_the_verifier_is_what_the_server_itself_computes(postgres_admin_ur
 async def test_a_role_made_with_a_verifier_logs_in_with_the_password(postgres_admin_url: str) -> None:
     role, password = f"scram_{secrets.token_hex(4)}", secrets.token_urlsafe(24)
     async with open_connection(postgres_admin_url) as server:
-        await server.execute(f"CREATE ROLE {role} LOGIN PASSWORD {quoted(scram_verifier(password, salt=bytes(16)))}")
+        verifier = quoted(scram_verifier(password, salt=bytes(16)))
+        await server.execute(f"CREATE ROLE {role} LOGIN SUPERUSER PASSWORD {verifier}")  # others may not connect there
         try:
             dsn = address(postgres_admin_url, database="postgres", user=role, password=password)
             async with open_connection(dsn) as own:
