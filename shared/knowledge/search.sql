@@ -60,9 +60,10 @@ WITH corpus AS MATERIALIZED (
     WHERE $5 = '' OR h.d IN (SELECT d FROM scope)
     GROUP BY h.d ORDER BY score DESC, h.d LIMIT 200
 ), dense AS MATERIALIZED (
-    SELECT v.n, v.d, -(v.embedding <#> $3::halfvec) AS score
-    FROM chunk_vectors v WHERE $5 = '' OR v.d IN (SELECT d FROM scope)
-    ORDER BY v.embedding <#> $3::halfvec, v.n LIMIT 200
+    SELECT n, d, -distance AS score -- the subquery: written out again here, the distance would be computed twice
+    FROM (SELECT v.n, v.d, v.embedding <#> $3::halfvec AS distance
+          FROM chunk_vectors v WHERE $5 = '' OR v.d IN (SELECT d FROM scope)
+          ORDER BY distance, v.n LIMIT 200) nearest
 ), document_dense AS (
     SELECT d, avg(score) AS score
     FROM (SELECT d, score, row_number() OVER (PARTITION BY d ORDER BY score DESC) AS place FROM dense) ranked
