@@ -23,6 +23,8 @@ CHECKS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("generated files", ("shared.cli.generated", "--check"), "./dcoder generate"),
     ("rendered manifests", ("shared.cli", "deploy", "render", "--check"), "./dcoder deploy render"),
 )
+BY_FILE = ("--dist", "loadfile", "--no-loadscope-reorder")
+"""Worker processes take whole files, in the order of their names: the whole stacks, which mostly wait, come early."""
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 
@@ -31,13 +33,14 @@ LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_
 @as_json_option
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def test_command(extras: str, as_json: bool, pytest_arguments: tuple[str, ...]) -> None:
-    """Formatting, lint, types, import rules, generated files, then every test.
+    """Formatting, lint, types, import rules, generated files, then every test, one worker process for each processor.
 
-    Further arguments go to pytest, and then it runs alone: dcoder test tests/shared/host -k kill
+    Further arguments go to pytest, and then it runs alone, in one process: dcoder test tests/shared/host -k kill
     """
     output = sys.stderr if as_json else sys.stdout
     outcomes = {} if pytest_arguments else {name: check(name, argv, fix, output) for name, argv, fix in CHECKS}
-    status = run_module("pytest", [*pytest_arguments, *(("--with", extras) if extras else ())], output)
+    arguments = pytest_arguments or ("-n", str(os.cpu_count() or 1), *BY_FILE)
+    status = run_module("pytest", [*arguments, *(("--with", extras) if extras else ())], output)
     failed = [name for name, passed in outcomes.items() if not passed]
     if failed:
         say(f"failed: {', '.join(failed)}")

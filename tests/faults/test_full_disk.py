@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import Unavailable
-from shared.host.ports import free_port
+from tests.fixtures.ports import free_port
 from shared.host.servers import Postgres
 from shared.postgres import ControlDatabase, Databases
 from tests.fixtures.servers import running, scratch_directory

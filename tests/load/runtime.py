@@ -22,7 +22,7 @@ from pathlib import Path
 
 import httpx
 
-from shared.host.ports import free_port
+from tests.fixtures.ports import free_port
 from shared.settings import Settings
 from tests.fixtures.platform import environment_of, scratch_platform
 from tests.load import http_load

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.host.ports import free_port
+from tests.fixtures.ports import free_port
 
 MODULE = "github.com/minio/minio@latest"
 BUILD_S_MAX = 1200

@@ -18,7 +18,7 @@ import uvicorn
 from shared.function import Scale, catalog
 from shared.function.app import Application, build
 from shared.function.catalog import Deployable
-from shared.host.ports import free_port
+from tests.fixtures.ports import free_port
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
 from shared.secrets import read_key

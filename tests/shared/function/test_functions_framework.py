@@ -22,7 +22,7 @@ from shared.events.http import to_batch, to_structured
 from shared.function import catalog
 from shared.function.catalog import Deployable
 from shared.function.process import Process
-from shared.host.ports import free_port
+from tests.fixtures.ports import free_port
 from shared.identity import Caller, Tokens
 from shared.ids import TenantId
 from shared.settings import Settings

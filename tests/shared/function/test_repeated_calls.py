@@ -17,7 +17,7 @@ import httpx
 
 from shared.function.catalog import ROOT
 from shared.function.process import Process
-from shared.host.ports import free_port
+from tests.fixtures.ports import free_port
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
 from shared.settings import Settings

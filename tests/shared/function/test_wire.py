@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from shared.function import Function, Scale
 from shared.function.app import Application
-from shared.host.ports import free_port
+from tests.fixtures.ports import free_port
 from shared.identity import Caller, Tokens
 from shared.ids import TenantId
 from shared.postgres import TenantDatabase, TenantTransaction

@@ -24,7 +24,7 @@ from shared.events.stream import STREAM, connect
 from shared.function import catalog
 from shared.host.delivery import Delivery, trim
 from shared.host.fairness import TenantQueue
-from shared.host.ports import free_port
+from tests.fixtures.ports import free_port
 from shared.host.servers import Nats, start
 from shared.host.subscriptions import Retry, Subscription, retry_after_s, subscriptions, verdict
 from shared.ids import TenantId

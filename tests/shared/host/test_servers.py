@@ -16,7 +16,8 @@ import pytest
 from shared.host import probes
 from shared.host.children import Command, spawn, start_time
 from shared.host.servers import Nats, Postgres, Server, StartFailed, Valkey, start
-from tests.fixtures.servers import ObjectsServer, free_ports, scratch_directory
+from tests.fixtures.ports import free_ports
+from tests.fixtures.servers import ObjectsServer, scratch_directory
 
 
 def embedded(home: Path) -> list[Server]:

@@ -41,7 +41,7 @@ async def test_a_wake_up_carries_the_credential_and_a_refused_one_is_not_the_end
     import uvicorn
 
     from shared.host import ticks as module
-    from shared.host.ports import free_port
+    from tests.fixtures.ports import free_port
 
     monkeypatch.setattr(module, "RETRY_S", 0.01)
     seen: list[bytes] = []

@@ -16,7 +16,7 @@ import pytest
 from shared.errors import Unavailable
 from shared.function.process import Process
 from shared.function.resources import OPENERS
-from shared.host.ports import free_port
+from tests.fixtures.ports import free_port
 from shared.host.servers import Postgres, start
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase, Databases

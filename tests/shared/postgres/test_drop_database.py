@@ -12,7 +12,7 @@ import pytest
 
 from shared.errors import Unavailable
 from shared.host.children import Command
-from shared.host.ports import free_port
+from tests.fixtures.ports import free_port
 from shared.host.servers import Postgres
 from shared.postgres import address, drop_database, open_connection
 from tests.fixtures.servers import running, scratch_directory

@@ -13,7 +13,7 @@ import pytest
 from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.host.control import prepare_control_database
-from shared.host.ports import free_port
+from tests.fixtures.ports import free_port
 from shared.host.servers import Postgres
 from shared.identity import Caller
 from shared.ids import KeyId, TenantId

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from shared.host.ports import free_port
+from tests.fixtures.ports import free_port
 from shared.settings import Settings
 from shared.usage import Ledger
 from tests.fixtures.platform import environment_of
