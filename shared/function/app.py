@@ -11,9 +11,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 
-from shared.errors import Problem
+from shared.errors import MethodNotAllowed, Problem
 from shared.function import problems
 from shared.function.admission import Admission, slots_of
 from shared.function.call import current_call
@@ -123,7 +124,19 @@ def typed_app(deployables: Sequence[Deployable]) -> FastAPI:
 
 
 async def render_http_exception(request: Request, raised: Exception) -> Response:
-    return rendered(problems.from_http_exception(cast("HTTPException", raised)), request)
+    problem = problems.from_http_exception(cast("HTTPException", raised))
+    answer = rendered(problem, request)
+    if problem.status == MethodNotAllowed.status:
+        answer.headers["allow"] = ", ".join(sorted(methods_of(request)))
+    return answer
+
+
+def methods_of(request: Request) -> set[str]:
+    """What the path can be asked with: each method has a route of its own here, so Starlette knows of one only."""
+    routes = [one for one in request.app.router.routes if isinstance(one, StarletteRoute)]
+    return {
+        method for one in routes if one.matches(request.scope)[0] is not Match.NONE for method in one.methods or ()
+    }
 
 
 async def render_validation_error(request: Request, raised: Exception) -> Response:

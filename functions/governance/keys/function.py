@@ -67,7 +67,7 @@ async def create_key(
     call: Call,
     tenant: str = "",
 ) -> CreatedKey:
-    """Create a key. It never grants more than its creator has. `?tenant=` is for operators."""
+    """Create a key. It never grants more than its creator has, nor for longer. `?tenant=` is for operators."""
     owner = await rights.owner(transaction, caller, tenant)
     rights.check_grant(caller, role=body.role, permissions=body.permissions, models=body.models, owner=owner)
     expires = clock.now() + timedelta(seconds=body.expires_in_s) if body.expires_in_s else None

@@ -79,8 +79,9 @@ def check_grant(
 async def issue(
     transaction: ControlTransaction, settings: Settings, caller: Caller, wanted: Wanted
 ) -> tuple[dict[str, Any], str]:
-    """Make and store a key. Returns its row and, once, its text."""
+    """Make and store a key, which ends no later than its creator's. Returns its row and, once, its text."""
     key = new_key(read_key(settings, "pepper"))
+    ends = [one for one in (wanted.expires_at, await end_of_grants(transaction, caller, wanted.tenant)) if one]
     await insert_key(
         transaction,
         key,
@@ -90,11 +91,21 @@ async def issue(
         created_by=caller.subject,
         permissions=wanted.permissions,
         models=wanted.models,
-        expires_at=wanted.expires_at,
+        expires_at=min(ends, default=None),
     )
     row = await transaction.fetchrow(f"SELECT {COLUMNS} FROM virtual_keys WHERE id = $1", key.id)
     assert row is not None
     return dict(row), key.text
+
+
+async def end_of_grants(transaction: ControlTransaction, caller: Caller, owner: TenantId) -> datetime | None:
+    """When the keys that this caller makes must have ended: with its own. A tenant's key may outlive an operator's."""
+    if caller.role == "operator" and owner != PLATFORM:
+        return None
+    ends: datetime | None = await transaction.fetchval(
+        "SELECT expires_at FROM virtual_keys WHERE id = $1", caller.key_id
+    )
+    return ends
 
 
 async def keys_of(queries: Queries, tenant: TenantId) -> list[Mapping[str, Any]]:

@@ -192,6 +192,7 @@ async def test_an_unknown_path_and_a_wrong_method_are_problems_too(serve: Serve)
         unknown, wrong = await client.get("/nowhere"), await client.get("/things")
     assert (unknown.status_code, wrong.status_code) == (404, 405)
     assert {unknown.headers["content-type"], wrong.headers["content-type"]} == {"application/problem+json"}
+    assert (unknown.headers.get("allow"), wrong.headers["allow"]) == (None, "POST")
 
 
 async def test_a_refused_caller_is_audited_once_with_a_count(serve: Serve, registry: TenantRegistry) -> None:

@@ -129,6 +129,20 @@ async def test_anothers_key_is_as_unknown_as_none(
     assert (await client.get("/v1/keys", headers=bearer(made["key"]))).status_code == 403
 
 
+async def test_a_key_does_not_outlive_its_creators(
+    client: httpx.AsyncClient, admin: dict[str, str], operator: dict[str, str], tenant: TenantId
+) -> None:
+    lasting = await create(client, admin, name="lasting")
+    brief = await create(client, admin, role="admin", expires_in_s=3600)
+    made = [await create(client, bearer(brief["key"]), expires_in_s=wanted) for wanted in (None, 7200, 60)]
+    assert [one["expires_at"] == brief["expires_at"] for one in made] == [True, True, False]
+    rotated = await client.post(f"/v1/keys/{lasting['id']}/rotate", json={}, headers=bearer(brief["key"]))
+    assert rotated.json()["expires_at"] == brief["expires_at"]
+    passing = await create(client, operator, role="operator", expires_in_s=3600)
+    first = await client.post(f"/v1/keys?tenant={tenant}", json={"role": "admin"}, headers=bearer(passing["key"]))
+    assert first.json()["expires_at"] is None
+
+
 @pytest.mark.parametrize(
     ("creator", "wanted", "status"),
     [
