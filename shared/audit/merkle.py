@@ -42,10 +42,15 @@ def root_of(frontier: Sequence[bytes]) -> bytes:
 
 def root(leaves: Sequence[bytes]) -> bytes:
     """The root over leaf hashes."""
+    return root_of(frontier_of(leaves))
+
+
+def frontier_of(leaves: Sequence[bytes]) -> list[bytes]:
+    """The frontier over leaf hashes, or over the roots of perfect subtrees of one size."""
     frontier: list[bytes] = []
     for size, leaf in enumerate(leaves):
         frontier = append(frontier, size, leaf)
-    return root_of(frontier)
+    return frontier
 
 
 def split(size: int) -> int:
@@ -53,14 +58,20 @@ def split(size: int) -> int:
     return 1 << (size - 1).bit_length() - 1
 
 
+def inclusion_path(size: int, index: int) -> list[tuple[int, int]]:
+    """The ranges of leaves whose roots lead from leaf `index` to the root over `size` leaves, lowest first."""
+    path: list[tuple[int, int]] = []
+    start, end = 0, size
+    while end - start > 1:
+        middle = start + split(end - start)
+        path.append((middle, end) if index < middle else (start, middle))
+        start, end = (start, middle) if index < middle else (middle, end)
+    return path[::-1]
+
+
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
     """The hashes that lead from leaf `index` to the root, lowest first."""
-    if len(leaves) <= 1:
-        return []
-    half = split(len(leaves))
-    if index < half:
-        return [*inclusion_proof(leaves[:half], index), root(leaves[half:])]
-    return [*inclusion_proof(leaves[half:], index - half), root(leaves[:half])]
+    return [root(leaves[start:end]) for start, end in inclusion_path(len(leaves), index)]
 
 
 def included(leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected_root: bytes) -> bool:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from shared.audit.chain import Head, SealedRow, Waiting, extend
 from shared.audit.checkpoint import AuditSigner, Checkpoint, origin_of
+from shared.audit.tiles import complete_tiles
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase, ControlTransaction, TenantDatabase, TenantTransaction
 
@@ -98,6 +99,7 @@ async def append(transaction: Transaction, tenant: TenantId, fresh: Sequence[Wai
         head.link,
         head.frontier,
     )
+    await complete_tiles(transaction, head.size)
 
 
 def values(rows: Sequence[SealedRow]) -> list[tuple[int, UUID, bytes, bytes, bytes]]:

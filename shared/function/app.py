@@ -134,9 +134,7 @@ async def render_http_exception(request: Request, raised: Exception) -> Response
 def methods_of(request: Request) -> set[str]:
     """What the path can be asked with: each method has a route of its own here, so Starlette knows of one only."""
     routes = [one for one in request.app.router.routes if isinstance(one, StarletteRoute)]
-    return {
-        method for one in routes if one.matches(request.scope)[0] is not Match.NONE for method in one.methods or ()
-    }
+    return {method for one in routes if one.matches(request.scope)[0] is not Match.NONE for method in one.methods or ()}
 
 
 async def render_validation_error(request: Request, raised: Exception) -> Response:

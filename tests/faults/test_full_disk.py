@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from shared.errors import Unavailable
-from tests.fixtures.ports import free_port
 from shared.host.servers import Postgres
 from shared.postgres import ControlDatabase, Databases
+from tests.fixtures.ports import free_port
 from tests.fixtures.servers import running, scratch_directory
 
 DISK_MIB = 256

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.fixtures.ports import free_port
 from tests.fixtures.platform import environment_of, scratch_platform
+from tests.fixtures.ports import free_port
 from tests.load import http_load
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 
 from functions.governance.audit.anchors import anchor_of
 from functions.governance.audit.views import CheckpointView, Proof
-from shared.audit import merkle
 from shared.audit.checkpoint import AuditSigner, origin_of
 from shared.audit.sealer import seal
+from shared.audit.tiles import inclusion_proof
 from shared.errors import NotFound
 from shared.function import Call
 from shared.function.process import Process
@@ -22,7 +22,6 @@ from shared.settings import Settings
 from shared.tenancy import TenantRegistry
 
 EXPORT_PAGE = 1000
-PROVABLE_MAX = 200_000  # a proof reads the leaves; beyond this, export and verify offline
 ROUNDS_MAX = 200
 TURN_S = 0.02
 RECORDS = "SELECT seq, previous, record, leaf FROM audit_log WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3"
@@ -53,15 +52,11 @@ async def proof(database: Database, seq: int) -> Proof:
     checkpoint = await database.fetchrow("SELECT size, note FROM audit_checkpoints ORDER BY size DESC LIMIT 1")
     if checkpoint is None or not 0 <= seq < checkpoint["size"]:
         raise NotFound(f"there is no sealed record {seq}")
-    if checkpoint["size"] > PROVABLE_MAX:
-        raise NotFound(f"the log has more than {PROVABLE_MAX} records; export it and verify it offline")
-    rows = await database.fetch("SELECT leaf FROM audit_log WHERE seq < $1 ORDER BY seq", checkpoint["size"])
-    leaves = [bytes(row["leaf"]) for row in rows]
-    hashes = await asyncio.to_thread(merkle.inclusion_proof, leaves, seq)
+    leaf, hashes = await inclusion_proof(database, checkpoint["size"], seq)
     return Proof(
         seq=seq,
         size=checkpoint["size"],
-        leaf=text_of(leaves[seq]),
+        leaf=text_of(leaf),
         hashes=[text_of(one) for one in hashes],
         note=checkpoint["note"],
     )

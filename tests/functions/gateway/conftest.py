@@ -18,13 +18,13 @@ import uvicorn
 from shared.function import Scale, catalog
 from shared.function.app import Application, build
 from shared.function.catalog import Deployable
-from tests.fixtures.ports import free_port
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
 from shared.secrets import read_key
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry
 from shared.virtual_keys import insert_key, new_key
+from tests.fixtures.ports import free_port
 from tests.fixtures.provider import ScriptedProvider, serving_provider
 from tests.fixtures.waiting import until
 

@@ -22,11 +22,11 @@ from shared.events.http import to_batch, to_structured
 from shared.function import catalog
 from shared.function.catalog import Deployable
 from shared.function.process import Process
-from tests.fixtures.ports import free_port
 from shared.identity import Caller, Tokens
 from shared.ids import TenantId
 from shared.settings import Settings
 from tests.fixtures.platform import environment_of, key_for
+from tests.fixtures.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -17,11 +17,11 @@ import httpx
 
 from shared.function.catalog import ROOT
 from shared.function.process import Process
-from tests.fixtures.ports import free_port
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
 from shared.settings import Settings
 from tests.fixtures.platform import environment_of, key_for
+from tests.fixtures.ports import free_port
 from tests.fixtures.waiting import until
 
 CALLS, AT_ONCE = 60, 8

@@ -18,11 +18,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from shared.function import Function, Scale
 from shared.function.app import Application
-from tests.fixtures.ports import free_port
 from shared.identity import Caller, Tokens
 from shared.ids import TenantId
 from shared.postgres import TenantDatabase, TenantTransaction
 from shared.tenancy import TenantRegistry
+from tests.fixtures.ports import free_port
 from tests.fixtures.waiting import until
 from tests.shared.function.conftest import Serve
 

@@ -24,13 +24,13 @@ from shared.events.stream import STREAM, connect
 from shared.function import catalog
 from shared.host.delivery import Delivery, trim
 from shared.host.fairness import TenantQueue
-from tests.fixtures.ports import free_port
 from shared.host.servers import Nats, start
 from shared.host.subscriptions import Retry, Subscription, retry_after_s, subscriptions, verdict
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
 from shared.settings import Settings
 from tests.fixtures.control import control_database
+from tests.fixtures.ports import free_port
 from tests.fixtures.servers import nats_server, scratch_directory
 from tests.fixtures.waiting import until
 

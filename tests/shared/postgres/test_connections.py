@@ -16,12 +16,12 @@ import pytest
 from shared.errors import Unavailable
 from shared.function.process import Process
 from shared.function.resources import OPENERS
-from tests.fixtures.ports import free_port
 from shared.host.servers import Postgres, start
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase, Databases
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry
+from tests.fixtures.ports import free_port
 from tests.fixtures.servers import scratch_directory
 from tests.fixtures.waiting import until
 

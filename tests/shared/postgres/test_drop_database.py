@@ -12,9 +12,9 @@ import pytest
 
 from shared.errors import Unavailable
 from shared.host.children import Command
-from tests.fixtures.ports import free_port
 from shared.host.servers import Postgres
 from shared.postgres import address, drop_database, open_connection
+from tests.fixtures.ports import free_port
 from tests.fixtures.servers import running, scratch_directory
 from tests.fixtures.waiting import until
 

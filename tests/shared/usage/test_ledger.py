@@ -13,13 +13,13 @@ import pytest
 from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.host.control import prepare_control_database
-from tests.fixtures.ports import free_port
 from shared.host.servers import Postgres
 from shared.identity import Caller
 from shared.ids import KeyId, TenantId
 from shared.postgres import ControlDatabase, Databases
 from shared.usage import Ledger, Tokens
 from tests.fixtures.control import control_database
+from tests.fixtures.ports import free_port
 from tests.fixtures.servers import running, scratch_directory
 from tests.fixtures.waiting import until
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.fixtures.ports import free_port
 from shared.settings import Settings
 from shared.usage import Ledger
 from tests.fixtures.platform import environment_of
+from tests.fixtures.ports import free_port
 from tests.fixtures.provider import ROLE, Pause, Script, Stall, chunk, stream
 from tests.fixtures.waiting import until
 from tests.functions.gateway.conftest import Gateway, question
