@@ -1,10 +1,11 @@
-"""`tenant add|ls|rm`."""
+"""`tenant add|ls|export|verify|rm`."""
 
 from __future__ import annotations
 
 import click
 
 from shared.cli.client import forget_tenant_key, keep_tenant_key, platform_as_operator, running
+from shared.cli.exports import export_command, verify_command
 from shared.cli.failures import Misused, typed
 from shared.cli.keys import create_key
 from shared.cli.output import Result, command, rows_of, table
@@ -12,7 +13,7 @@ from shared.cli.output import Result, command, rows_of, table
 
 @click.group(name="tenant")
 def tenant_command() -> None:
-    """Add, list or remove tenants."""
+    """Add, list, export or remove tenants."""
 
 
 def added_text(result: Result) -> str:
@@ -67,5 +68,5 @@ def remove_command(name: str, yes: bool) -> Result:
     return {"tenant": name, "deleted": True}
 
 
-for one in (add_command, list_command, remove_command):
+for one in (add_command, list_command, export_command, verify_command, remove_command):
     tenant_command.add_command(one)
