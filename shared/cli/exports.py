@@ -41,6 +41,7 @@ def export_command(name: str, to: Path | None, force: bool) -> Result:
     public_key = own_public_key(home)
     with placed(target, replace=force) as file:
         platform_as_operator().download(f"/v1/exports/{name}", file)
+        file.flush()
         found = verdict(Path(file.name), public_key)
         if not found["ok"]:
             raise Failed(
