@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from shared.audit.checkpoint import AuditSigner, Checkpoint, verified
+from shared.audit.checkpoint import MARK, AuditSigner, Checkpoint, verified
 from shared.audit.verify import verify_opened
 from shared.errors import Invalid
 from shared.tenancy.export import manifest as form
@@ -158,9 +158,17 @@ def signed_note(file: BinaryIO, outline: Outline) -> Checkpoint:
     note = b"".join(blocks(file, outline.signature)).decode("utf-8", "replace")
     origin = form.origin_of(outline.tenant)
     try:
-        return verified(note, origin=origin, name=AuditSigner.name, public_key=outline.public_key)
+        found = verified(note, origin=origin, name=AuditSigner.name, public_key=outline.public_key)
     except Invalid as flaw:
         raise Broken(f"{form.SIGNATURE} cannot be trusted: {flaw}", form.SIGNATURE) from flaw
+    if note != only_form(found, note):
+        raise Broken(f"{form.SIGNATURE} cannot be trusted: it holds more than the signature", form.SIGNATURE)
+    return found
+
+
+def only_form(signed: Checkpoint, note: str) -> str:
+    """The note with its last word as its one signature; a note in general may carry others beside it."""
+    return f"{signed.body}\n{MARK}{AuditSigner.name} {note.split()[-1]}\n"
 
 
 def check_manifest(file: BinaryIO, outline: Outline, note: Checkpoint) -> None:

@@ -27,7 +27,8 @@ OBJECTS = {
 HOSTILE = {"documents/control\x01\x1fcharacters": b"odd", "documents/new\nline": b"line", "etc/%2e%2e/%2Fpasswd": b"no"}
 CHUNKS = """
 INSERT INTO chunks (id, document_id, ordinal, start_at, end_at, heading, text, terms, content_hash)
-SELECT $1 || '-' || i, $2, i, i, i + 1, 'A "heading" \\ ' || chr(1 + i % 30), 'text ' || $1 || E'\\n\\t\\\\ "é🙂" ' || i, 3,
+SELECT $1 || '-' || i, $2, i, i, i + 1, 'A "heading" \\ ' || chr(1 + i % 30),
+       'text ' || $1 || E'\\n\\t\\\\ "é🙂" ' || i, 3,
        sha256(i::text::bytea) FROM generate_series(0, $3 - 1) i
 """
 VECTORS = """
@@ -35,8 +36,8 @@ INSERT INTO chunk_vectors (n, d, embedding)
 SELECT n, 1, array_fill((n::real / 777)::real, ARRAY[384])::halfvec FROM chunks
 """
 LEDGER = """
-INSERT INTO usage_ledger (id, started_at, tenant, request_id, model, provider, feature, outcome, usage_known, price_known,
-                          cost_micro_usd)
+INSERT INTO usage_ledger (id, started_at, tenant, request_id, model, provider, feature, outcome, usage_known,
+                          price_known, cost_micro_usd)
 VALUES ($1, now(), $2, $3, 'm', 'p', 'chat', 'done', true, true, 7)
 """
 
@@ -109,7 +110,8 @@ async def fill_control(found: Filled) -> None:
             " VALUES ($1, 'p', $2, $3, 'm', 'p', 'chat')", uuid4(), found.tenant, found.mark,
         )  # fmt: skip
         await control.execute(
-            "INSERT INTO dead_letters (tenant, function, event_id, event, reason, attempts) VALUES ($1, 'f', $2, $3, 'r', 1)",
+            "INSERT INTO dead_letters (tenant, function, event_id, event, reason, attempts)"
+            " VALUES ($1, 'f', $2, $3, 'r', 1)",
             found.tenant, found.mark, event,
         )  # fmt: skip
         await control.execute("INSERT INTO schedule_ticks VALUES ($1, now(), $2)", found.mark, found.tenant)
