@@ -29,8 +29,8 @@ from tests.fixtures.runtime import Runtime
 from tests.functions.governance.exports.filled import HOSTILE, OBJECTS, Filled, contents, filled, manifest
 
 Entries = dict[str, bytes]
-CHUNKS_BIG = 4000
-MEMORY_BYTES_MAX = 8 * 1024 * 1024
+CHUNKS_BIG = 3000
+MEMORY_BYTES_MAX = 6 * 1024 * 1024
 GROWING = "audit_outbox"  # every export adds its own record
 DIFFERENCE = """
 WITH loaded AS (SELECT {columns} FROM json_populate_recordset(NULL::{table}, $1::text::json)),

@@ -25,7 +25,7 @@ from tests.fixtures.platform import environment_of
 from tests.fixtures.stack import wait_until
 from tests.functions.governance.exports.filled import Filled
 
-BIG_BYTES = 24 * 1024 * 1024
+BIG_BYTES = 16 * 1024 * 1024
 PLACING = """
 import resource, sys, time
 from pathlib import Path
