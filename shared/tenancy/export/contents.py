@@ -47,6 +47,7 @@ LEFT_OUT_ELSEWHERE: Mapping[str, str] = {
     "cache": "cached values can be computed again",
     "event stream": "undelivered events are in the outboxes and, when they died, among the dead letters",
     "earlier versions of objects": "the newest of each is exported",
+    "the platform's audit log": "the operators' own; the tenant's is in audit.jsonl",
     "checkpoints outside the database": "the same signed notes are in audit.jsonl",
 }
 
