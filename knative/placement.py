@@ -22,8 +22,8 @@ RUNTIME_GRANTS = frozenset({"postgres", "nats", "tokens-key", "pepper-key", "hoo
 REGISTRY_GRANTS = frozenset({"root-key", "objects", "redis"})
 """What opening the registry of tenants takes, and so the first use of any tenant's database."""
 OPENS_REGISTRY = frozenset({TenantDatabase, TenantTransaction, TenantRegistry, Process})
-AUDIT_SIGNER = "governance-audit"
-"""The one function that signs audit checkpoints. No type says so: it reads the key by the process's settings."""
+AUDIT_SIGNERS = frozenset({"governance-audit", "governance-exports"})
+"""Those that sign checkpoints and exports. No type says so: they read the key by the process's settings."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def grants_of(deployable: Deployable) -> frozenset[str]:
         asked = {kind for kind in hints_of(operation.handler).values() if inspect.isclass(kind)}
         if asked & OPENS_REGISTRY:
             found |= REGISTRY_GRANTS
-    if deployable.name == AUDIT_SIGNER:
+    if deployable.name in AUDIT_SIGNERS:
         found.add("audit-key")
     return frozenset(found)
 

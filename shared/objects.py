@@ -13,7 +13,7 @@ import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,7 +24,9 @@ from shared.ids import TenantId
 from shared.settings import Settings
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
 T = TypeVar("T")
 BUCKET_PREFIX = "dcoder-"
@@ -39,6 +41,12 @@ ATTEMPTS_MAX = 3
 READ_BYTES = 256 * 1024
 PAGE_KEYS = 1000
 LIST_KEYS_MAX = 1_000_000
+PROPERTIES = {
+    "cache_control": "CacheControl",
+    "content_disposition": "ContentDisposition",
+    "content_encoding": "ContentEncoding",
+    "content_language": "ContentLanguage",
+}
 MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
 TOO_LONG = "KeyTooLongError"  # stores that keep objects as files take 255 bytes between slashes
 REFUSED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403"})
@@ -148,6 +156,21 @@ def translated_failures() -> Iterator[None]:
         raise Unavailable(f"the object store does not answer: {type(failure).__name__}", retry_after_s=2) from failure
 
 
+@dataclass(frozen=True)
+class ObjectReading:
+    """An object that is being read. `properties`: its own metadata, and the headers that it was stored with."""
+
+    _store: ObjectStore
+    head: ObjectHead
+    properties: dict[str, object]
+    _stream: StreamingBody
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        """Raises `Unavailable` when the store sends fewer bytes than it said."""
+        while block := await self._store.call(lambda client: self._stream.read(READ_BYTES)):
+            yield block
+
+
 class TenantObjects:
     """The objects in one tenant's bucket."""
 
@@ -175,6 +198,18 @@ class TenantObjects:
         """Stream the object into a file. Raises as `get` does; the file is then absent."""
         checked_key(key)
         return await self._store.call(lambda client: read_to_file(client, self.bucket, key, path, bytes_max))
+
+    @asynccontextmanager
+    async def reading(self, key: str) -> AsyncIterator[ObjectReading]:
+        """The object's bytes as a stream, and all that the store tells of it. Raises `NotFound`, `Unavailable`.
+
+        Any key that the bucket lists can be read, also one that `put` would refuse.
+        """
+        answer = await self._store.call(lambda client: client.get_object(Bucket=self.bucket, Key=key))
+        try:
+            yield ObjectReading(self._store, described(key, answer), properties_of(answer), answer["Body"])
+        finally:
+            await self._store.call(lambda client: answer["Body"].close())
 
     async def delete(self, key: str) -> None:
         """Delete the object; one that is not there is deleted already."""
@@ -212,9 +247,17 @@ def write(client: S3Client, bucket: str, key: str, body: bytes | Path, content_t
     return ObjectHead(key, answer["ETag"].strip('"'), size, content_type)
 
 
-def read_head(client: S3Client, bucket: str, key: str) -> ObjectHead:
-    answer = client.head_object(Bucket=bucket, Key=key)
+def described(key: str, answer: GetObjectOutputTypeDef | HeadObjectOutputTypeDef) -> ObjectHead:
     return ObjectHead(key, answer["ETag"].strip('"'), answer["ContentLength"], answer.get("ContentType", ""))
+
+
+def properties_of(answer: GetObjectOutputTypeDef) -> dict[str, object]:
+    given: dict[str, object] = {name: answer[header] for name, header in PROPERTIES.items() if answer.get(header)}  # type: ignore[literal-required]  # the names are constants
+    return {"modified": answer["LastModified"].isoformat(), **given, "metadata": dict(answer.get("Metadata", {}))}
+
+
+def read_head(client: S3Client, bucket: str, key: str) -> ObjectHead:
+    return described(key, client.head_object(Bucket=bucket, Key=key))
 
 
 def read_to(target: BinaryIO, client: S3Client, bucket: str, key: str, bytes_max: int) -> ObjectHead:
@@ -225,7 +268,7 @@ def read_to(target: BinaryIO, client: S3Client, bucket: str, key: str, bytes_max
             raise TooLarge(f"{key!r} has {answer['ContentLength']} bytes; at most {bytes_max} are read")
         while block := stream.read(READ_BYTES):
             target.write(block)
-    return ObjectHead(key, answer["ETag"].strip('"'), answer["ContentLength"], answer.get("ContentType", ""))
+    return described(key, answer)
 
 
 def read_bytes(client: S3Client, bucket: str, key: str, bytes_max: int) -> bytes:

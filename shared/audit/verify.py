@@ -11,8 +11,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from shared.audit.checkpoint import AuditSigner, Checkpoint, origin_of, verified
 from shared.errors import Invalid
 
 LINE_BYTES_MAX = 256 * 1024
+Opened = Callable[[], BufferedReader]
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,23 @@ def verify_export(path: Path, *, public_key: bytes | None = None, trusted_checkp
     `public_key`: the key to trust; without it the one in the export is used, which proves that the export is whole,
     not who made it. `trusted_checkpoints`: notes kept from earlier; the log must still contain each of them.
     """
+    try:
+        return verify_opened(lambda: path.open("rb"), public_key=public_key, trusted_checkpoints=trusted_checkpoints)
+    except OSError as failure:
+        return Verdict(False, 0, f"cannot read {path}: {failure.strerror}")
+
+
+def verify_opened(
+    source: Opened, *, public_key: bytes | None = None, trusted_checkpoints: Sequence[str] = ()
+) -> Verdict:
+    """The same for an export that is no file of its own: `source` opens it, twice. Raises `OSError`."""
     outline = Outline()
     try:
-        read_outline(path, outline)
+        read_outline(source, outline)
         if public_key is not None and outline.public_key != public_key:
             raise Broken("the export names another public key than the one you trust")
         checkpoints = signed(outline, trusted_checkpoints, public_key or outline.public_key)
-        follow(path, outline, checkpoints)
-    except OSError as failure:
-        return Verdict(False, 0, f"cannot read {path}: {failure.strerror}")
+        follow(source, outline, checkpoints)
     except Broken as flaw:
         return Verdict(False, outline.records, str(flaw), flaw.seq, len(outline.notes))
     message = (
@@ -88,9 +98,9 @@ def verify_export(path: Path, *, public_key: bytes | None = None, trusted_checkp
     return Verdict(True, outline.records, message, None, len(outline.notes))
 
 
-def read_outline(path: Path, outline: Outline) -> None:
+def read_outline(source: Opened, outline: Outline) -> None:
     """Fill in the outline. Raises `Broken`."""
-    for number, value in enumerate(lines_of(path), 1):
+    for number, value in enumerate(lines_of(source), 1):
         match value.get("kind"):
             case "header" if number == 1:
                 outline.tenant = str(value.get("tenant", ""))
@@ -120,12 +130,12 @@ def signed(outline: Outline, trusted: Sequence[str], public_key: bytes) -> list[
     return sorted(found.values(), key=lambda one: one.size)
 
 
-def follow(path: Path, outline: Outline, checkpoints: Sequence[Checkpoint]) -> None:
+def follow(source: Opened, outline: Outline, checkpoints: Sequence[Checkpoint]) -> None:
     """Follow the chain and the tree. Raises `Broken` at the first record that does not fit."""
     due, walk, good = list(checkpoints), Walk(outline.tenant), 0
     while due and due[0].size == 0:
         check_root(due.pop(0), walk, good)
-    for row in (value for value in lines_of(path) if value.get("kind") == "record"):
+    for row in (value for value in lines_of(source) if value.get("kind") == "record"):
         step(walk, row)
         if due and due[0].size == walk.size:
             check_root(due[0], walk, good)
@@ -218,9 +228,9 @@ def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def lines_of(path: Path) -> Iterator[dict[str, Any]]:
+def lines_of(source: Opened) -> Iterator[dict[str, Any]]:
     """The export's lines as objects. Raises `Broken`, also for a key that occurs twice."""
-    with path.open("rb") as file:
+    with source() as file:
         for number, line in enumerate(iter(lambda: file.readline(LINE_BYTES_MAX), b""), 1):
             try:
                 value = json.loads(line, object_pairs_hook=without_twins) if line.endswith(b"\n") else None

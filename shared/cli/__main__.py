@@ -23,7 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "test": ("testing", "Run every check and test of the project."),
     "generate": ("testing", "Write the files that are derived from the code."),
     "functions": ("functions", "List, run or add functions."),
-    "tenant": ("tenants", "Add, list or remove tenants."),
+    "tenant": ("tenants", "Add, list, export or remove tenants."),
     "key": ("keys", "Create, list, rotate or revoke virtual keys."),
     "ingest": ("documents", "Upload documents and wait until they are searchable."),
     "ask": ("documents", "Ask the documents a question."),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
@@ -14,6 +16,7 @@ from shared.cli.failures import Failed, Missing
 from shared.host.home import Home, find_home
 
 TIMEOUT_S = 120.0
+DOWNLOAD_BYTES = 256 * 1024
 DEMO = "demo"
 
 
@@ -47,22 +50,54 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send one request. Raises `Failed` with the server's own words, or `Missing` when nothing answers."""
-        address = f"{self.url}{quote(path, safe='/:%')}" + (f"?{urlencode(query)}" if query else "")
         content = None if body is None else json.dumps(body).encode()
+        with self._answer(method, path, content, query=query, headers=headers) as answer:
+            try:
+                return Answer(answer.status, answer.read())
+            except (http.client.HTTPException, OSError) as silent:
+                raise self._silent(silent) from silent
+
+    def download(self, path: str, target: BinaryIO) -> None:
+        """Stream the answer's body into `target`. Raises as `call` does, and `Failed` for a body that is cut short."""
+        with self._answer("GET", path) as answer:
+            while True:
+                try:
+                    block = answer.read(DOWNLOAD_BYTES)
+                except (http.client.HTTPException, OSError) as cut:
+                    raise Failed(
+                        "the answer was cut short", why=f"GET {path}: {cut or type(cut).__name__}", fix="dcoder logs"
+                    ) from cut
+                if not block:
+                    return
+                target.write(block)
+
+    @contextmanager
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[http.client.HTTPResponse]:
+        address = f"{self.url}{quote(path, safe='/:%')}" + (f"?{urlencode(query)}" if query else "")
         request = Request(address, content, method=method)  # noqa: S310  http, to the stack's own address
         request.add_header("Authorization", f"Bearer {self.key}")
         request.add_header("Content-Type", "application/json")
         for name, value in (headers or {}).items():
             request.add_header(name, value)
         try:
-            with urlopen(request, timeout=self.timeout_s) as answer:  # noqa: S310  as above
-                return Answer(answer.status, answer.read())
+            answer = urlopen(request, timeout=self.timeout_s)  # noqa: S310  as above
         except HTTPError as refused:
             raise refusal(method, path, refused) from refused
         except (URLError, http.client.HTTPException, OSError) as silent:
-            raise Missing(
-                f"nothing answers at {self.url}", why=str(silent), fix="dcoder status, then dcoder up --detach"
-            ) from silent
+            raise self._silent(silent) from silent
+        with answer:
+            yield answer
+
+    def _silent(self, failure: Exception) -> Missing:
+        return Missing(f"nothing answers at {self.url}", why=str(failure), fix="dcoder status, then dcoder up --detach")
 
 
 def refusal(method: str, path: str, refused: HTTPError) -> Failed:

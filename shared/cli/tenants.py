@@ -1,4 +1,4 @@
-"""`tenant add|ls|move|rm`."""
+"""`tenant add|ls|move|export|verify|rm`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 import click
 
 from shared.cli.client import Client, forget_tenant_key, keep_tenant_key, platform_as_operator, running
+from shared.cli.exports import export_command, verify_command
 from shared.cli.failures import Failed, Misused, typed
 from shared.cli.keys import create_key
 from shared.cli.output import Result, command, rows_of, table
@@ -21,7 +22,7 @@ POLL_S = 0.5
 
 @click.group(name="tenant")
 def tenant_command() -> None:
-    """Add, list, move or remove tenants."""
+    """Add, list, move, export or remove tenants."""
 
 
 def added_text(result: Result) -> str:
@@ -141,5 +142,5 @@ def arrived(operator: Client, name: str, *, wait: bool) -> Result:
         time.sleep(POLL_S)
 
 
-for one in (add_command, list_command, move_command, remove_command):
+for one in (add_command, list_command, move_command, export_command, verify_command, remove_command):
     tenant_command.add_command(one)

@@ -15,7 +15,7 @@ Handler = Callable[..., Awaitable[Any]]  # Any: handlers differ in every paramet
 H = TypeVar("H", bound=Handler)
 
 PERMISSION = re.compile(r"[a-z]+(-[a-z]+)*:[a-z]+(-[a-z]+)*")
-READING_VERBS = frozenset({"read", "use"})
+READING_VERBS = frozenset({"read", "use", "export"})
 MIB = 1024 * 1024
 
 
@@ -54,7 +54,10 @@ class Route:
 
     @property
     def changes(self) -> bool:
-        """Whether a successful call leaves something behind that has to be audited: any verb but read and use."""
+        """Whether a successful call leaves something behind that has to be audited: any verb but `READING_VERBS`.
+
+        An export answers with a stream, which no transaction can hold back: its handler writes the record itself.
+        """
         return self.permission.rpartition(":")[2] not in READING_VERBS
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -81,6 +81,17 @@ class Statements:
 
     async def copy_records(self, table: str, columns: Sequence[str], records: Sequence[Sequence[object]]) -> None:
         await self._connection.copy_records_to_table(table, columns=list(columns), records=records)
+
+    async def copy_lines(
+        self, sql: str, arguments: Sequence[object], write: Callable[[bytes], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Stream a query of one text column as lines. Waits for `write`, so what is held does not grow with the rows.
+
+        The text must have no line breaks and neither U+0001 nor U+0002, as JSON has none: nothing is quoted then.
+        """
+        await self._connection.copy_from_query(
+            sql, *arguments, output=write, format="csv", delimiter="\x01", quote="\x02", encoding="UTF8"
+        )
 
     async def emit(self, event: CloudEvent) -> None:
         """Leave an event in the outbox: it is published if, and only if, this transaction commits."""

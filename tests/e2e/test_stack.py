@@ -142,6 +142,24 @@ def test_an_altered_export_does_not_verify(up: tuple[Cli, Up]) -> None:
     assert json.loads(done.stdout)["ok"] is False
 
 
+def test_a_tenants_export_by_command_line(up: tuple[Cli, Up], tmp_path: Path) -> None:
+    cli, _ = up
+    file = tmp_path / "demo.tar"
+    made = cli.json("tenant", "export", "demo", "--to", str(file))
+    assert (made["ok"], made["bytes"], file.stat().st_mode & 0o777) == (True, file.stat().st_size, 0o600)
+    again = cli.run("tenant", "export", "demo", "--to", str(file), "--json")
+    assert (again.returncode, json.loads(again.stdout)["error"]["fix"].endswith("--force")) == (2, True)
+    assert cli.json("tenant", "export", "demo", "--to", str(file), "--force")["ok"]
+    elsewhere = Cli(tmp_path / "no-stack-here")
+    checked = elsewhere.json("tenant", "verify", str(file), "--public-key", made["public_key"])
+    assert (checked["ok"], checked["tenant"]) == (True, "demo")
+    file.write_bytes(file.read_bytes()[:-2000])
+    cut = elsewhere.run("tenant", "verify", str(file), "--json")
+    assert (cut.returncode, json.loads(cut.stdout)["ok"]) == (1, False)
+    assert cli.run("tenant", "export", "nobody-here", "--to", str(tmp_path / "none.tar")).returncode == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["demo.tar"]
+
+
 def test_logs_and_status_name_every_process(up: tuple[Cli, Up]) -> None:
     cli, _ = up
     named = {"postgres", "nats", "redis", "objects", "platform", "gateway"}

@@ -148,13 +148,13 @@ def test_a_function_gets_only_the_stores_it_asks_for() -> None:
     assert "valueFrom" in variables(rendered["knowledge-documents"])["DCODER_OBJECTS_SECRET_KEY"]
 
 
-def test_the_audit_key_goes_to_the_signer_only_and_the_root_key_to_who_opens_tenants() -> None:
+def test_the_audit_key_goes_to_the_signers_only_and_the_root_key_to_who_opens_tenants() -> None:
     keys = {
         name: {item["key"] for item in one["spec"]["template"]["spec"]["volumes"][0]["secret"]["items"]}
         for name, one in services(render(CATALOG, placed("alone"))).items()
     }
 
-    assert [name for name, some in keys.items() if "audit.key" in some] == ["governance-audit"]
+    assert [name for name, some in keys.items() if "audit.key" in some] == ["governance-audit", "governance-exports"]
     assert "root.key" in keys["governance-audit"]
     assert "root.key" not in keys["integrations-webhooks"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 from collections.abc import AsyncIterator
 
 from functions.governance.audit.anchors import anchor_of
 from functions.governance.audit.views import CheckpointView, Proof
-from shared.audit.checkpoint import AuditSigner, origin_of
+from shared.audit.checkpoint import AuditSigner
+from shared.audit.export import CHECKPOINT_LINE, RECORD_LINE, header_line
 from shared.audit.sealer import seal
 from shared.audit.tiles import inclusion_proof
 from shared.errors import NotFound
@@ -24,8 +24,13 @@ from shared.tenancy import TenantRegistry
 EXPORT_PAGE = 1000
 ROUNDS_MAX = 200
 TURN_S = 0.02
-RECORDS = "SELECT seq, previous, record, leaf FROM audit_log WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3"
-CHECKPOINTS = "SELECT size, note FROM audit_checkpoints WHERE size > $1 AND size <= $2 ORDER BY size LIMIT $3"
+RECORDS = f"""
+SELECT seq AS place, {RECORD_LINE} AS line FROM audit_log WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3
+"""
+CHECKPOINTS = f"""
+SELECT size AS place, {CHECKPOINT_LINE} AS line FROM audit_checkpoints
+WHERE size > $1 AND size <= $2 ORDER BY size LIMIT $3
+"""
 
 Database = TenantDatabase | ControlDatabase
 
@@ -75,27 +80,17 @@ async def export(database: Database, tenant: TenantId, settings: Settings) -> As
 
     Every record and checkpoint of that moment is in it, also those that do not fit: judging is the verifier's.
     """
-    origin, key = origin_of(tenant), public_key(settings)
-    yield line({"kind": "header", "version": 1, "tenant": tenant, "origin": origin, "public_key": key})
+    yield header_line(tenant, AuditSigner(read_key(settings, "audit")))
     end = await database.fetchrow(
         "SELECT (SELECT max(seq) FROM audit_log) AS seq, (SELECT max(size) FROM audit_checkpoints) AS size"
     )
     assert end is not None
-    after = -1
-    while rows := await database.fetch(RECORDS, after, end["seq"], EXPORT_PAGE):
-        for row in rows:
-            parts = {name: text_of(bytes(row[name])) for name in ("previous", "record", "leaf")}
-            yield line({"kind": "record", "seq": row["seq"], **parts})
-        after = rows[-1]["seq"]
-    after = -1
-    while rows := await database.fetch(CHECKPOINTS, after, end["size"], EXPORT_PAGE):
-        for row in rows:
-            yield line({"kind": "checkpoint", "note": row["note"]})
-        after = rows[-1]["size"]
-
-
-def line(value: dict[str, object]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+    for query, last in ((RECORDS, end["seq"]), (CHECKPOINTS, end["size"])):
+        after = -1
+        while rows := await database.fetch(query, after, last, EXPORT_PAGE):
+            for row in rows:
+                yield row["line"].encode() + b"\n"
+            after = rows[-1]["place"]
 
 
 async def seal_all(process: Process, tenant: TenantId) -> None:

@@ -22,9 +22,10 @@ def test_a_route_needs_a_permission(permission: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("permission", "changes"), [("a:read", False), ("a:use", False), ("a:write", True), ("a:delete", True)]
+    ("permission", "changes"),
+    [("a:read", False), ("a:use", False), ("a:export", False), ("a:write", True), ("a:delete", True)],
 )
-def test_every_verb_but_read_and_use_is_a_change(permission: str, changes: bool) -> None:
+def test_every_verb_but_read_use_and_export_is_a_change(permission: str, changes: bool) -> None:
     assert Route("POST", "/x", permission).changes is changes
 
 
