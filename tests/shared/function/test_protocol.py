@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from shared.host.ports import free_port
-from shared.host.protocol import HEAD_BYTES_MAX, BoundedProtocol
+from shared.function.protocol import HEAD_BYTES_MAX, BoundedProtocol
 from tests.fixtures.waiting import until
 
 SENT_MAX = 64 * 1024 * 1024
