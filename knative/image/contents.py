@@ -89,7 +89,8 @@ PRUNED: tuple[str, ...] = (
 BOTOCORE_KEPT = "botocore/data/s3/"
 """boto3 describes four hundred services, each in a folder of botocore/data; we speak to S3."""
 APPLICATION_FOLDERS = ("functions", "shared")
-APPLICATION_LEFT_OUT = ("shared/cli", "shared/host")
+APPLICATION_LEFT_OUT = ("shared/cli", "shared/host", "shared/embeddings/graph.py")
+"""What only dcoder and the local host run; the graph is built when the image is."""
 
 
 def labels(variant: Variant, *, revision: str, source: str, base: tuple[str, str]) -> dict[str, str]:
