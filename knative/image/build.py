@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from knative.image import bill, interpreter, layout, proof
+from knative.image import bill, interpreter, layout, proof, symbols
 from knative.image.archives import Foundation, from_archive, from_folder
-from knative.image.bytecode import compile_tree
+from knative.image.bytecode import compile_beside, compile_instead
 from knative.image.contents import (
     APPLICATION,
     APPLICATION_FOLDERS,
@@ -111,13 +111,14 @@ def stage_model(tree: Path) -> None:
     weights = encoder.model_file("model.safetensors")
     encoder.checked(weights, encoder.WEIGHTS_SHA256)
     graph.write(weights, tree / DEPENDENCIES / encoder.PACKAGE / "model" / encoder.GRAPH)
-    compile_tree(tree, DEPENDENCIES)
+    compile_instead(tree, DEPENDENCIES)
     bill.write("model", bill.of_wheels(wheels), tree)
 
 
 def stage_wheels(tree: Path, name: str, entries: list[Locked]) -> None:
     wheels = install(entries, OMITTED, tree / DEPENDENCIES)
-    compile_tree(tree, DEPENDENCIES)
+    symbols.cut_all(tree)
+    compile_instead(tree, DEPENDENCIES)
     bill.write(name, bill.of_wheels(wheels), tree)
 
 
@@ -125,7 +126,7 @@ def stage_application(tree: Path) -> None:
     for name in APPLICATION_FOLDERS:
         shutil.copytree(ROOT / name, tree / APPLICATION / name, ignore=left_out)
     shutil.copyfile(ROOT / "LICENSE", tree / APPLICATION / "LICENSE")
-    compile_tree(tree, APPLICATION)
+    compile_beside(tree, APPLICATION)
     bill.write("application", bill.of_application(), tree)
 
 

@@ -54,6 +54,7 @@ OMITTED: Mapping[str, str] = {
     **dict.fromkeys(
         ("hf-xet", "fsspec", "filelock", "tqdm", "httpx2", "httpcore2", "truststore"), "huggingface-hub needs it"
     ),
+    "protobuf": "onnxruntime's tools read models with it; its engine does not",
     "pyyaml": "environment files and manifests are read where dcoder runs",
     "pycparser": "cffi needs it to compile",
 }
@@ -75,6 +76,7 @@ PRUNED: tuple[str, ...] = (
     "onnxruntime/tools/*",
     "onnxruntime/datasets/*",
     "onnxruntime/backend/*",
+    *(f"numpy/_core/{name}.*.so" for name in ("_simd", "_*_tests")),  # only numpy's tests load them
     "numpy/f2py/*",
     "numpy/distutils/*",
     "numpy/_pyinstaller/*",

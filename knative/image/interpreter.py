@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from knative.image.bytecode import compile_tree
+from knative.image import symbols
+from knative.image.bytecode import compile_beside
 from knative.image.contents import IDENTITY
 from shared.errors import Fault
 
@@ -39,7 +40,9 @@ LEFT_OUT: tuple[str, ...] = (
     "turtle.py",
     "turtledemo/*",
     "pydoc_data/*",
-    "lib-dynload/_tkinter*",
+    "distutils/*",
+    "curses/*",
+    *(f"lib-dynload/{name}.*" for name in ("_tkinter", "_curses", "_curses_panel", "readline", "nis", "_crypt")),
     "lib-dynload/_test*",
     "lib-dynload/_xxtest*",
     "lib-dynload/xxlimited*",
@@ -72,7 +75,8 @@ def stage(root: Path) -> None:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text.format(*IDENTITY.split(":")))
     (root / "tmp").mkdir()
-    compile_tree(root, LIBRARY)
+    symbols.cut_all(root)
+    compile_beside(root, LIBRARY)
 
 
 def left_out(relative: str) -> bool:
