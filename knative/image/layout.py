@@ -16,7 +16,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 MEDIA = "application/vnd.oci.image."
 LAYER_TAR = MEDIA + "layer.v1.tar"
@@ -149,7 +149,7 @@ def write(image: Image, name: str, target: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def members(image: Image, name: str) -> Iterator[tuple[str, BinaryIO, int]]:
+def members(image: Image, name: str) -> Iterator[tuple[str, IO[bytes], int]]:
     """The archive's files: path, content, size."""
     configuration, manifest = image.configuration(), image.manifest()
     for path, content in (
@@ -185,6 +185,6 @@ def unique(layers: Iterable[Layer]) -> Sequence[Layer]:
     return list({layer.digest: layer for layer in layers}.values())
 
 
-def copy_limited(source: BinaryIO, target: Path) -> None:
+def copy_to(source: IO[bytes], target: Path) -> None:
     with target.open("wb") as output:
         shutil.copyfileobj(source, output, CHUNK_BYTES)

@@ -42,4 +42,6 @@ def check(application: Path, libraries: Sequence[Path]) -> None:
     )
     if done.returncode != 0:
         last = done.stderr.strip().rpartition("\n")[2]
-        raise Fault(f"the image lacks what a function imports: {last}; see OMITTED and PRUNED in knative/image/contents.py")
+        raise Fault(
+            f"the image lacks what a function imports: {last}; see OMITTED and PRUNED in knative/image/contents.py"
+        )

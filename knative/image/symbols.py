@@ -29,7 +29,7 @@ def cut(path: Path) -> int:
             file.seek(table + entry_size * number)
             segment = PROGRAM.unpack(file.read(PROGRAM.size))
             ends.append(segment[2] + segment[5])  # offset and size in the file
-        saved = path.stat().st_size - max(ends)
+        saved: int = path.stat().st_size - max(ends)
         if saved < WORTH_BYTES_MIN:
             return 0
         fields[6] = fields[12] = fields[13] = 0  # section table: offset, entries, names

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -78,12 +78,11 @@ def beyond(wanted: Sequence[Locked], present: Sequence[Locked]) -> list[Locked]:
     return [entry for entry in wanted if entry.name not in below]
 
 
-def install(entries: Sequence[Locked], omitted: Collection[str], target: Path) -> list[Wheel]:
-    """Unpack the entries' wheels into `target`, but those omitted. In the order of their names. Raises `Fault`."""
-    kept = [entry for entry in entries if entry.name not in omitted]
+def install(entries: Sequence[Locked], target: Path) -> list[Wheel]:
+    """Unpack the entries' wheels into `target`. The wheels in the order of their names. Raises `Fault`."""
     with tempfile.TemporaryDirectory() as scratch:
         report, lock, unpacked = Path(scratch, "report.json"), Path(scratch, "kept.lock"), Path(scratch, "unpacked")
-        lock.write_text("\n".join(entry.text for entry in kept) + "\n")
+        lock.write_text("\n".join(entry.text for entry in entries) + "\n")
         options = ["--quiet", "--require-hashes", "--no-deps", "--only-binary", ":all:", "--no-compile"]
         places = ["--target", str(unpacked), "--report", str(report), "--requirement", str(lock)]
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", *options, *places]
@@ -123,9 +122,7 @@ def pruned_below(root: Path) -> Callable[[str, list[str]], set[str]]:
 
     def ignored(folder: str, names: list[str]) -> set[str]:
         place = Path(folder).relative_to(root)
-        return {
-            name for name in names if not Path(folder, name).is_dir() and is_pruned((place / name).as_posix())
-        }
+        return {name for name in names if not Path(folder, name).is_dir() and is_pruned((place / name).as_posix())}
 
     return ignored
 

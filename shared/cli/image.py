@@ -82,9 +82,7 @@ def stage_command(folder: Path, variant: str) -> Result:
 
 
 def sizes(image: Image) -> dict[str, object]:
-    layers = [
-        {"name": layer.name, "bytes": layer.uncompressed_bytes, "digest": layer.digest} for layer in image.layers
-    ]
+    layers = [{"name": layer.name, "bytes": layer.uncompressed_bytes, "digest": layer.digest} for layer in image.layers]
     return {"digest": image.digest, "bytes": image.uncompressed_bytes, "layers": layers}
 
 

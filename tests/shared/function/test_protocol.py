@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from shared.host.ports import free_port
 from shared.function.protocol import HEAD_BYTES_MAX, BoundedProtocol
+from shared.host.ports import free_port
 from tests.fixtures.waiting import until
 
 SENT_MAX = 64 * 1024 * 1024
