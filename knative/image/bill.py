@@ -1,4 +1,4 @@
-"""What is in a layer, as a CycloneDX 1.6 bill of materials: no time, no random serial, so the same for the same layer."""
+"""What is in a layer, as a CycloneDX 1.6 bill of materials. No time and no random serial are in it."""
 
 from __future__ import annotations
 

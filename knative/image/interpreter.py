@@ -1,6 +1,7 @@
 """The first layer: the Python that runs this, its standard library and the shared libraries that they load.
 
-No shell, no pip, and it needs no registry. What a function never uses stays behind: tests, windows, compilers' files, installers.
+No shell, no pip, and it needs no registry. What a function never uses stays behind: tests, windows, compilers'
+files, installers.
 """
 
 from __future__ import annotations

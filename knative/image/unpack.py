@@ -18,6 +18,14 @@ def unpacked(archive: Path, folder: Path) -> None:
                 tar.extractall(folder, filter="fully_trusted")  # noqa: S202  our own bytes, by digest
 
 
+def layer_sizes(archive: Path) -> list[tuple[str, int]]:
+    """Name and bytes of each layer, from the bottom up."""
+    with tarfile.open(archive) as opened:
+        entry = json.loads(content(opened, "index.json"))["manifests"][0]
+        layers = json.loads(content(opened, blob(entry["digest"])))["layers"]
+    return [(layer["annotations"]["dev.dcoder.layer"], layer["size"]) for layer in layers]
+
+
 def content(opened: tarfile.TarFile, name: str) -> bytes:
     found = opened.extractfile(name)
     assert found is not None, f"{name} is a file of the archive"

@@ -45,7 +45,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> tuple[layout.Image, Path]
 @pytest.fixture(scope="module")
 def root(image: tuple[layout.Image, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("root")
-    folder.parent.chmod(0o755)
+    folder.chmod(0o755)
     unpacked(image[1], folder)
     yield folder
     shutil.rmtree(folder)
