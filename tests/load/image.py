@@ -45,7 +45,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 def started(root: Path, arguments: tuple[str, ...], function: str) -> tuple[float, float]:
     """Seconds from the process's start to its first answer, and its processor seconds by then."""
     port = free_port()
-    command = ["chroot", f"--userspec={contents.IDENTITY}", str(root), PYTHON, *arguments]
+    command = ["/usr/sbin/chroot", f"--userspec={contents.IDENTITY}", str(root), PYTHON, *arguments]
     environment = {**contents.ENVIRONMENT, **NOWHERE, "DCODER_FUNCTION": function, "PORT": str(port)}
     began = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
