@@ -26,7 +26,10 @@ from tests.fixtures.servers import (
 
 property_settings.register_profile("dcoder", deadline=None)  # a busy machine is no defect
 property_settings.load_profile("dcoder")
-EXTRAS = {"minio": "builds a MinIO server from its Go module, which takes minutes and a Go toolchain"}
+EXTRAS = {
+    "minio": "builds a MinIO server from its Go module, which takes minutes and a Go toolchain",
+    "image": "builds the functions' image twice and starts it, which takes minutes, the locked wheels and root",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,7 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for name in set(EXTRAS) - wanted:
         skip = pytest.mark.skip(reason=f"{EXTRAS[name]}: run with --with {name}")
         for item in items:
-            if name in item.keywords:
+            if item.get_closest_marker(name):  # keywords hold the names of folders too
                 item.add_marker(skip)
 
 

@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "usage": ("accounts", "What was used, and what it cost."),
     "audit": ("accounts", "Verify the audit log."),
     "deploy": ("deploy", "Render the platform for a Knative cluster."),
+    "image": ("image", "Build the image that all functions run in."),
 }
 
 

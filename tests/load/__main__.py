@@ -16,6 +16,7 @@ BENCHMARKS = (
         "first_answer",
         "footprint",
         "imports",
+        "image",
         "runtime",
         "tenants",
         "ingest",

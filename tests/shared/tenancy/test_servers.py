@@ -11,7 +11,6 @@ import pytest
 from shared.errors import Conflict, Fault, Invalid, Unavailable
 from shared.function.process import Process
 from shared.function.resources import OPENERS
-from shared.host.ports import free_port
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase, address, open_connection
 from shared.settings import Settings, named_servers
@@ -20,6 +19,7 @@ from shared.tenancy.migrations import Migration, available, newest
 from shared.tenancy.saga import CREATION, database_name
 from shared.tenancy.waves import migrate_tenants
 from tests.fixtures.platform import environment_of
+from tests.fixtures.ports import free_port
 from tests.shared.tenancy.moved import port, port_of, traces_on
 from tests.shared.tenancy.test_registry import until_step
 

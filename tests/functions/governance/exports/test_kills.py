@@ -17,11 +17,11 @@ import pytest
 from shared.cli.client import Client
 from shared.cli.exports import placed
 from shared.cli.failures import Failed
-from shared.host.ports import free_port
 from shared.host.stack import ROOT
 from shared.settings import Settings
 from shared.tenancy.export import verify_archive
 from tests.fixtures.platform import environment_of
+from tests.fixtures.ports import free_port
 from tests.fixtures.stack import wait_until
 from tests.functions.governance.exports.filled import Filled
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from shared.host.protocol import HEAD_BYTES_MAX, BoundedProtocol
+from shared.function.protocol import HEAD_BYTES_MAX, BoundedProtocol
 from tests.fixtures.ports import free_port
 from tests.fixtures.waiting import until
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as the host's processes speak it: uvicorn's protocol over httptools, with the limit that it lacks."""
+"""HTTP/1.1 as our processes speak it: uvicorn's protocol over httptools, with the limit that it lacks."""
 
 from __future__ import annotations
 
