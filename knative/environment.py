@@ -39,6 +39,13 @@ class Objects(Typed):
     port: Port
 
 
+class Broker(Typed):
+    """What carries events. `ingress` is where the class takes them, without the Broker's own path."""
+
+    kind: Literal["MTChannelBasedBroker", "NatsJetStreamBroker"]
+    ingress: Annotated[str, Field(pattern=r"^http://[^@/]+$")]
+
+
 class Sizes(Typed):
     """One instance's share of a node, and the most instances that a group may have."""
 
@@ -61,10 +68,9 @@ class Environment(Typed):
     domain: Host
     tls_secret: Label | None
     """Secret with the certificate of `*.<domain>`; null serves plain HTTP."""
-    broker_class: Literal["MTChannelBasedBroker", "NatsJetStreamBroker"]
+    broker: Broker
     postgres: Store
     redis: Store
-    nats: Store
     objects: Objects
     keys_secret: Label
     """Secret with root.key, tokens.key, audit.key, pepper.key and hooks.key, 32 bytes each."""

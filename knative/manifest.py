@@ -7,6 +7,9 @@ from typing import Any
 
 from knative.environment import Environment
 
+BROKER = "events"
+"""Name of the one Broker."""
+
 Manifest = Mapping[str, Any]  # Any: JSON of many kinds, checked against their schemas
 
 

@@ -36,8 +36,8 @@ class Settings:
     broker_url: str = ""
     """Ingress of the Knative Broker that carries events; empty where NATS does."""
     checkpoint_files: bool = True
-    """Whether signed checkpoints also go to files beside `secrets_dir`. Where no disk lasts, they go to the object store
-    alone, which then must take them."""
+    """Whether signed checkpoints also go to files beside `secrets_dir`. Where no disk lasts they go to the object
+    store alone, which then must take them."""
     private_provider_urls: bool = False
     """Whether a tenant's provider may have a loopback or private address (local stacks, in-house models)."""
 

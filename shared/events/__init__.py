@@ -1,4 +1,4 @@
-"""Events of the platform: CloudEvents 1.0, object notifications, and their way through NATS JetStream or a Knative Broker.
+"""Events of the platform: CloudEvents 1.0, object notifications, and what carries them: NATS JetStream, a Broker.
 
 Importing this loads the standard library only; what carries events is opened at first use.
 """

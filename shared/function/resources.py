@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from shared.audit import PENDING
+from shared.audit.checkpoint import AuditSigner
 from shared.embeddings import Embeddings
 from shared.events import CloudEvent, Events, Relay
 from shared.events.publishing import Carrier
@@ -149,6 +150,10 @@ def carrier_of(settings: Settings) -> Carrier:
     return Stream(settings.nats_url)
 
 
+async def open_signer(process: Process) -> AuditSigner:
+    return AuditSigner(read_key(process.settings, "audit"))
+
+
 async def open_embeddings(process: Process) -> Embeddings:
     return Embeddings()
 
@@ -174,6 +179,7 @@ OPENERS: Mapping[type, Opener] = {
     CacheServer: open_cache,
     Relay: open_relay,
     Events: open_events,
+    AuditSigner: open_signer,
     Embeddings: open_embeddings,
     Ledger: open_ledger,
     Providers: open_providers,

@@ -15,8 +15,10 @@ from knative.placement import groups
 from knative.render import RENDERED, changed, files, render
 from knative.routes import paths_of, prefixes
 from shared.errors import Fault
+from shared.function.admission import wants_control
 from shared.function.catalog import Deployable, find
 from shared.function.declaration import Function, Route, Scale
+from shared.function.injection import GRANTS, PROVIDERS, grants_of
 
 CATALOG = find()
 PLACEMENTS = get_args(Placement)
@@ -89,7 +91,7 @@ def test_every_subscription_has_a_trigger_that_retries_and_ends_in_dead_letters(
     triggers = of_kind(render(CATALOG, placed(placement)), "eventing", "Trigger")
 
     assert {one["metadata"]["labels"]["dcoder.dev/function"] for one in triggers} == {
-        one.name for one in CATALOG if one.takes_events
+        one.name for one in CATALOG if one.subscribes
     }
     for one in triggers:
         assert one["spec"]["delivery"].keys() == {"retry", "backoffPolicy", "backoffDelay", "timeout", "deadLetterSink"}
@@ -177,7 +179,6 @@ def test_passwords_and_keys_come_from_secrets_only(name: str) -> None:
 SECRET_VARIABLES = {
     "DCODER_POSTGRES_URL",
     "DCODER_REDIS_URL",
-    "DCODER_NATS_URL",
     "DCODER_OBJECTS_ACCESS_KEY",
     "DCODER_OBJECTS_SECRET_KEY",
 }
@@ -192,3 +193,29 @@ def files_text() -> str:
     from knative.environment import FOLDER
 
     return (FOLDER / "local.yaml").read_text()
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_dead_letter_tells_by_its_path_whose_it_is(placement: str) -> None:
+    for one in of_kind(render(CATALOG, placed(placement)), "eventing", "Trigger"):
+        sink = one["spec"]["delivery"]["deadLetterSink"]
+        assert sink["uri"] == f"/dead-letters/{one['metadata']['labels']['dcoder.dev/function']}"
+
+
+def test_the_minute_goes_to_the_scheduler_alone_and_as_an_event_of_the_platform() -> None:
+    (source,) = of_kind(render(CATALOG, placed("alone")), "sources", "PingSource")
+
+    assert source["spec"]["ceOverrides"] == {"extensions": {"tenant": "platform"}}
+    assert source["spec"]["sink"]["ref"]["name"] == "governance-schedules"
+    assert source["spec"]["sink"]["uri"] == "/events/governance-schedules"
+
+
+def test_every_type_that_a_handler_may_ask_for_says_what_it_takes() -> None:
+    assert GRANTS.keys() == PROVIDERS.keys()
+
+
+def test_a_function_that_changes_a_tenant_gets_what_opening_its_database_takes() -> None:
+    for one in CATALOG:
+        changes = [operation for operation, route in one.routes() if route.changes]
+        if any(not wants_control(operation) for operation in changes):
+            assert {"root-key", "objects", "redis", "postgres"} <= grants_of(one.function)

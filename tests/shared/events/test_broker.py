@@ -48,7 +48,7 @@ async def listening(sink: Sink) -> AsyncIterator[Sink]:
 
     server = uvicorn.Server(uvicorn.Config(sink, host=LOOPBACK, port=0, lifespan="off", log_level="error"))
     serving = asyncio.create_task(server.serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
         await asyncio.sleep(0.01)
     sink.url = f"http://{LOOPBACK}:{server.servers[0].sockets[0].getsockname()[1]}/dcoder/events"
     try:

@@ -13,8 +13,8 @@ from functions.governance.events.letters import page_of, read_one, redrive_one
 from shared.errors import Invalid, NotFound
 from shared.events import CloudEvent, Events, Relay
 from shared.events.dead_letters import bury
-from shared.events.subjects import message_id, subject_of
 from shared.events.stream import Stream
+from shared.events.subjects import message_id, subject_of
 from shared.ids import PLATFORM, TenantId
 from shared.postgres import ControlDatabase
 from tests.fixtures.control import control_database
