@@ -89,6 +89,11 @@ def parse(text: str, source: str) -> Environment:
         raise Fault(f"{source}: {field or 'the file'}: {first['msg']}") from refused
 
 
+def with_image(environment: Environment, image: str) -> Environment:
+    """The environment with another image. Raises `Fault` for what is no name of one."""
+    return parse(yaml.safe_dump({**environment.model_dump(mode="json"), "image": image}), "--image")
+
+
 def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 

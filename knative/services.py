@@ -38,6 +38,8 @@ def service(group: Group, everyone: tuple[Group, ...], environment: Environment)
         },
         "metadata": metadata(group.name, environment, extra={"networking.knative.dev/visibility": "cluster-local"}),
         "spec": {
+            # Said, so that applying again ends a rollback.
+            "traffic": [{"latestRevision": True, "percent": 100}],
             "template": {
                 "metadata": {"labels": labels(group.name), "annotations": scale_annotations(group)},
                 "spec": {
@@ -50,7 +52,7 @@ def service(group: Group, everyone: tuple[Group, ...], environment: Environment)
                     "containers": [container(group, everyone, environment)],
                     "volumes": volumes(group, environment),
                 },
-            }
+            },
         },
     }
 
