@@ -131,6 +131,7 @@ def objects(url: str, ports: Mapping[str, int], environment: Mapping[str, str]) 
     parts = urlsplit(url)
     if parts.port == ports.get("objects"):
         return probes.seaweed(
+            host=parts.hostname or "",
             s3_port=ports["objects"],
             master_port=ports["objects_master"],
             access_key=environment["DCODER_OBJECTS_ACCESS_KEY"],
