@@ -31,27 +31,30 @@ class Answer:
 
 @dataclass(frozen=True)
 class Client:
-    """One server of the stack, and the key to present there."""
+    """One server of the stack, and the key to present there. `host` is its name where one gateway serves several."""
 
     url: str
     key: str = field(repr=False)
     timeout_s: float = TIMEOUT_S
+    host: str = ""
 
     def call(
         self,
         method: str,
         path: str,
-        body: Mapping[str, object] | None = None,
+        body: Mapping[str, object] | bytes | None = None,
         *,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send one request. Raises `Failed` with the server's own words, or `Missing` when nothing answers."""
         address = f"{self.url}{quote(path, safe='/:%')}" + (f"?{urlencode(query)}" if query else "")
-        content = None if body is None else json.dumps(body).encode()
+        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         request = Request(address, content, method=method)  # noqa: S310  http, to the stack's own address
         request.add_header("Authorization", f"Bearer {self.key}")
         request.add_header("Content-Type", "application/json")
+        if self.host:
+            request.add_header("Host", self.host)
         for name, value in (headers or {}).items():
             request.add_header(name, value)
         try:
@@ -60,8 +63,9 @@ class Client:
         except HTTPError as refused:
             raise refusal(method, path, refused) from refused
         except (URLError, http.client.HTTPException, OSError) as silent:
+            place = f"{self.url} for {self.host}" if self.host else self.url
             raise Missing(
-                f"nothing answers at {self.url}", why=str(silent), fix="dcoder status, then dcoder up --detach"
+                f"nothing answers at {place}", why=str(silent), fix="dcoder status, then dcoder up --detach"
             ) from silent
 
 

@@ -91,26 +91,46 @@ def apply_command(
     environment: str, image: str, secrets: bool, keys: Path | None, dry_run: bool, wait_s: int, context: str
 ) -> Result:
     """Deploy ENVIRONMENT: check, apply, remove what is no longer rendered, wait until ready. Safe to repeat."""
-    from knative import apply, releases
-
     cluster = cluster_of(context)
     place, manifests = rendered(environment, image)
     check(cluster, place, manifests)
     confidential = secrets_of(place, keys) if secrets else ()
     if not secrets and not dry_run:
         need_secrets(cluster, place)
-    said = apply.apply(cluster, (manifests[0], *confidential, *manifests[1:]), dry_run=dry_run)
-    gone = apply.superfluous(cluster, place, manifests)
     if dry_run:
-        return {"ok": True, "dry_run": True, "applied": [*said, *(f"{kind}/{name} pruned" for kind, name in gone)]}
-    apply.prune(cluster, place, gone)
-    wait(cluster, place, manifests, wait_s)
-    history = releases.read(cluster, place)
-    made = history.after(place.image, releases.ready_revisions(cluster, place), datetime.now(UTC))
-    releases.write(cluster, place, made)
+        return dry(cluster, place, manifests)
+    return deploy(cluster, place, manifests, confidential=confidential, wait_s=wait_s)
+
+
+def dry(cluster: Kubectl, environment: Environment, manifests: tuple[Manifest, ...]) -> Result:
+    from knative import apply
+
+    said = apply.apply(cluster, manifests, dry_run=True)
+    gone = apply.superfluous(cluster, environment, manifests)
+    return {"ok": True, "dry_run": True, "applied": [*said, *(f"{kind}/{name} pruned" for kind, name in gone)]}
+
+
+def deploy(
+    cluster: Kubectl,
+    environment: Environment,
+    manifests: tuple[Manifest, ...],
+    *,
+    confidential: tuple[Manifest, ...],
+    wait_s: int,
+) -> Result:
+    """Apply with the Secrets first, remove what is no longer rendered, wait, and write the release down."""
+    from knative import apply, releases
+
+    said = apply.apply(cluster, (manifests[0], *confidential, *manifests[1:]), dry_run=False)
+    gone = apply.superfluous(cluster, environment, manifests)
+    apply.prune(cluster, environment, gone)
+    wait(cluster, environment, manifests, wait_s)
+    history = releases.read(cluster, environment)
+    made = history.after(environment.image, releases.ready_revisions(cluster, environment), datetime.now(UTC))
+    releases.write(cluster, environment, made)
     return {
         "ok": True, "dry_run": False, "applied": said, "pruned": [f"{kind}/{name}" for kind, name in gone],
-        "release": made.current, "namespace": place.namespace,
+        "release": made.current, "namespace": environment.namespace,
     }  # fmt: skip
 
 

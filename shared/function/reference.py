@@ -114,7 +114,7 @@ embedded one; PostgreSQL needs pgvector in `template1` and a role that may creat
 | `DCODER_LISTEN` | IPv4 address at which the stores listen, for functions on a cluster; default 127.0.0.1 |
 | `DCODER_STORES_ONLY=true` | start the stores and prepare the control database, but no functions: `up --stores` |
 | `DCODER_HOOKS_ORIGIN` | where the object store announces changes, `http://host:port`; default: this \
-machine's platform |
+machine's platform, and nowhere with `--stores` |
 | `DCODER_HANDBOOK=skip` | leave out the handbook and the first question |
 """
 SETTING_VARIABLES = {"functions": "DCODER_FUNCTION", "dedicated_tenant": "DCODER_TENANT"}

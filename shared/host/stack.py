@@ -180,8 +180,10 @@ def plan(home: Home, outside: Mapping[str, str] = os.environ) -> Stack:
     kept = store_secrets(home)
     hook_token = read_hook_token(home)
     platform_url = f"http://{LOOPBACK}:{ports['platform']}"
-    hook_url = f"{outside.get('DCODER_HOOKS_ORIGIN') or platform_url}/v1/hooks/seaweedfs"
-    embedded = embedded_servers(home, ports, kept, Hook(hook_url, hook_token), host)
+    stores_only = outside.get(STORES_ONLY) == "true"
+    hooks_origin = outside.get("DCODER_HOOKS_ORIGIN") or ("" if stores_only else platform_url)
+    hook = Hook(f"{hooks_origin}/v1/hooks/seaweedfs" if hooks_origin else "", hook_token)
+    embedded = embedded_servers(home, ports, kept, hook, host)
     postgres = embedded["postgres"]
     return Stack(
         home=home,
@@ -203,7 +205,7 @@ def plan(home: Home, outside: Mapping[str, str] = os.environ) -> Stack:
             for name in NAMED_PORTS
             if ports[name] != wanted_port(name, outside)
         },
-        stores_only=outside.get(STORES_ONLY) == "true",
+        stores_only=stores_only,
     )
 
 
@@ -252,7 +254,7 @@ def read_hook_token(home: Home) -> str:
 
 @dataclass(frozen=True)
 class Hook:
-    """Where the object store announces changes, and with which token."""
+    """Where the object store announces changes (nowhere when empty), and with which token."""
 
     url: str
     token: str = field(repr=False)
