@@ -25,7 +25,10 @@ from tests.fixtures.servers import (
 
 property_settings.register_profile("dcoder", deadline=None)  # a busy machine is no defect
 property_settings.load_profile("dcoder")
-EXTRAS = {"minio": "builds a MinIO server from its Go module, which takes minutes and a Go toolchain"}
+EXTRAS = {
+    "minio": "builds a MinIO server from its Go module, which takes minutes and a Go toolchain",
+    "cluster": "deploys on the cluster of KUBECONFIG, which needs Knative and the image DCODER_TEST_IMAGE",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
