@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ MANAGER = "dcoder"
 TIMEOUT_S = 120.0
 REQUEST_TIMEOUT = "20s"
 SAID_CHARS_MAX = 1500
+WHITE = re.compile(r"\s*")
 
 Object = Mapping[str, Any]  # Any: what the cluster answers
 
@@ -60,6 +62,11 @@ class Kubectl:
         found: Object | None = json.loads(text) if text.strip() else None
         return found
 
+    def create(self, manifests: Sequence[Manifest]) -> list[Object]:
+        """Create the objects, in the order given; as the cluster answered them."""
+        document = {"apiVersion": "v1", "kind": "List", "items": [dict(one) for one in manifests]}
+        return documents(self.run("create", "--filename=-", "--output=json", given=json.dumps(document)))
+
     def apply(self, manifests: Iterable[Manifest], *, dry_run: bool = False) -> list[str]:
         """Server-side apply, in the order given; what kubectl said of each object. Ours wins over others' edits."""
         document = {"apiVersion": "v1", "kind": "List", "items": [dict(one) for one in manifests]}
@@ -67,6 +74,15 @@ class Kubectl:
         if dry_run:
             options.append("--dry-run=server")
         return self.run("apply", *options, "--filename=-", given=json.dumps(document)).splitlines()
+
+
+def documents(text: str) -> list[Object]:
+    """JSON documents one after the other, as kubectl prints several objects; or those of a List."""
+    decoder, found, position = json.JSONDecoder(), [], 0
+    while (start := WHITE.match(text, position)) and start.end() < len(text):
+        one, position = decoder.raw_decode(text, start.end())
+        found += one["items"] if one.get("kind") == "List" else [one]
+    return found
 
 
 def kubectl(context: str = "") -> Kubectl:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from knative.environment import load, with_image
+from knative.kubectl import documents
 from knative.manifest import labels
 from knative.preflight import old, resource_of, unnamed_image
 from knative.readiness import state_of, wait_until_ready
@@ -148,6 +149,12 @@ def test_services_say_that_the_latest_revision_serves_so_that_applying_ends_a_ro
         if one["kind"] == "Service" and one["apiVersion"].startswith("serving"):
             assert one["spec"]["traffic"] == [{"latestRevision": True, "percent": 100}]
             assert faults([one]) == []
+
+
+def test_kubectls_output_is_read_as_one_object_or_several() -> None:
+    assert documents('{"a": 1}\n{"a": 2}\n') == [{"a": 1}, {"a": 2}]
+    assert documents('{"kind": "List", "items": [{"a": 1}]}') == [{"a": 1}]
+    assert documents(" \n") == []
 
 
 @pytest.fixture
