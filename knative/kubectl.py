@@ -78,7 +78,8 @@ class Kubectl:
 
 def documents(text: str) -> list[Object]:
     """JSON documents one after the other, as kubectl prints several objects; or those of a List."""
-    decoder, found, position = json.JSONDecoder(), [], 0
+    found: list[Object] = []
+    decoder, position = json.JSONDecoder(), 0
     while (start := WHITE.match(text, position)) and start.end() < len(text):
         one, position = decoder.raw_decode(text, start.end())
         found += one["items"] if one.get("kind") == "List" else [one]
