@@ -2,60 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 
 from shared.errors import TooLarge, Unavailable
-from shared.events import CloudEvent, Events, Relay, from_http
+from shared.events import CloudEvent, Events, Relay
 from shared.events.broker import Broker
-from shared.host.ports import LOOPBACK
 from shared.identity import Tokens
 from shared.ids import PLATFORM
 from shared.postgres import ControlDatabase
+from tests.fixtures.broker import Sink, listening
 from tests.fixtures.control import control_database
-
-if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
-
-
-class Sink:
-    """A Broker's ingress: keeps each event and answers `status`."""
-
-    def __init__(self) -> None:
-        self.status = 202
-        self.kept: list[CloudEvent] = []
-        self.url = ""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        from starlette.requests import Request
-        from starlette.responses import Response
-
-        events = from_http(dict(scope["headers"]), await Request(scope, receive).body())
-        if self.status < 300:
-            self.kept += events
-        await Response(status_code=self.status)(scope, receive, send)
-
-
-@asynccontextmanager
-async def listening(sink: Sink) -> AsyncIterator[Sink]:
-    import uvicorn
-
-    server = uvicorn.Server(uvicorn.Config(sink, host=LOOPBACK, port=0, lifespan="off", log_level="error"))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    sink.url = f"http://{LOOPBACK}:{server.servers[0].sockets[0].getsockname()[1]}/dcoder/events"
-    try:
-        yield sink
-    finally:
-        server.should_exit = True
-        await serving
 
 
 @pytest.fixture
