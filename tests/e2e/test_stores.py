@@ -21,6 +21,7 @@ def test_the_stores_listen_where_they_are_told_and_no_function_runs() -> None:
             assert address.hostname == ELSEWHERE
             assert not is_free(address.port or 0, ELSEWHERE)
         assert cli.home.read("secrets/keys.json")["admin_key"], "the control database is prepared"
+        assert cli.json("doctor")["ok"], "functions that run elsewhere are not missed"
 
 
 def test_an_address_that_is_none_is_refused() -> None:
