@@ -219,3 +219,13 @@ def test_a_function_that_changes_a_tenant_gets_what_opening_its_database_takes()
         changes = [operation for operation, route in one.routes() if route.changes]
         if any(not wants_control(operation) for operation in changes):
             assert {"root-key", "objects", "redis", "postgres"} <= grants_of(one.function)
+
+
+@pytest.mark.parametrize("placement", ["alone", "capability"])
+def test_every_other_path_leads_to_a_group_that_takes_no_events(placement: str) -> None:
+    (ingress,) = of_kind(render(CATALOG, placed(placement)), "networking.internal", "Ingress")
+
+    for rule in ingress["spec"]["rules"]:
+        last = rule["http"]["paths"][-1]
+        assert last["path"] == "/"
+        assert last["splits"][0]["serviceName"].startswith("integrations")
