@@ -133,7 +133,8 @@ class Deliveries:
                     await self._run(call, given)
         except Refusal as refusal:
             await self._bury(call, refusal)
-        except Busy:
+        except Busy as busy:
+            log("event_delayed", call=call.name, event_id=event.id, error=f"{busy.code}: {busy.detail}")
             raise
         except Exception as failure:
             log("event_failed", call=call.name, event_id=event.id, error=repr(failure))
