@@ -126,8 +126,8 @@ def path_routes(everyone: tuple[Group, ...], environment: Environment) -> tuple[
 
 
 def rest(everyone: tuple[Group, ...]) -> Group:
-    """Who answers that a path is unknown. Kourier calls an ingress ready only when `/` leads somewhere. Preferably a group
-    that takes no events, so that none of their paths can be reached from outside."""
+    """Who answers that a path is unknown: Kourier calls an ingress ready only when `/` leads somewhere. Preferably a
+    group that takes no events, so that none of their paths can be reached from outside."""
     served = platform_groups(everyone)
     return next((one for one in served if not any(member.takes_events for member in one.members)), served[0])
 
