@@ -53,6 +53,13 @@ class Objects(Typed):
     port: Port
 
 
+class Broker(Typed):
+    """What carries events. `ingress` is where the class takes them, without the Broker's own path."""
+
+    kind: Literal["MTChannelBasedBroker", "NatsJetStreamBroker"]
+    ingress: Annotated[str, Field(pattern=r"^http://[^@/]+$")]
+
+
 class Sizes(Typed):
     """One instance's share of a node, and the most instances that a group may have."""
 
@@ -75,11 +82,10 @@ class Environment(Typed):
     domain: Host
     tls_secret: Label | None
     """Secret with the certificate of `*.<domain>`; null serves plain HTTP."""
-    broker_class: Literal["MTChannelBasedBroker", "NatsJetStreamBroker"]
+    broker: Broker
     postgres: Store
     postgres_servers: PostgresServers | None = None
     redis: Store
-    nats: Store
     objects: Objects
     keys_secret: Label
     """Secret with root.key, tokens.key, audit.key, pepper.key and hooks.key, 32 bytes each."""
@@ -96,6 +102,11 @@ def parse(text: str, source: str) -> Environment:
         first = refused.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise Fault(f"{source}: {field or 'the file'}: {first['msg']}") from refused
+
+
+def with_image(environment: Environment, image: str) -> Environment:
+    """The environment with another image. Raises `Fault` for what is no name of one."""
+    return parse(yaml.safe_dump({**environment.model_dump(mode="json"), "image": image}), "--image")
 
 
 def names() -> list[str]:

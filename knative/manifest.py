@@ -7,6 +7,11 @@ from typing import Any
 
 from knative.environment import Environment
 
+SELECTOR = "app.kubernetes.io/part-of=dcoder,dcoder.dev/tenant=pooled"
+"""Finds what `labels` marks: the platform that all tenants share."""
+BROKER = "events"
+"""Name of the one Broker."""
+
 Manifest = Mapping[str, Any]  # Any: JSON of many kinds, checked against their schemas
 
 

@@ -11,7 +11,9 @@ from knative.placement import Group
 QUEUE_PROXY_PORTS = (8012, 8013, 8112, 9090)
 """HTTP/1, HTTP/2 and TLS of queue-proxy, and the metrics that the autoscaler reads. Not 8080: nobody passes it by."""
 PRIVATE = ["10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"]
-STORES = ("postgres", "redis", "nats", "objects")
+STORES = ("postgres", "redis", "objects")
+BROKER_PORT = 8080
+"""Of the ingress's pods: policies see addresses after the Service's translation."""
 
 Rule = dict[str, Any]  # Any: see Manifest
 
@@ -53,6 +55,8 @@ def egress(grants: frozenset[str], environment: Environment) -> list[Rule]:
     if environment.postgres_servers is not None and "postgres" in grants:
         for one in environment.postgres_servers.listeners:
             rules.append({"to": [{"ipBlock": {"cidr": one.cidr}}], "ports": [tcp(one.port)]})
+    if "events" in grants:
+        rules.append({"to": [namespace("knative-eventing")], "ports": [tcp(BROKER_PORT)]})
     if "functions" in grants:
         rules.append({"to": [namespace("kourier-system")]})
     if "internet" in grants:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,20 +9,10 @@ from knative.environment import Environment, Placement
 from shared.errors import Fault
 from shared.function.catalog import Deployable
 from shared.function.declaration import Scale
-from shared.function.injection import Injected, hints_of
-from shared.function.process import Process
-from shared.postgres import TenantDatabase, TenantTransaction
-from shared.tenancy import TenantRegistry
+from shared.function.injection import RUNTIME_GRANTS, grants_of
 
 TIMEOUT_S_MAX = 600
 """Knative's `max-revision-timeout-seconds`."""
-RUNTIME_GRANTS = frozenset({"postgres", "nats", "tokens-key", "pepper-key", "hooks-key"})
-"""What every process opens to know its callers and to relay its outboxes, whatever its handlers ask for."""
-REGISTRY_GRANTS = frozenset({"root-key", "objects", "redis"})
-"""What opening the registry of tenants takes, and so the first use of any tenant's database."""
-OPENS_REGISTRY = frozenset({TenantDatabase, TenantTransaction, TenantRegistry, Process})
-AUDIT_SIGNERS = frozenset({"governance-audit", "governance-exports"})
-"""Those that sign checkpoints and exports. No type says so: they read the key by the process's settings."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +43,7 @@ class Group:
 
     @property
     def grants(self) -> frozenset[str]:
-        return RUNTIME_GRANTS.union(*(grants_of(member) for member in self.members))
-
-
-def grants_of(deployable: Deployable) -> frozenset[str]:
-    """What the function's handlers need, from the types they ask for."""
-    found: set[str] = set()
-    for operation in deployable.function.operations:
-        found |= Injected(operation.handler).grants
-        asked = {kind for kind in hints_of(operation.handler).values() if inspect.isclass(kind)}
-        if asked & OPENS_REGISTRY:
-            found |= REGISTRY_GRANTS
-    if deployable.name in AUDIT_SIGNERS:
-        found.add("audit-key")
-    return frozenset(found)
+        return RUNTIME_GRANTS.union(*(grants_of(member.function) for member in self.members))
 
 
 def group_name(deployable: Deployable, placement: Placement) -> str:

@@ -93,6 +93,7 @@ def domain_mapping(host: str, group: Group, environment: Environment) -> tuple[M
 def path_routes(everyone: tuple[Group, ...], environment: Environment) -> tuple[Manifest, Manifest]:
     """One Kourier ingress for the origin, outside and inside, and the cluster's name for it."""
     paths = [path_route(prefix, group, environment) for prefix, group in prefixes(everyone).items()]
+    paths.append(path_route("/", rest(everyone), environment))
     outside = f"platform.{environment.domain}"
     inside = [
         cluster_host(ORIGIN, environment),
@@ -122,6 +123,13 @@ def path_routes(everyone: tuple[Group, ...], environment: Environment) -> tuple[
         "spec": {"type": "ExternalName", "externalName": KOURIER, "ports": [{"name": "http", "port": 80}]},
     }
     return name, ingress
+
+
+def rest(everyone: tuple[Group, ...]) -> Group:
+    """Who answers that a path is unknown: Kourier calls an ingress ready only when `/` leads somewhere. Preferably a
+    group that takes no events, so that none of their paths can be reached from outside."""
+    served = platform_groups(everyone)
+    return next((one for one in served if not any(member.takes_events for member in one.members)), served[0])
 
 
 def path_route(prefix: str, group: Group, environment: Environment) -> dict[str, Any]:  # Any: see Manifest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from knative.environment import Environment
-from knative.manifest import Manifest, labels, metadata, service_reference
+from knative.manifest import BROKER, Manifest, labels, metadata, service_reference
 from knative.placement import Group
 from knative.routes import llm_origin, platform_origin
 
@@ -13,7 +13,7 @@ KEYS_PATH = "/etc/dcoder/keys"
 NOT_GRANTED = "not-granted"
 """`Settings` wants every variable. A function that did not ask for a store gets no address of it."""
 USER = 65532
-STORES = ("postgres", "redis", "nats")
+STORES = ("postgres", "redis")
 
 
 def manifests(group: Group, everyone: tuple[Group, ...], environment: Environment) -> tuple[Manifest, ...]:
@@ -38,6 +38,8 @@ def service(group: Group, everyone: tuple[Group, ...], environment: Environment)
         },
         "metadata": metadata(group.name, environment, extra={"networking.knative.dev/visibility": "cluster-local"}),
         "spec": {
+            # Said, so that applying again ends a rollback.
+            "traffic": [{"latestRevision": True, "percent": 100}],
             "template": {
                 "metadata": {"labels": labels(group.name), "annotations": scale_annotations(group)},
                 "spec": {
@@ -50,7 +52,7 @@ def service(group: Group, everyone: tuple[Group, ...], environment: Environment)
                     "containers": [container(group, everyone, environment)],
                     "volumes": volumes(group, environment),
                 },
-            }
+            },
         },
     }
 
@@ -106,6 +108,9 @@ def variables(
         {"name": "DCODER_PLATFORM_URL", "value": platform_origin(everyone, environment)},
         {"name": "DCODER_LLM_URL", "value": llm_origin(everyone, environment)},
         {"name": "DCODER_SECRETS_DIR", "value": KEYS_PATH},
+        {"name": "DCODER_BROKER_URL", "value": f"{environment.broker.ingress}/{environment.namespace}/{BROKER}"},
+        {"name": "DCODER_NATS_URL", "value": NOT_GRANTED},
+        {"name": "DCODER_CHECKPOINT_FILES", "value": "false"},
         {"name": "DCODER_CONNECTIONS_MAX", "value": str(environment.sizes.connections_max)},
     ]
     for store in STORES:

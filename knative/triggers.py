@@ -6,19 +6,21 @@ import re
 from typing import Any
 
 from knative.environment import Environment
-from knative.manifest import Manifest, metadata, service_reference
+from knative.manifest import BROKER, Manifest, metadata, service_reference
 from knative.placement import Group
 from knative.routes import group_of
 from shared.errors import Fault
+from shared.events.dead_letters import BROKER_ATTEMPTS_MAX
+from shared.events.dead_letters import PATH as DEAD_LETTERS_PATH
 from shared.events.subjects import REDRIVE_FUNCTION, SCHEDULE_DUE
 from shared.function.catalog import Deployable
-from shared.function.declaration import DomainEvent, Every, ObjectCreated, ObjectRemoved, Route
-from shared.host.platform import SCHEDULES, TICKS_PATH
+from shared.function.declaration import DeadLettered, DomainEvent, Every, Minute, ObjectCreated, ObjectRemoved, Route
+from shared.host.platform import SCHEDULES
+from shared.ids import PLATFORM
 
-BROKER = "events"
 DEAD_LETTERS = "governance-events"
-RETRIES = 11
-"""With the first, twelve attempts, as on the local host; doubled from 0.2 s they stretch over about seven minutes."""
+RETRIES = BROKER_ATTEMPTS_MAX - 1
+"""Doubled from 0.2 s they stretch over about seven minutes."""
 FIRST_DELAY = "PT0.2S"
 NAME_MAX = 63
 
@@ -40,21 +42,19 @@ def broker(everyone: tuple[Group, ...], environment: Environment) -> Manifest:
     return {
         "apiVersion": "eventing.knative.dev/v1",
         "kind": "Broker",
-        "metadata": metadata(
-            BROKER, environment, notes={"eventing.knative.dev/broker.class": environment.broker_class}
-        ),
-        "spec": {"delivery": delivery(everyone, environment, timeout_s=30)},
+        "metadata": metadata(BROKER, environment, notes={"eventing.knative.dev/broker.class": environment.broker.kind}),
+        "spec": {"delivery": delivery("unknown", everyone, environment, timeout_s=30)},
     }
 
 
 def delivery(
-    everyone: tuple[Group, ...], environment: Environment, *, timeout_s: int
+    function: str, everyone: tuple[Group, ...], environment: Environment, *, timeout_s: int
 ) -> dict[str, Any]:  # Any: see Manifest
     """All of it on each Trigger: the JetStream broker reads no delivery of the Broker's."""
     sink = {
         "deadLetterSink": {
             "ref": service_reference(group_of(DEAD_LETTERS, everyone).name, environment),
-            "uri": f"/events/{DEAD_LETTERS}",
+            "uri": DEAD_LETTERS_PATH + function,
         }
     }
     return {
@@ -69,7 +69,9 @@ def delivery(
 def subscriptions(deployable: Deployable) -> list[tuple[str, list[dict[str, Any]]]]:  # Any: see Manifest
     """What the function listens to, once each, and its re-driven events."""
     triggers = [operation.trigger for operation in deployable.function.operations]
-    wanted = dict(subscription(deployable.name, one) for one in triggers if not isinstance(one, Route))
+    wanted = dict(
+        subscription(deployable.name, one) for one in triggers if not isinstance(one, Route | Minute | DeadLettered)
+    )
     # A re-driven event is for one function only, whatever else its type matches.
     first = {label: [*match, {"cesql": f"NOT EXISTS {REDRIVE_FUNCTION}"}] for label, match in sorted(wanted.items())}
     redriven = {"redriven": [{"exact": {REDRIVE_FUNCTION: deployable.name}}]} if first else {}
@@ -113,7 +115,7 @@ def trigger(
                 "ref": service_reference(group_of(member.name, everyone).name, environment),
                 "uri": f"/events/{member.name}",
             },
-            "delivery": delivery(everyone, environment, timeout_s=member.function.timeout_s),
+            "delivery": delivery(member.name, everyone, environment, timeout_s=member.function.timeout_s),
         },
     }
 
@@ -127,6 +129,11 @@ def ping_source(everyone: tuple[Group, ...], environment: Environment) -> Manife
             "schedule": "* * * * *",
             "contentType": "application/json",
             "data": "{}",
-            "sink": {"ref": service_reference(group_of(SCHEDULES, everyone).name, environment), "uri": TICKS_PATH},
+            # Ours are of a tenant; a token it cannot bear (decision 10).
+            "ceOverrides": {"extensions": {"tenant": PLATFORM}},
+            "sink": {
+                "ref": service_reference(group_of(SCHEDULES, everyone).name, environment),
+                "uri": f"/events/{SCHEDULES}",
+            },
         },
     }

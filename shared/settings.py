@@ -25,6 +25,7 @@ class Settings:
     """Control database `dcoder`, as the platform's role (may create roles and databases): postgresql://…/dcoder."""
     redis_url: str = field(repr=False)
     nats_url: str = field(repr=False)
+    """Where events go when there is no `broker_url`."""
     objects_url: str
     objects_access_key: str
     objects_secret_key: str = field(repr=False)
@@ -41,6 +42,11 @@ class Settings:
     """Hard budget of PostgreSQL connections for this process."""
     postgres_servers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Further PostgreSQL servers for tenants, by name: the platform's role on each, postgresql://…/<any database>."""
+    broker_url: str = ""
+    """Ingress of the Knative Broker that carries events; empty where NATS does."""
+    checkpoint_files: bool = True
+    """Whether signed checkpoints also go to files beside `secrets_dir`. Where no disk lasts they go to the object
+    store alone, which then must take them."""
     private_provider_urls: bool = False
     """Whether a tenant's provider may have a loopback or private address (local stacks, in-house models)."""
 
@@ -77,6 +83,8 @@ class Settings:
             dedicated_tenant=source.get("DCODER_TENANT", ""),
             connections_max=whole("DCODER_CONNECTIONS_MAX", 16),
             postgres_servers=named_servers(source.get("DCODER_POSTGRES_SERVERS", "")),
+            broker_url=source.get("DCODER_BROKER_URL", ""),
+            checkpoint_files=source.get("DCODER_CHECKPOINT_FILES", "true") == "true",
             private_provider_urls=source.get("DCODER_PRIVATE_PROVIDER_URLS", "") == "true",
         )
 

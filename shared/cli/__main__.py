@@ -29,7 +29,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "ask": ("documents", "Ask the documents a question."),
     "usage": ("accounts", "What was used, and what it cost."),
     "audit": ("accounts", "Verify the audit log."),
-    "deploy": ("deploy", "Render the platform for a Knative cluster."),
+    "deploy": ("deploy", "Render the platform for a Knative cluster, and deploy it there."),
     "image": ("image", "Build the image that all functions run in."),
 }
 

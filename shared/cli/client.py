@@ -34,23 +34,24 @@ class Answer:
 
 @dataclass(frozen=True)
 class Client:
-    """One server of the stack, and the key to present there."""
+    """One server of the stack, and the key to present there. `host` is its name where one gateway serves several."""
 
     url: str
     key: str = field(repr=False)
     timeout_s: float = TIMEOUT_S
+    host: str = ""
 
     def call(
         self,
         method: str,
         path: str,
-        body: Mapping[str, object] | None = None,
+        body: Mapping[str, object] | bytes | None = None,
         *,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send one request. Raises `Failed` with the server's own words, or `Missing` when nothing answers."""
-        content = None if body is None else json.dumps(body).encode()
+        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         with self._answer(method, path, content, query=query, headers=headers) as answer:
             try:
                 return Answer(answer.status, answer.read())
@@ -85,6 +86,8 @@ class Client:
         request = Request(address, content, method=method)  # noqa: S310  http, to the stack's own address
         request.add_header("Authorization", f"Bearer {self.key}")
         request.add_header("Content-Type", "application/json")
+        if self.host:
+            request.add_header("Host", self.host)
         for name, value in (headers or {}).items():
             request.add_header(name, value)
         try:
@@ -97,7 +100,8 @@ class Client:
             yield answer
 
     def _silent(self, failure: Exception) -> Missing:
-        return Missing(f"nothing answers at {self.url}", why=str(failure), fix="dcoder status, then dcoder up --detach")
+        place = f"{self.url} for {self.host}" if self.host else self.url
+        return Missing(f"nothing answers at {place}", why=str(failure), fix="dcoder status, then dcoder up --detach")
 
 
 def refusal(method: str, path: str, refused: HTTPError) -> Failed:

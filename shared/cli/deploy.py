@@ -1,4 +1,4 @@
-"""`deploy render|diff`: the platform as Knative manifests."""
+"""`deploy`: the platform as Knative manifests, and on a cluster."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 
 import click
 
+from shared.cli.bringup import down_command, up_command
+from shared.cli.cluster import apply_command, delete_command, rollback_command, status_command
 from shared.cli.failures import Failed
 from shared.cli.output import Result, command
 
 
 @click.group(name="deploy")
 def deploy_command() -> None:
-    """Render the platform for a Knative cluster."""
+    """The platform on a Knative cluster: render, apply, roll back, delete."""
 
 
 def wanted_files(name: str) -> dict[str, str]:
@@ -73,3 +75,5 @@ def difference(wanted: Mapping[str, str], folder: Path, name: str) -> str:
 
 deploy_command.add_command(render_command)
 deploy_command.add_command(diff_command)
+for one in (apply_command, status_command, rollback_command, delete_command, up_command, down_command):
+    deploy_command.add_command(one)

@@ -96,7 +96,8 @@ def stack(home: Home) -> Iterator[Finding]:
     told = {name: str(value) for name, value in (environment if isinstance(environment, dict) else {}).items()}
     ports = {name: int(str(port)) for name, port in home.read("ports.json").items()}
     yield from servers(told, lambda url: objects(url, ports, told))
-    yield from functions(home, record)
+    if not record.get("stores_only"):
+        yield from functions(home, record)
 
 
 def servers(environment: Mapping[str, str], objects: Callable[[str], bool]) -> Iterator[Finding]:
@@ -136,6 +137,7 @@ def objects(url: str, ports: Mapping[str, int], environment: Mapping[str, str]) 
     parts = urlsplit(url)
     if parts.port == ports.get("objects"):
         return probes.seaweed(
+            host=parts.hostname or "",
             s3_port=ports["objects"],
             master_port=ports["objects_master"],
             access_key=environment["DCODER_OBJECTS_ACCESS_KEY"],

@@ -13,7 +13,16 @@ import click
 from shared.cli.client import running
 from shared.cli.failures import Failed, Misused
 from shared.cli.output import Result, as_json_option, command, print_result, rows_of, table
-from shared.function.declaration import DomainEvent, Every, ObjectCreated, ObjectRemoved, Operation, Route
+from shared.function.declaration import (
+    DeadLettered,
+    DomainEvent,
+    Every,
+    Minute,
+    ObjectCreated,
+    ObjectRemoved,
+    Operation,
+    Route,
+)
 from shared.host.ports import LOOPBACK, free_port
 from shared.host.stack import GATEWAY, ROOT, platform_functions
 
@@ -72,6 +81,10 @@ def trigger_text(operation: Operation) -> str:
             return f"event {kind}"
         case Every(cron=cron, per=per):
             return f"every {cron} per {per}"
+        case Minute():
+            return "each minute"
+        case DeadLettered():
+            return "dead letter of a broker"
 
 
 @click.command(name="run")

@@ -24,7 +24,7 @@ from shared.host.memory import own_mib, resident_mib
 from shared.host.programs import NotInstalled
 from shared.host.run import HANDBOOK, record_progress, run
 from shared.host.servers import StartFailed
-from shared.host.stack import ROOT
+from shared.host.stack import ROOT, STORES_ONLY
 from shared.host.supervisor import Report, end_leftovers
 
 READY_TIMEOUT_S = 900.0
@@ -35,8 +35,9 @@ STOP_TIMEOUT_S = 60.0
 @click.command(name="up")
 @click.option("--detach", is_flag=True, help="Return as soon as the stack is ready; `dcoder down` stops it.")
 @click.option("--no-handbook", is_flag=True, help="Leave out the handbook and the first question.")
+@click.option("--stores", is_flag=True, help="Only the stores, for functions on a cluster; see DCODER_LISTEN.")
 @as_json_option
-def up_command(detach: bool, no_handbook: bool, as_json: bool) -> None:
+def up_command(detach: bool, no_handbook: bool, stores: bool, as_json: bool) -> None:
     """Start the stack: servers, functions, gateway. The first time also a demo tenant that knows the handbook.
 
     Running it again is safe: it prints where the running stack is.
@@ -44,6 +45,8 @@ def up_command(detach: bool, no_handbook: bool, as_json: bool) -> None:
     home = find_home()
     if no_handbook:
         os.environ[HANDBOOK] = "skip"
+    if stores:
+        os.environ[STORES_ONLY] = "true"
     if home.host() is not None:
         if not is_ready(home):
             wait_until_ready(home, Progress())
@@ -168,6 +171,7 @@ def stack_document(home: Home) -> dict[str, object]:
         "pid": record.get("pid"),
         "welcome": welcome if isinstance(welcome, dict) else {},
         "moved": record.get("moved", {}),
+        "stores_only": record.get("stores_only", False),
     }
 
 

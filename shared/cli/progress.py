@@ -52,6 +52,8 @@ def progress_line(event: str, details: Mapping[str, object]) -> str:
 
 def block(document: Mapping[str, object], home: Home, *, first: bool) -> str:
     """The one block at the end: the first answer when there is one, where everything is, what to try next."""
+    if document.get("stores_only"):
+        return f"The stores are up ({document['started_in_s']} s); objects at {document['objects_url']}"
     welcome = document.get("welcome")
     answered = welcome.get("answer") if isinstance(welcome, dict) and first else None
     lines = answer_lines(welcome) if answered and isinstance(welcome, dict) else []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import Problem
 from shared.events.cloudevent import CloudEvent
-from shared.events.stream import Events
+from shared.events.publishing import Events
 from shared.telemetry import log
 
 if TYPE_CHECKING:

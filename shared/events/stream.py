@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from shared.errors import TooLarge, Unavailable
 from shared.events.cloudevent import CloudEvent
-from shared.events.http import BODY_BYTES_MAX, to_structured
+from shared.events.http import BODY_BYTES_MAX
+from shared.events.publishing import whole
 from shared.events.subjects import ROOT, message_id, subject_of
 from shared.ids import TenantId
 from shared.telemetry import log
@@ -27,8 +28,6 @@ CONNECT_TIMEOUT_S = 3.0
 PUBLISH_TIMEOUT_S = 3.0
 RECONNECT_WAIT_S = 0.25
 NAME_IN_USE = 10058
-
-Sign = Callable[[CloudEvent], CloudEvent]
 
 
 async def connect(url: str) -> Client:
@@ -95,23 +94,20 @@ async def ensure_stream(stream: JetStreamContext) -> None:
         await stream.update_stream(config)
 
 
-class Events:
-    """Publishes events that belong to no transaction. Those that do go through `transaction.emit` and the relay."""
+class Stream:
+    """Carries events over NATS JetStream."""
 
-    def __init__(self, nats_url: str, *, sign: Sign) -> None:
+    def __init__(self, nats_url: str) -> None:
         self._url = nats_url
-        self._sign = sign
         self._opening = asyncio.Lock()
         self._connection: Client | None = None
         self._stream: JetStreamContext | None = None
 
-    async def publish(self, event: CloudEvent) -> bool:
-        """Sign and store the event on the stream; False when the stream holds it already. Raises `Unavailable`."""
+    async def store(self, event: CloudEvent) -> bool:
+        """Store the event on the stream; False when the stream holds it already. Raises `Unavailable`, `TooLarge`."""
         async with translated_failures():
             stream = await self._opened()
-            headers, body = to_structured(self._sign(event))
-            if len(body) > MESSAGE_BYTES_MAX:
-                raise TooLarge(f"event {event.id!r} has {len(body)} bytes; at most {MESSAGE_BYTES_MAX}")
+            headers, body = whole(event)
             stored = await stream.publish(
                 subject_of(event),
                 body,

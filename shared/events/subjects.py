@@ -10,6 +10,8 @@ from shared.function.declaration import DomainEvent, Every, ObjectCreated, Objec
 
 ROOT = "events"
 SCHEDULE_DUE = "dcoder.schedule.due"
+MINUTE_PASSED = "dev.knative.sources.ping"
+"""What a PingSource sends, without a token."""
 REDRIVE = "dcoder.redrive"
 REDRIVE_FUNCTION = "dcoderredrive"
 """Extension of a re-driven event: the one function that it is for."""

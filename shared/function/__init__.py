@@ -2,9 +2,11 @@
 
 from shared.function.call import Call, Tick
 from shared.function.declaration import (
+    DeadLettered,
     DomainEvent,
     Every,
     Function,
+    Minute,
     ObjectCreated,
     ObjectRemoved,
     Operation,
@@ -14,9 +16,11 @@ from shared.function.declaration import (
 
 __all__ = [
     "Call",
+    "DeadLettered",
     "DomainEvent",
     "Every",
     "Function",
+    "Minute",
     "ObjectCreated",
     "ObjectRemoved",
     "Operation",

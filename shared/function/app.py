@@ -15,6 +15,7 @@ from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 
 from shared.errors import MethodNotAllowed, Problem
+from shared.events.dead_letters import PATH as DEAD_LETTERS
 from shared.function import problems
 from shared.function.admission import Admission, slots_of
 from shared.function.call import current_call
@@ -50,6 +51,7 @@ class Application:
                 self._mount(deployable, operation, route)
         deliveries = Deliveries(deployables, process, self._slots)
         self._exact[("POST", "/")] = deliveries
+        self._dead_letters = any(deployable.keeps_dead_letters for deployable in deployables)
         for deployable in deployables:
             if deployable.takes_events:
                 self._exact[("POST", f"/events/{deployable.name}")] = deliveries
@@ -63,6 +65,8 @@ class Application:
             return
         scope = dict(scope, path_params={})  # functions-framework's catch-all route leaves its own behind
         found = self._exact.get((scope["method"], scope["path"]))
+        if found is None and self._dead_letters and scope["path"].startswith(DEAD_LETTERS):
+            found = self._exact[(scope["method"], "/")] if scope["method"] == "POST" else None
         await (found or self.typed)(scope, receive, send)
 
     def _mount(self, deployable: Deployable, operation: Operation, route: Route) -> None:

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.errors import Fault
-from shared.function.declaration import DomainEvent, Every, Function, ObjectCreated, ObjectRemoved, Operation, Route
+from shared.function.declaration import (
+    DeadLettered,
+    DomainEvent,
+    Every,
+    Function,
+    ObjectCreated,
+    ObjectRemoved,
+    Operation,
+    Route,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,7 +56,17 @@ class Deployable:
 
     @property
     def takes_events(self) -> bool:
+        """Whether it takes CloudEvents at all: from a stream or a broker, or from who tells the time."""
+        return any(not isinstance(operation.trigger, Route) for operation in self.function.operations)
+
+    @property
+    def subscribes(self) -> bool:
+        """Whether a stream or a broker has events for it."""
         return any(True for _ in self.subscriptions()) or any(True for _ in self.schedules())
+
+    @property
+    def keeps_dead_letters(self) -> bool:
+        return any(isinstance(operation.trigger, DeadLettered) for operation in self.function.operations)
 
 
 def find(root: Path = ROOT) -> list[Deployable]:

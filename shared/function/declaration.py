@@ -92,7 +92,18 @@ class Every:
     catch_up: Literal["skip", "once", "all"] = "once"
 
 
-Trigger = Route | ObjectCreated | ObjectRemoved | DomainEvent | Every
+@dataclass(frozen=True)
+class Minute:
+    """A minute has passed. Who says so shows no token, because a PingSource cannot: the handler gets nothing of the
+    message, and may do only what would happen within the minute anyway. See decision 10."""
+
+
+@dataclass(frozen=True)
+class DeadLettered:
+    """A broker gave up a function's event. The handler gets the event, signed as ever, and an `Undelivered`."""
+
+
+Trigger = Route | ObjectCreated | ObjectRemoved | DomainEvent | Every | Minute | DeadLettered
 
 
 @dataclass(frozen=True)
@@ -151,7 +162,7 @@ class Function:
         """A raw Starlette endpoint `async (call: Call) -> Response`: no FastAPI on the path, everything else alike."""
         return self._record(Route(method, path, permission, raw=True, body_bytes_max=body_bytes_max))
 
-    def on(self, trigger: ObjectCreated | ObjectRemoved | DomainEvent) -> Callable[[H], H]:
+    def on(self, trigger: ObjectCreated | ObjectRemoved | DomainEvent | Minute | DeadLettered) -> Callable[[H], H]:
         return self._record(trigger)
 
     def every(

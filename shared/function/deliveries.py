@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import Busy, DeadlineExceeded, Malformed, Problem, Refusal, Unauthenticated, Unavailable
 from shared.events import CloudEvent, ObjectEvent, from_http
+from shared.events.dead_letters import PATH as DEAD_LETTERS
+from shared.events.dead_letters import Undelivered, undelivered
+from shared.events.subjects import MINUTE_PASSED, SCHEDULE_DUE
 from shared.function import body, problems
 from shared.function.admission import NOBODY, Head, SlotsOf, read_head, translate
 from shared.function.call import Call, Tick, current_call
-from shared.function.declaration import DomainEvent, Every, ObjectCreated, ObjectRemoved, Operation
+from shared.function.declaration import (
+    DeadLettered,
+    DomainEvent,
+    Every,
+    Minute,
+    ObjectCreated,
+    ObjectRemoved,
+    Operation,
+)
 from shared.function.denials import Denial, deny
 from shared.function.injection import Injected
 from shared.function.transaction import ManagedTransaction
@@ -32,11 +43,10 @@ if TYPE_CHECKING:
 
 EVENT_BYTES_MAX = 1024 * 1024
 RECEIVE_S_MAX = 30.0
-SCHEDULE_DUE = "dcoder.schedule.due"
 
 
 class Deliveries:
-    """The ASGI app behind `POST /events/<function>` and, on a Service of its own, `POST /`."""
+    """The ASGI app behind `POST /events/<function>`, `/dead-letters/<function>` and, on a Service of its own, `/`."""
 
     def __init__(self, deployables: Sequence[Deployable], process: Process, slots: Mapping[str, SlotsOf]) -> None:
         self._deployables = [deployable for deployable in deployables if deployable.takes_events]
@@ -54,7 +64,7 @@ class Deliveries:
         try:
             head = read_head(scope["headers"])
             for event in await self._received(scope, receive):
-                await self._deliver(event, head.traceparent, only=scope["path"].removeprefix("/events/"))
+                await self._deliver(event, head.traceparent, scope["path"])
             answer: list[Message] = [
                 {"type": "http.response.start", "status": 204, "headers": []},
                 {"type": "http.response.body", "body": b""},
@@ -86,19 +96,31 @@ class Deliveries:
         tokens = await self._process.get(Tokens)
         dedicated = self._process.settings.dedicated_tenant
         for event in events:
-            tokens.verify_event(event)
+            if event.type != MINUTE_PASSED:  # which gives no authority: only `Minute` operations get to know of it
+                tokens.verify_event(event)
             if dedicated and event.tenant != dedicated:
                 raise Unauthenticated("there is nothing here for this tenant")
 
-    async def _deliver(self, event: CloudEvent, received_trace: str, *, only: str) -> None:
-        for deployable in self._deployables:
-            if only not in ("/", deployable.name):
-                continue
-            for operation in deployable.function.operations:
-                if subscribed(deployable.name, operation, event):
-                    await self._handle(deployable, operation, event, received_trace)
+    async def _deliver(self, event: CloudEvent, trace: str, path: str) -> None:
+        if path.startswith(DEAD_LETTERS):
+            gone = undelivered(path, event)
+            for deployable, operation in self._operations():
+                if isinstance(operation.trigger, DeadLettered):
+                    await self._handle(deployable, operation, event, trace, {Undelivered: gone})
+            return
+        only = path.removeprefix("/events/")
+        for deployable, operation in self._operations():
+            if only in ("/", deployable.name) and subscribed(deployable.name, operation, event):
+                await self._handle(deployable, operation, event, trace, payload(operation, event))
 
-    async def _handle(self, deployable: Deployable, operation: Operation, event: CloudEvent, trace: str) -> None:
+    def _operations(self) -> Iterator[tuple[Deployable, Operation]]:
+        for deployable in self._deployables:
+            for operation in deployable.function.operations:
+                yield deployable, operation
+
+    async def _handle(
+        self, deployable: Deployable, operation: Operation, event: CloudEvent, trace: str, given: Mapping[type, object]
+    ) -> None:
         caller = Caller(event.tenant, f"event:{event.id}"[:120], "system", "function")
         call = Call(
             self._process, deployable.name, operation, RequestId(event.id), traceparent(trace), caller, event=event
@@ -108,10 +130,11 @@ class Deliveries:
         try:
             with self._process.call_in_flight():
                 async with asyncio.timeout(deployable.function.timeout_s), self._slots[deployable.name]["event"].slot():
-                    await self._run(call)
+                    await self._run(call, given)
         except Refusal as refusal:
             await self._bury(call, refusal)
-        except Busy:
+        except Busy as busy:
+            log("event_delayed", call=call.name, event_id=event.id, error=f"{busy.code}: {busy.detail}")
             raise
         except Exception as failure:
             log("event_failed", call=call.name, event_id=event.id, error=repr(failure))
@@ -120,11 +143,11 @@ class Deliveries:
             current_call.reset(token)
             log("event_handled", call=call.name, event_id=event.id, ms=round((time.perf_counter() - started) * 1000, 1))
 
-    async def _run(self, call: Call) -> None:
+    async def _run(self, call: Call, given: Mapping[type, object]) -> None:
         """Run the handler; with a transaction of the runtime's, mark the event handled in that same transaction."""
         assert call.event is not None
         injected = self._handlers[call.operation.handler]
-        values = await injected.values(call, {CloudEvent: call.event, **payload(call.operation, call.event)})
+        values = await injected.values(call, {CloudEvent: call.event, **given})
         if call.transaction is None:
             await call.operation.handler(**values)
             return
@@ -156,6 +179,8 @@ class Deliveries:
 def subscribed(function: str, operation: Operation, event: CloudEvent) -> bool:
     """Whether this operation asked for this event."""
     trigger = operation.trigger
+    if event.type == MINUTE_PASSED:
+        return isinstance(trigger, Minute)
     if isinstance(trigger, DomainEvent):
         return event.type == trigger.type
     if isinstance(trigger, ObjectCreated):

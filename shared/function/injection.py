@@ -13,12 +13,13 @@ from typing import Any, get_type_hints
 
 from starlette.requests import Request
 
+from shared.audit.checkpoint import AuditSigner
 from shared.clock import Clock
 from shared.embeddings import Embeddings
 from shared.errors import Fault
-from shared.events import Events
+from shared.events import Events, Relay
 from shared.function.call import Call
-from shared.function.declaration import Handler
+from shared.function.declaration import Function, Handler, Operation, Route
 from shared.function.invoke import FunctionClient, Invoke
 from shared.function.process import Process
 from shared.function.transaction import ManagedTransaction
@@ -110,6 +111,8 @@ PROVIDERS: Mapping[type, Provider] = {
     TenantRegistry: of_process(TenantRegistry),
     Embeddings: of_process(Embeddings),
     Events: of_process(Events),
+    Relay: of_process(Relay),
+    AuditSigner: of_process(AuditSigner),
     Ledger: of_process(Ledger),
     Providers: of_process(Providers),
     Cache: cache_of_tenant,
@@ -117,21 +120,36 @@ PROVIDERS: Mapping[type, Provider] = {
     LanguageModel: language_model,
 }
 
+RUNTIME_GRANTS = frozenset({"postgres", "events", "tokens-key", "pepper-key", "hooks-key"})
+"""What every process opens to know its callers and to relay its outboxes, whatever its handlers ask for."""
+REGISTRY_GRANTS = frozenset({"postgres", "events", "root-key", "objects", "redis"})
+"""What opening the registry of tenants takes, and so the first use of any tenant's database or secrets."""
+NOTHING: frozenset[str] = frozenset()
+
 GRANTS: Mapping[type, frozenset[str]] = {
-    TenantDatabase: frozenset({"postgres"}),
-    TenantTransaction: frozenset({"postgres"}),
+    Call: NOTHING,
+    Caller: NOTHING,
+    Clock: NOTHING,
+    Settings: NOTHING,
+    Process: REGISTRY_GRANTS,
+    TenantDatabase: REGISTRY_GRANTS,
+    TenantTransaction: REGISTRY_GRANTS,
+    TenantRegistry: REGISTRY_GRANTS,
+    TenantSecrets: REGISTRY_GRANTS,
     ControlDatabase: frozenset({"postgres"}),
     ControlTransaction: frozenset({"postgres"}),
-    TenantRegistry: frozenset({"postgres", "root-key", "objects"}),
     TenantObjects: frozenset({"objects"}),
-    TenantSecrets: frozenset({"postgres", "root-key"}),
-    Events: frozenset({"nats"}),
+    Embeddings: NOTHING,
+    Events: frozenset({"events"}),
+    Relay: frozenset({"events"}),
+    AuditSigner: frozenset({"audit-key"}),
     Cache: frozenset({"redis"}),
     Ledger: frozenset({"postgres"}),
     Invoke: frozenset({"functions"}),
     LanguageModel: frozenset({"functions"}),
     Providers: frozenset({"internet"}),
 }
+"""For every type of `PROVIDERS`, what its opening takes: stores, key files, the network."""
 
 
 @cache
@@ -172,3 +190,19 @@ class Injected:
         for name, provide in self.provided.items():
             values[name] = await provide(call)
         return values
+
+
+def grants_of(function: Function) -> frozenset[str]:
+    """What the handlers of a function need of its surroundings, beside `RUNTIME_GRANTS`."""
+    found: set[str] = set()
+    for operation in function.operations:
+        found |= Injected(operation.handler).grants
+        if opens_registry(operation):
+            found |= REGISTRY_GRANTS
+    return frozenset(found)
+
+
+def opens_registry(operation: Operation) -> bool:
+    """Whether the runtime itself opens the tenant's database: to commit a change with its audit record."""
+    changes = isinstance(operation.trigger, Route) and operation.trigger.changes
+    return changes and ControlTransaction not in hints_of(operation.handler).values()

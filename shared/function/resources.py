@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from shared.audit import PENDING
+from shared.audit.checkpoint import AuditSigner
 from shared.embeddings import Embeddings
 from shared.events import CloudEvent, Events, Relay
+from shared.events.publishing import Carrier
 from shared.function.after_commit import Coalesced
 from shared.function.denials import Denials
 from shared.function.invoke import FunctionClient
@@ -20,6 +22,7 @@ from shared.objects import ObjectStore
 from shared.postgres import ControlDatabase, Databases
 from shared.redis import CacheServer
 from shared.secrets import read_key
+from shared.settings import Settings
 from shared.tenancy import TenantRegistry
 from shared.usage import Ledger
 from shared.virtual_keys import VirtualKeys
@@ -139,7 +142,22 @@ async def open_relay(process: Process) -> Relay:
 
 async def open_events(process: Process) -> Events:
     tokens = await process.get(Tokens)
-    return Events(process.settings.nats_url, sign=tokens.sign_event)
+    return Events(carrier_of(process.settings), sign=tokens.sign_event)
+
+
+def carrier_of(settings: Settings) -> Carrier:
+    """The Broker where there is one, else the stream."""
+    if settings.broker_url:
+        from shared.events.broker import Broker
+
+        return Broker(settings.broker_url)
+    from shared.events.stream import Stream
+
+    return Stream(settings.nats_url)
+
+
+async def open_signer(process: Process) -> AuditSigner:
+    return AuditSigner(read_key(process.settings, "audit"))
 
 
 async def open_embeddings(process: Process) -> Embeddings:
@@ -167,6 +185,7 @@ OPENERS: Mapping[type, Opener] = {
     CacheServer: open_cache,
     Relay: open_relay,
     Events: open_events,
+    AuditSigner: open_signer,
     Embeddings: open_embeddings,
     Ledger: open_ledger,
     Providers: open_providers,

@@ -117,10 +117,12 @@ def unprivileged_user() -> tuple[int, int]:
 
 
 def own_for_unprivileged(path: Path) -> None:
-    """Give a directory and what is in it to the user of `unprivileged` commands. Does nothing unless root."""
+    """Give a file, or a folder and what is in it, to the user of `unprivileged` commands. Does nothing unless root."""
     if os.geteuid() != 0:
         return
     uid, gid = unprivileged_user()
+    if path.is_file():
+        os.chown(path, uid, gid)
     for folder, _, files in os.walk(path):
         os.chown(folder, uid, gid)
         for name in files:

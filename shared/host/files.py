@@ -21,3 +21,12 @@ def write_private(path: Path, text: str) -> Path:
         target.write(text)
     fresh.replace(path)
     return path
+
+
+def tail(log: Path, *, bytes_max: int = 2000) -> str:
+    """The last lines of a log, or nothing."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as source:
+        source.seek(max(0, log.stat().st_size - bytes_max))
+        return source.read().decode(errors="replace").strip()

@@ -34,32 +34,32 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
-def is_free(port: int) -> bool:
+def is_free(port: int, host: str = LOOPBACK) -> bool:
     """Whether a server could listen on the port now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((host, port))
         except OSError:
             return False
         return True
 
 
-def free_port(wanted: int = 0, *, taken: Iterable[int] = ()) -> int:
+def free_port(wanted: int = 0, *, taken: Iterable[int] = (), host: str = LOOPBACK) -> int:
     """`wanted` or the next free port above it; with 0 any free port. `taken` are promised to others already."""
     promised = set(taken)
     if wanted == 0:
-        return any_free_port(promised)
+        return any_free_port(promised, host)
     for port in range(wanted, min(wanted + TRIES_MAX, 65536)):
-        if port not in promised and is_free(port):
+        if port not in promised and is_free(port, host):
             return port
-    return any_free_port(promised)
+    return any_free_port(promised, host)
 
 
-def any_free_port(promised: set[int]) -> int:
+def any_free_port(promised: set[int], host: str) -> int:
     while True:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.bind((LOOPBACK, 0))
+            probe.bind((host, 0))
             port = int(probe.getsockname()[1])
         if port not in promised:
             return port

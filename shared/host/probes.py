@@ -64,11 +64,12 @@ def redis(port: int, password: str, host: str = LOOPBACK) -> bool:
         return False
 
 
-def seaweed(*, s3_port: int, master_port: int, access_key: str, secret_key: str) -> bool:
+def seaweed(*, host: str, s3_port: int, master_port: int, access_key: str, secret_key: str) -> bool:
     """Whether the gateway accepts our credentials and the master has a volume server to place objects on."""
-    if http_get(s3_port, "/", headers=signed_headers(s3_port, access_key, secret_key))[0] != 200:
+    signed = signed_headers(s3_port, access_key, secret_key, host=host)
+    if http_get(s3_port, "/", host, headers=signed)[0] != 200:
         return False
-    status, body = http_get(master_port, "/dir/status")
+    status, body = http_get(master_port, "/dir/status", host)
     if status != 200:
         return False
     try:
@@ -77,11 +78,13 @@ def seaweed(*, s3_port: int, master_port: int, access_key: str, secret_key: str)
         return False
 
 
-def signed_headers(port: int, access_key: str, secret_key: str, at: datetime | None = None) -> dict[str, str]:
+def signed_headers(
+    port: int, access_key: str, secret_key: str, at: datetime | None = None, *, host: str = LOOPBACK
+) -> dict[str, str]:
     """AWS Signature Version 4 of `GET /`, which lists buckets."""
     moment = (at or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{moment[:8]}/us-east-1/s3/aws4_request"
-    signed = {"host": f"{LOOPBACK}:{port}", "x-amz-content-sha256": EMPTY_SHA256, "x-amz-date": moment}
+    signed = {"host": f"{host}:{port}", "x-amz-content-sha256": EMPTY_SHA256, "x-amz-date": moment}
     names = ";".join(signed)
     canonical = "\n".join(
         ["GET", "/", "", *(f"{name}:{value}" for name, value in signed.items()), "", names, EMPTY_SHA256]

@@ -14,7 +14,7 @@ from shared.host.children import surroundings, trace
 from shared.host.home import Home, ensure_keys
 from shared.host.ports import choosing, is_free, listen
 from shared.host.servers import StartFailed
-from shared.host.stack import WANTED_PORTS, PythonScript, Stack, plan
+from shared.host.stack import FUNCTION_PORTS, WANTED_PORTS, PythonScript, Stack, plan
 from shared.host.supervisor import Report, Supervisor, end_leftovers
 
 CONTROL_TIMEOUT_S = 120.0
@@ -51,7 +51,9 @@ async def bring_up(home: Home, supervisor: Supervisor, report: Report, began: fl
     with choosing():
         stack = await started_stack(home, supervisor, report)
     announce(stack, "running")
-    welcome = await run_script(stack, stack.welcome_script(), report, WELCOME_TIMEOUT_S)
+    welcome: dict[str, object] = {}
+    if not stack.stores_only:
+        welcome = await run_script(stack, stack.welcome_script(), report, WELCOME_TIMEOUT_S)
     started_in_s = round(time.monotonic() - began, 2)
     announce(stack, "ready", started_in_s=started_in_s, welcome=welcome)
     report("ready", {"started_in_s": started_in_s})
@@ -87,7 +89,8 @@ async def start_failure_of(starting: Awaitable[None]) -> Exception | None:
 
 async def start_all(stack: Stack, supervisor: Supervisor, report: Report) -> None:
     """Servers and functions, as far as possible side by side."""
-    listeners = {name: supervisor.hold(listen(stack.ports[name])) for name in ("platform", "gateway")}
+    served = () if stack.stores_only else FUNCTION_PORTS
+    listeners = {name: supervisor.hold(listen(stack.ports[name])) for name in served}
     others = [server for server in stack.servers if server.name != "postgres"]
     async with asyncio.TaskGroup() as side_by_side:
         side_by_side.create_task(supervisor.start(*others))
@@ -98,7 +101,8 @@ async def start_functions(stack: Stack, supervisor: Supervisor, listeners: Mappi
     """The database, what is in it, and the functions that need nothing else to start."""
     await supervisor.start(*(server for server in stack.servers if server.name == "postgres"))
     await timed("control database", run_script(stack, stack.control_script(), report, CONTROL_TIMEOUT_S), report)
-    await supervisor.start(*stack.functions(listeners))
+    if not stack.stores_only:
+        await supervisor.start(*stack.functions(listeners))
 
 
 def announce(stack: Stack, phase: str, **more: object) -> None:
@@ -116,6 +120,7 @@ def announce(stack: Stack, phase: str, **more: object) -> None:
             "objects_url": environment["DCODER_OBJECTS_URL"],
             "objects_access_key": environment["DCODER_OBJECTS_ACCESS_KEY"],
             "objects_secret_key": environment["DCODER_OBJECTS_SECRET_KEY"],
+            "stores_only": stack.stores_only,
             "moved": {name: list(ports) for name, ports in stack.moved.items()},
             "environment": dict(environment),
             **more,

@@ -1,7 +1,8 @@
 """The servers that the host embeds: PostgreSQL, NATS with JetStream, SeaweedFS and Valkey, from PyPI wheels.
 
 Each is a frozen value that knows its files, its command, its health and its address; `shared.host.children`
-runs it. All listen on 127.0.0.1 only and ask for a secret, which is in a file of mode 0600, never in argv.
+runs it. All listen on one address, 127.0.0.1 unless told otherwise, and ask for a secret, which is in a file of mode
+0600, never in argv.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from typing import Protocol
 from shared.host import probes
 from shared.host.children import Command, own_for_unprivileged, spawn, surroundings, trace, without_root
 from shared.host.children import end as end_process
-from shared.host.files import private_directory, write_private
+from shared.host.files import private_directory, tail, write_private
 from shared.host.ports import LOOPBACK
 from shared.host.programs import postgres_binary, valkey_binary, wheel_script
 
 START_TIMEOUT_S = 60.0
 MIB = 1024 * 1024
+ACCESS = "host all all all scram-sha-256\n"
+"""PostgreSQL asks everybody for a password; who gets that far, the address at which it listens decides."""
 
 
 class StartFailed(Exception):
@@ -61,11 +64,12 @@ class Postgres:
     password: str = field(repr=False)
     durable: bool = True
     name: str = "postgres"
+    host: str = LOOPBACK
 
     @property
     def url(self) -> str:
         """The superuser's address."""
-        return f"postgresql://postgres:{self.password}@{LOOPBACK}:{self.port}/postgres"
+        return f"postgresql://postgres:{self.password}@{self.host}:{self.port}/postgres"
 
     @property
     def data(self) -> Path:
@@ -75,6 +79,7 @@ class Postgres:
         self.home.mkdir(parents=True, exist_ok=True)
         if not self.data.exists():
             self._initialise()
+        own_for_unprivileged(write_private(self.data / "pg_hba.conf", ACCESS))
 
     def _initialise(self) -> None:
         fresh = self.home / "data.new"
@@ -101,7 +106,7 @@ class Postgres:
 
     def command(self) -> Command:
         settings = {
-            "listen_addresses": LOOPBACK,
+            "listen_addresses": self.host,
             "port": self.port,
             "unix_socket_directories": "",  # a path below a long state directory would exceed the socket limit
             "max_connections": 100,
@@ -124,7 +129,7 @@ class Postgres:
         return Command(argv, self.home, {"LC_ALL": "C"}, signal.SIGINT, unprivileged=True)
 
     def healthy(self) -> bool:
-        return self._listens() and probes.postgres(self.port)
+        return self._listens() and probes.postgres(self.port, self.host)
 
     def _listens(self) -> bool:
         """Whether it is this server that has the port: its lock file ends with port … status."""
@@ -146,10 +151,11 @@ class Nats:
     port: int
     token: str = field(repr=False)
     name: str = "nats"
+    host: str = LOOPBACK
 
     @property
     def url(self) -> str:
-        return f"nats://{self.token}@{LOOPBACK}:{self.port}"
+        return f"nats://{self.token}@{self.host}:{self.port}"
 
     @property
     def _configuration(self) -> Path:
@@ -159,7 +165,7 @@ class Nats:
         private_directory(self.home)
         configuration = {
             "server_name": "dcoder",
-            "listen": f"{LOOPBACK}:{self.port}",
+            "listen": f"{self.host}:{self.port}",
             "authorization": {"token": self.token},
             "max_payload": 4 * MIB,
             "jetstream": {
@@ -176,7 +182,7 @@ class Nats:
         return Command(argv, self.home, {"GOMEMLIMIT": "64MiB"})
 
     def healthy(self) -> bool:
-        return probes.nats(self.port, self.token)
+        return probes.nats(self.port, self.token, self.host)
 
     def tidy(self) -> None:
         """Nothing: all is in its home."""
@@ -207,10 +213,11 @@ class Seaweed:
     hook_url: str = ""
     hook_token: str = field(default="", repr=False)
     name: str = "objects"
+    host: str = LOOPBACK
 
     @property
     def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.ports.s3}"
+        return f"http://{self.host}:{self.ports.s3}"
 
     def prepare(self) -> None:
         private_directory(self.home)
@@ -247,8 +254,8 @@ class Seaweed:
         ports = self.ports
         filer_socket, s3_socket = self._sockets()
         options = {
-            "ip": LOOPBACK,
-            "ip.bind": LOOPBACK,
+            "ip": self.host,
+            "ip.bind": self.host,
             "dir": self.home / "data",
             "idleTimeout": 30,
             "filer": "true",
@@ -285,6 +292,7 @@ class Seaweed:
 
     def healthy(self) -> bool:
         return probes.seaweed(
+            host=self.host,
             s3_port=self.ports.s3,
             master_port=self.ports.master,
             access_key=self.access_key,
@@ -317,10 +325,11 @@ class Valkey:
     port: int
     password: str = field(repr=False)
     name: str = "redis"
+    host: str = LOOPBACK
 
     @property
     def url(self) -> str:
-        return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
+        return f"redis://:{self.password}@{self.host}:{self.port}/0"
 
     @property
     def _configuration(self) -> Path:
@@ -329,7 +338,7 @@ class Valkey:
     def prepare(self) -> None:
         private_directory(self.home)
         lines = {
-            "bind": LOOPBACK,
+            "bind": self.host,
             "port": self.port,
             "requirepass": self.password,
             "dir": json.dumps(str(self.home)),
@@ -346,7 +355,7 @@ class Valkey:
         return Command((str(valkey_binary()), str(self._configuration)), self.home)
 
     def healthy(self) -> bool:
-        return probes.redis(self.port, self.password)
+        return probes.redis(self.port, self.password, self.host)
 
     def tidy(self) -> None:
         """Nothing: all is in its home."""
@@ -385,15 +394,6 @@ def start(server: Server, log: Path, *, timeout_s: float = START_TIMEOUT_S) -> S
 def start_failure(name: str, returncode: int | None, log: Path) -> str:
     how = "did not become healthy" if returncode is None else f"ended with status {returncode}"
     return f"{name} {how}; the end of {log}:\n{tail(log)}"
-
-
-def tail(log: Path, *, bytes_max: int = 2000) -> str:
-    """The last lines of a log, or nothing."""
-    if not log.exists():
-        return ""
-    with log.open("rb") as source:
-        source.seek(max(0, log.stat().st_size - bytes_max))
-        return source.read().decode(errors="replace").strip()
 
 
 def derived_secret(secret: str, purpose: str) -> str:

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +23,8 @@ GATEWAY = "gateway-llm"
 CONTROL = "dcoder"
 LISTENER = "DCODER_LISTENER"
 """Number of the inherited listening socket."""
+STORES_ONLY = "DCODER_STORES_ONLY"
+"""`true`: start the stores and prepare the control database, but no functions."""
 ADMIN_URL = "DCODER_POSTGRES_ADMIN_URL"
 WANTED_PORTS: Mapping[str, int] = {
     "platform": 8000,
@@ -38,6 +41,7 @@ WANTED_PORTS: Mapping[str, int] = {
     "objects_volume_grpc": 28080,
     "objects_master_grpc": 29333,
 }
+FUNCTION_PORTS = ("platform", "gateway")
 NAMED_PORTS = ("platform", "gateway", "objects")
 """Those people type: a replaced one is said."""
 REPLACEABLE: Mapping[str, str] = {
@@ -106,6 +110,8 @@ class Stack:
     admin_postgres_url: str = field(repr=False, default="")
     """The superuser's address of the embedded PostgreSQL; empty when it is replaced."""
     moved: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    stores_only: bool = False
+    """Whether functions run elsewhere, on a cluster."""
 
     @property
     def platform_url(self) -> str:
@@ -156,22 +162,35 @@ def platform_functions(root: Path = ROOT) -> list[str]:
     return [name for name in names if name != GATEWAY]
 
 
+def listen_address(outside: Mapping[str, str]) -> str:
+    """Where the stores listen: `DCODER_LISTEN`, an IPv4 address of this machine, for functions on a cluster."""
+    text = outside.get("DCODER_LISTEN", "") or LOOPBACK
+    try:
+        return str(IPv4Address(text))
+    except ValueError:
+        raise Invalid(f"DCODER_LISTEN={text!r} is not an IPv4 address") from None
+
+
 def plan(home: Home, outside: Mapping[str, str] = os.environ) -> Stack:
     """Choose ports and put the stack together. Servers with a URL in `outside` are not embedded."""
     replaced = {name: outside[variable] for name, variable in REPLACEABLE.items() if outside.get(variable)}
     check_replaced(replaced, outside)
-    ports = choose_ports(home, outside)
+    host = listen_address(outside)
+    ports = choose_ports(home, outside, host)
     kept = store_secrets(home)
     hook_token = read_hook_token(home)
     platform_url = f"http://{LOOPBACK}:{ports['platform']}"
-    embedded = embedded_servers(home, ports, kept, f"{platform_url}/v1/hooks/seaweedfs", hook_token)
+    stores_only = outside.get(STORES_ONLY) == "true"
+    hooks_origin = outside.get("DCODER_HOOKS_ORIGIN") or ("" if stores_only else platform_url)
+    hook = Hook(f"{hooks_origin}/v1/hooks/seaweedfs" if hooks_origin else "", hook_token)
+    embedded = embedded_servers(home, ports, kept, hook, host)
     postgres = embedded["postgres"]
     return Stack(
         home=home,
         ports=ports,
         servers=tuple(server for name, server in embedded.items() if name not in replaced),
         environment={
-            **addresses(ports, kept),
+            **addresses(ports, kept, host),
             **{REPLACEABLE[name]: url for name, url in replaced.items()},
             **object_keys(kept, outside, replaced="objects" in replaced),
             "DCODER_PLATFORM_URL": platform_url,
@@ -187,6 +206,7 @@ def plan(home: Home, outside: Mapping[str, str] = os.environ) -> Stack:
             for name in NAMED_PORTS
             if ports[name] != wanted_port(name, outside)
         },
+        stores_only=stores_only,
     )
 
 
@@ -209,7 +229,7 @@ def wanted_port(name: str, outside: Mapping[str, str]) -> int:
     return int(text)
 
 
-def choose_ports(home: Home, outside: Mapping[str, str]) -> dict[str, int]:
+def choose_ports(home: Home, outside: Mapping[str, str], host: str = LOOPBACK) -> dict[str, int]:
     """The ports of the last run where they are still free, else the usual ones, else the next free ones.
 
     A named port goes back to its usual number as soon as that is free.
@@ -221,7 +241,8 @@ def choose_ports(home: Home, outside: Mapping[str, str]) -> dict[str, int]:
         before = last.get(name)
         if isinstance(before, int) and name not in NAMED_PORTS:
             wanted = before
-        ports[name] = free_port(wanted, taken=ports.values())
+        place = LOOPBACK if name in FUNCTION_PORTS else host
+        ports[name] = free_port(wanted, taken=ports.values(), host=place)
     home.write("ports.json", dict(ports))
     return ports
 
@@ -232,13 +253,21 @@ def read_hook_token(home: Home) -> str:
     return hook_token((home.secrets / "hooks.key").read_bytes())
 
 
+@dataclass(frozen=True)
+class Hook:
+    """Where the object store announces changes (nowhere when empty), and with which token."""
+
+    url: str
+    token: str = field(repr=False)
+
+
 def embedded_servers(
-    home: Home, ports: Mapping[str, int], kept: StoreSecrets, hook_url: str, hook_token: str
+    home: Home, ports: Mapping[str, int], kept: StoreSecrets, hook: Hook, host: str
 ) -> dict[str, Server]:
     return {
-        "postgres": Postgres(home.data / "postgres", ports["postgres"], kept.postgres),
-        "nats": Nats(home.data / "nats", ports["nats"], kept.nats),
-        "redis": Valkey(home.data / "redis", ports["redis"], kept.redis),
+        "postgres": Postgres(home.data / "postgres", ports["postgres"], kept.postgres, host=host),
+        "nats": Nats(home.data / "nats", ports["nats"], kept.nats, host=host),
+        "redis": Valkey(home.data / "redis", ports["redis"], kept.redis, host=host),
         "objects": Seaweed(
             home.data / "objects",
             SeaweedPorts(
@@ -253,18 +282,19 @@ def embedded_servers(
             ),
             access_key=kept.objects_access_key,
             secret_key=kept.objects_secret_key,
-            hook_url=hook_url,
-            hook_token=hook_token,
+            hook_url=hook.url,
+            hook_token=hook.token,
+            host=host,
         ),
     }
 
 
-def addresses(ports: Mapping[str, int], kept: StoreSecrets) -> dict[str, str]:
+def addresses(ports: Mapping[str, int], kept: StoreSecrets, host: str) -> dict[str, str]:
     return {
-        "DCODER_POSTGRES_URL": f"postgresql://{CONTROL}:{kept.control}@{LOOPBACK}:{ports['postgres']}/{CONTROL}",
-        "DCODER_NATS_URL": f"nats://{kept.nats}@{LOOPBACK}:{ports['nats']}",
-        "DCODER_REDIS_URL": f"redis://:{kept.redis}@{LOOPBACK}:{ports['redis']}/0",
-        "DCODER_OBJECTS_URL": f"http://{LOOPBACK}:{ports['objects']}",
+        "DCODER_POSTGRES_URL": f"postgresql://{CONTROL}:{kept.control}@{host}:{ports['postgres']}/{CONTROL}",
+        "DCODER_NATS_URL": f"nats://{kept.nats}@{host}:{ports['nats']}",
+        "DCODER_REDIS_URL": f"redis://:{kept.redis}@{host}:{ports['redis']}/0",
+        "DCODER_OBJECTS_URL": f"http://{host}:{ports['objects']}",
     }
 
 

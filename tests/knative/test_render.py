@@ -15,8 +15,10 @@ from knative.placement import groups
 from knative.render import RENDERED, changed, files, render
 from knative.routes import paths_of, prefixes
 from shared.errors import Fault
+from shared.function.admission import wants_control
 from shared.function.catalog import Deployable, find
 from shared.function.declaration import Function, Route, Scale
+from shared.function.injection import GRANTS, PROVIDERS, grants_of
 
 CATALOG = find()
 PLACEMENTS = get_args(Placement)
@@ -89,7 +91,7 @@ def test_every_subscription_has_a_trigger_that_retries_and_ends_in_dead_letters(
     triggers = of_kind(render(CATALOG, placed(placement)), "eventing", "Trigger")
 
     assert {one["metadata"]["labels"]["dcoder.dev/function"] for one in triggers} == {
-        one.name for one in CATALOG if one.takes_events
+        one.name for one in CATALOG if one.subscribes
     }
     for one in triggers:
         assert one["spec"]["delivery"].keys() == {"retry", "backoffPolicy", "backoffDelay", "timeout", "deadLetterSink"}
@@ -178,7 +180,6 @@ SECRET_VARIABLES = {
     "DCODER_POSTGRES_URL",
     "DCODER_POSTGRES_SERVERS",
     "DCODER_REDIS_URL",
-    "DCODER_NATS_URL",
     "DCODER_OBJECTS_ACCESS_KEY",
     "DCODER_OBJECTS_SECRET_KEY",
 }
@@ -206,3 +207,39 @@ def files_text() -> str:
     from knative.environment import FOLDER
 
     return (FOLDER / "local.yaml").read_text()
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_dead_letter_tells_by_its_path_whose_it_is(placement: str) -> None:
+    for one in of_kind(render(CATALOG, placed(placement)), "eventing", "Trigger"):
+        sink = one["spec"]["delivery"]["deadLetterSink"]
+        assert sink["uri"] == f"/dead-letters/{one['metadata']['labels']['dcoder.dev/function']}"
+
+
+def test_the_minute_goes_to_the_scheduler_alone_and_as_an_event_of_the_platform() -> None:
+    (source,) = of_kind(render(CATALOG, placed("alone")), "sources", "PingSource")
+
+    assert source["spec"]["ceOverrides"] == {"extensions": {"tenant": "platform"}}
+    assert source["spec"]["sink"]["ref"]["name"] == "governance-schedules"
+    assert source["spec"]["sink"]["uri"] == "/events/governance-schedules"
+
+
+def test_every_type_that_a_handler_may_ask_for_says_what_it_takes() -> None:
+    assert GRANTS.keys() == PROVIDERS.keys()
+
+
+def test_a_function_that_changes_a_tenant_gets_what_opening_its_database_takes() -> None:
+    for one in CATALOG:
+        changes = [operation for operation, route in one.routes() if route.changes]
+        if any(not wants_control(operation) for operation in changes):
+            assert {"root-key", "objects", "redis", "postgres"} <= grants_of(one.function)
+
+
+@pytest.mark.parametrize("placement", ["alone", "capability"])
+def test_every_other_path_leads_to_a_group_that_takes_no_events(placement: str) -> None:
+    (ingress,) = of_kind(render(CATALOG, placed(placement)), "networking.internal", "Ingress")
+
+    for rule in ingress["spec"]["rules"]:
+        last = rule["http"]["paths"][-1]
+        assert last["path"] == "/"
+        assert last["splits"][0]["serviceName"].startswith("integrations")

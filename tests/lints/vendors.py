@@ -25,7 +25,14 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "tokenizers": ("shared/embeddings/",),
     "safetensors": ("shared/embeddings/",),
     "jwt": ("shared/identity.py",),
-    "httpx": ("shared/function/invoke.py", "shared/llm/", "shared/cli/", "shared/host/", "functions/gateway/llm/"),
+    "httpx": (
+        "shared/function/invoke.py",
+        "shared/events/broker.py",
+        "shared/llm/",
+        "shared/cli/",
+        "shared/host/",
+        "functions/gateway/llm/",
+    ),
 }
 
 

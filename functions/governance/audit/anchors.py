@@ -15,9 +15,13 @@ from shared.telemetry import log
 
 
 def anchor_of(process: Process) -> Anchor:
-    """The anchor of this process. The file must be written; the object store may be away."""
+    """The anchor of this process. The file must be written, and then the object store may be away; where there are no
+    files, the object store must take it."""
 
     async def anchor(tenant: TenantId, size: int, note: str) -> None:
+        if not process.settings.checkpoint_files:
+            await keep(await process.get(ObjectStore), tenant, size, note)
+            return
         append_line(process.settings.secrets_dir.parent / "checkpoints" / f"{tenant}.jsonl", size, note)
         try:
             await keep(await process.get(ObjectStore), tenant, size, note)

@@ -17,8 +17,6 @@ from shared.function import Call
 from shared.function.process import Process
 from shared.ids import PLATFORM, TenantId
 from shared.postgres import ControlDatabase, TenantDatabase
-from shared.secrets import read_key
-from shared.settings import Settings
 from shared.tenancy import TenantRegistry
 
 EXPORT_PAGE = 1000
@@ -46,11 +44,11 @@ async def database_for(process: Process, tenant: TenantId) -> Database:
     return await (await process.get(TenantRegistry)).database(tenant)
 
 
-async def newest(database: Database, tenant: TenantId, settings: Settings) -> CheckpointView:
+async def newest(database: Database, tenant: TenantId, signer: AuditSigner) -> CheckpointView:
     row = await database.fetchrow("SELECT size, note FROM audit_checkpoints ORDER BY size DESC LIMIT 1")
     if row is None:
         raise NotFound(f"the log of {tenant!r} has no checkpoint yet")
-    return CheckpointView(size=row["size"], note=row["note"], public_key=public_key(settings))
+    return CheckpointView(size=row["size"], note=row["note"], public_key=text_of(signer.public_key))
 
 
 async def proof(database: Database, seq: int) -> Proof:
@@ -71,16 +69,12 @@ def text_of(value: bytes) -> str:
     return base64.b64encode(value).decode()
 
 
-def public_key(settings: Settings) -> str:
-    return text_of(AuditSigner(read_key(settings, "audit")).public_key)
-
-
-async def export(database: Database, tenant: TenantId, settings: Settings) -> AsyncIterator[bytes]:
+async def export(database: Database, tenant: TenantId, signer: AuditSigner) -> AsyncIterator[bytes]:
     """The log as it is at this moment, a page at a time, so that its size does not matter.
 
     Every record and checkpoint of that moment is in it, also those that do not fit: judging is the verifier's.
     """
-    yield header_line(tenant, AuditSigner(read_key(settings, "audit")))
+    yield header_line(tenant, signer)
     end = await database.fetchrow(
         "SELECT (SELECT max(seq) FROM audit_log) AS seq, (SELECT max(size) FROM audit_checkpoints) AS size"
     )
@@ -93,12 +87,11 @@ async def export(database: Database, tenant: TenantId, settings: Settings) -> As
             after = rows[-1]["place"]
 
 
-async def seal_all(process: Process, tenant: TenantId) -> None:
+async def seal_all(process: Process, tenant: TenantId, signer: AuditSigner) -> None:
     """Seal until the outboxes are empty. A sealer at work elsewhere may have looked before the newest record came, so
     this one waits for its turn."""
     database = await database_for(process, tenant)
     control = await process.get(ControlDatabase)
-    signer = AuditSigner(read_key(process.settings, "audit"))
     for _ in range(ROUNDS_MAX):
         batch = await seal(tenant, database, control, signer=signer, anchor=anchor_of(process))
         if batch.busy:

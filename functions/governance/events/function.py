@@ -6,9 +6,9 @@ from uuid import UUID
 
 from functions.governance.events.forgetting import forget_past
 from functions.governance.events.letters import DeadLetter, DeadLetters, page_of, read_one, redrive_one
-from shared.events import Relay
-from shared.function import Function, Tick
-from shared.function.process import Process
+from shared.events import CloudEvent, Relay
+from shared.events.dead_letters import Undelivered, bury
+from shared.function import DeadLettered, Function, Tick
 from shared.identity import Caller
 from shared.postgres import ControlDatabase, ControlTransaction, TenantDatabase, TenantTransaction
 
@@ -35,10 +35,18 @@ async def redrive(letter_id: UUID, caller: Caller, control: ControlTransaction) 
     return await redrive_one(control, caller.tenant, letter_id)
 
 
+@events.on(DeadLettered())
+async def keep(event: CloudEvent, gone: Undelivered, control: ControlDatabase) -> None:
+    """Keep what a broker gave up, with its reason, once per function and event."""
+    await bury(
+        control, event, function=gone.function, reason=gone.reason, attempts=gone.attempts, last_status=gone.status
+    )
+
+
 @events.every("*/5 * * * *", per="tenant", catch_up="skip")
-async def sweep_tenant(tick: Tick, tenant: TenantDatabase, process: Process) -> None:
+async def sweep_tenant(tick: Tick, tenant: TenantDatabase, relay: Relay) -> None:
     """Publish what a crash left in the tenant's outbox."""
-    await (await process.get(Relay)).drain(tenant)
+    await relay.drain(tenant)
 
 
 @events.every("17 * * * *", per="tenant")

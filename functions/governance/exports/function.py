@@ -13,7 +13,6 @@ from shared.function import Call, Function, Scale
 from shared.ids import PLATFORM, TenantId
 from shared.objects import ObjectStore
 from shared.postgres import ControlDatabase
-from shared.secrets import read_key
 from shared.tenancy import TenantRegistry
 from shared.tenancy.export import Source, write_export
 
@@ -21,7 +20,9 @@ exports = Function(timeout_s=600, scale=Scale(max=5, concurrency=4))
 
 
 @exports.route("/v1/exports/{tenant}", method="GET", permission="tenants:export")
-async def export_tenant(tenant: str, call: Call, registry: TenantRegistry, control: ControlDatabase) -> ArchiveResponse:
+async def export_tenant(
+    tenant: str, call: Call, registry: TenantRegistry, control: ControlDatabase, signer: AuditSigner
+) -> ArchiveResponse:
     """The whole of a tenant as one tar archive, for `dcoder tenant verify`. Operators name any, others their own.
 
     The audit record is committed before the first byte is read: an export that was cut short has left data, too.
@@ -38,7 +39,7 @@ async def export_tenant(tenant: str, call: Call, registry: TenantRegistry, contr
         database,
         control,
         (await call.process.get(ObjectStore)).tenant(owner),
-        AuditSigner(read_key(call.process.settings, "audit")),
+        signer,
     )
     at = call.process.clock.now().astimezone(UTC)
     return ArchiveResponse(partial(write_export, source, export_id=export_id, at=at), filename=f"{owner}.tar")

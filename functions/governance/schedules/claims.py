@@ -42,6 +42,10 @@ INSERT INTO schedule_ticks (schedule, nominal, tenant)
 SELECT $1, nominal, tenant FROM unnest($2::timestamptz[]) nominal CROSS JOIN unnest($3::text[]) tenant
 ON CONFLICT DO NOTHING RETURNING nominal, tenant
 """
+WOKEN = "governance-schedules.wake"
+FIRST = (
+    "INSERT INTO schedule_ticks (schedule, nominal, tenant) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING true"
+)
 REACH = "UPDATE schedules SET reached = $2 WHERE name = $1"
 FORGET = "DELETE FROM schedule_ticks WHERE claimed_at < $1"
 
@@ -105,6 +109,13 @@ async def sync(transaction: ControlTransaction, declared: Iterable[Declared], no
             SYNC, name, function, operation, every.cron, every.per, every.zone, every.catch_up, now
         )
     await transaction.execute(RETIRE, names)
+
+
+async def first_of_minute(transaction: ControlTransaction, now: datetime) -> bool:
+    """Claim the minute that `now` is in; False when it was claimed. Cron's minutes begin at second 0, so whatever falls
+    due in a minute is due for the first that comes in it, and a later one would find nothing."""
+    minute = now.replace(second=0, microsecond=0)
+    return bool(await transaction.fetchval(FIRST, WOKEN, minute, str(PLATFORM)))
 
 
 async def claim_due(transaction: ControlTransaction, now: datetime) -> int:

@@ -6,12 +6,11 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
-from functions.governance.schedules.claims import Declared, claim_due, schedule_of, sync
+from functions.governance.schedules.claims import Declared, claim_due, first_of_minute, schedule_of, sync
 from functions.governance.schedules.cron import next_after, parse, zone_of
 from shared.clock import Clock
 from shared.events import Relay
-from shared.function import Function, Scale
-from shared.function.process import Process
+from shared.function import Function, Minute, Scale
 from shared.postgres import ControlDatabase
 
 schedules = Function(scale=Scale(max=2), timeout_s=60)
@@ -51,14 +50,26 @@ async def list_schedules(control: ControlDatabase, clock: Clock) -> Schedules:
 
 
 @schedules.post("/v1/schedules/tick", permission="schedules:use")
-async def tick(control: ControlDatabase, clock: Clock, process: Process) -> Claimed:
+async def tick(control: ControlDatabase, clock: Clock, relay: Relay) -> Claimed:
     """Start whatever is due, and publish what a crash left behind. Any number of callers start each tick once."""
     now = clock.now()
     async with control.transaction() as transaction:
         await sync(transaction, declared(), now)
         claimed = await claim_due(transaction, now)
-    await (await process.get(Relay)).drain(control)
+    await relay.drain(control)
     return Claimed(claimed=claimed)
+
+
+@schedules.on(Minute())
+async def wake(control: ControlDatabase, clock: Clock, relay: Relay) -> None:
+    """Start whatever is due, once a minute however often this is called: the caller is not known."""
+    now = clock.now()
+    async with control.transaction() as transaction:
+        if not await first_of_minute(transaction, now):
+            return
+        await sync(transaction, declared(), now)
+        await claim_due(transaction, now)
+    await relay.drain(control)
 
 
 def declared() -> list[Declared]:

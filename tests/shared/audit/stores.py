@@ -59,7 +59,7 @@ class Stores:
 
     async def export(self) -> Path:
         path = self.folder / f"{secrets.token_hex(4)}.jsonl"
-        path.write_bytes(b"".join([line async for line in log.export(self.own, ACME, self.settings)]))
+        path.write_bytes(b"".join([line async for line in log.export(self.own, ACME, self.signer)]))
         return path
 
     async def verdict(self, *, trusted: Sequence[str] | None = None) -> Verdict:

@@ -11,7 +11,7 @@ import pytest
 
 from shared.errors import TooLarge, Unavailable
 from shared.events import CloudEvent, Events, Relay
-from shared.events.stream import STREAM, connect
+from shared.events.stream import STREAM, Stream, connect
 from shared.ids import PLATFORM
 from shared.postgres import ControlDatabase
 from tests.fixtures.control import control_database
@@ -25,7 +25,7 @@ async def control(postgres_admin_url: str) -> AsyncIterator[ControlDatabase]:
 
 @pytest.fixture
 async def events(nats_url: str) -> AsyncIterator[Events]:
-    events = Events(nats_url, sign=lambda event: event)
+    events = Events(Stream(nats_url), sign=lambda event: event)
     yield events
     await events.close()
 
@@ -98,7 +98,7 @@ async def test_a_crash_between_publishing_and_deleting_is_harmless(
 async def test_without_a_stream_the_events_stay_and_the_failure_is_told(control: ControlDatabase) -> None:
     await emit(control, "relay.down", 2)
     with pytest.raises(Unavailable):
-        await Relay(Events("nats://127.0.0.1:9", sign=lambda event: event)).drain(control)
+        await Relay(Events(Stream("nats://127.0.0.1:9"), sign=lambda event: event)).drain(control)
     assert await waiting(control) == 2
 
 

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from shared.errors import Unavailable
 from shared.events import CloudEvent, Events, from_http
-from shared.events.stream import STREAM, connect
+from shared.events.stream import STREAM, Stream, connect
 from shared.function import catalog
 from shared.host.delivery import Delivery, trim
 from shared.host.fairness import TenantQueue
@@ -93,7 +93,7 @@ def event_of(type_: str, tenant: str = "acme") -> CloudEvent:
 
 @asynccontextmanager
 async def publishing(nats_url: str) -> AsyncIterator[Events]:
-    events = Events(nats_url, sign=lambda event: event)
+    events = Events(Stream(nats_url), sign=lambda event: event)
     yield events
     await events.close()
 

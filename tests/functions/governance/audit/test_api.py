@@ -16,6 +16,7 @@ from functions.governance.audit.anchors import append_line
 from shared.audit.checkpoint import AuditSigner, origin_of, verified
 from shared.audit.merkle import included
 from shared.audit.verify import verify_export
+from shared.errors import Unavailable
 from shared.ids import PLATFORM, TenantId
 from shared.objects import ObjectStore
 from shared.postgres import TenantDatabase, address, open_connection
@@ -55,7 +56,7 @@ async def sealed(runtime: Runtime, own: TenantDatabase, company: TenantId) -> in
     """A log with the tenant's creation and some changes. Returns its size."""
     for number in range(CHANGES):
         await change(own, number, bytes=number)
-    await log.seal_all(runtime.application.process, company)
+    await log.seal_all(runtime.application.process, company, await runtime.application.process.get(AuditSigner))
     return CHANGES + 1
 
 
@@ -103,7 +104,7 @@ async def test_a_filter_looks_at_members_and_not_at_what_they_contain(
     runtime: Runtime, sealed: int, own: TenantDatabase, company: TenantId
 ) -> None:
     await change(own, 7, note='"tenancy.create"', action="tenancy.create")
-    await log.seal_all(runtime.application.process, company)
+    await log.seal_all(runtime.application.process, company, await runtime.application.process.get(AuditSigner))
     assert await seqs(runtime, company, "?action=tenancy.create") == ([0], None)
 
 
@@ -111,7 +112,7 @@ async def test_a_null_byte_in_a_record_does_not_break_the_list(
     runtime: Runtime, sealed: int, own: TenantDatabase, company: TenantId
 ) -> None:
     await change(own, 8, name="a\u0000b")
-    await log.seal_all(runtime.application.process, company)
+    await log.seal_all(runtime.application.process, company, await runtime.application.process.get(AuditSigner))
     assert await seqs(runtime, company, "?action=documents.upload&actor=key:0") == ([1, 3, 5, 6], None)
     assert await seqs(runtime, company, "?actor=a%00b") == ([], None)
 
@@ -177,7 +178,7 @@ async def test_an_operator_reads_the_platforms_log(
     control = await log.database_for(process, PLATFORM)
     async with control.transaction() as transaction:
         await transaction.audit("tenancy.create", "tenant/x", actor="key:operator")
-    await log.seal_all(process, PLATFORM)
+    await log.seal_all(process, PLATFORM, await process.get(AuditSigner))
     answer = await runtime.call("GET", "/v1/audit/export", tenant=PLATFORM, role="operator")
     path = tmp_path / "export.jsonl"
     path.write_bytes(answer.content)
@@ -201,6 +202,26 @@ async def test_checkpoints_are_kept_in_a_file_and_in_the_platforms_bucket(
     assert await objects.get(f"checkpoints/{company}/{sealed:020}", 10_000) == note.encode()
 
 
+async def test_without_files_the_checkpoint_must_reach_the_bucket_and_is_tried_until_it_does(
+    runtime: Runtime, own: TenantDatabase, company: TenantId, settings: Settings
+) -> None:
+    from dataclasses import replace
+
+    diskless = replace(settings, checkpoint_files=False)
+    await change(own, 1)
+    async with serving_function("governance-audit", replace(diskless, objects_url="http://127.0.0.1:9")) as away:
+        process = away.application.process
+        with pytest.raises(Unavailable):
+            await log.seal_all(process, company, await process.get(AuditSigner))
+    async with serving_function("governance-audit", diskless) as without:
+        process = without.application.process
+        await log.seal_all(process, company, await process.get(AuditSigner))
+    note = str((await get(runtime, "/v1/audit/checkpoint", company))["note"])
+    objects = (await runtime.application.process.get(ObjectStore)).tenant(PLATFORM)
+    assert await objects.get(f"checkpoints/{company}/{2:020}", 10_000) == note.encode()
+    assert not (settings.secrets_dir.parent / "checkpoints" / f"{company}.jsonl").exists()
+
+
 async def test_an_object_store_that_is_away_does_not_stop_sealing(
     runtime: Runtime, own: TenantDatabase, company: TenantId, settings: Settings
 ) -> None:
@@ -209,7 +230,7 @@ async def test_an_object_store_that_is_away_does_not_stop_sealing(
     away = replace(settings, objects_url="http://127.0.0.1:9")
     await change(own, 1)
     async with serving_function("governance-audit", away) as without:
-        await log.seal_all(without.application.process, company)
+        await log.seal_all(without.application.process, company, await without.application.process.get(AuditSigner))
     assert (await get(runtime, "/v1/audit/checkpoint", company))["size"] == 2
 
 

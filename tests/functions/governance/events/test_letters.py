@@ -13,6 +13,7 @@ from functions.governance.events.letters import page_of, read_one, redrive_one
 from shared.errors import Invalid, NotFound
 from shared.events import CloudEvent, Events, Relay
 from shared.events.dead_letters import bury
+from shared.events.stream import Stream
 from shared.events.subjects import message_id, subject_of
 from shared.ids import PLATFORM, TenantId
 from shared.postgres import ControlDatabase
@@ -74,7 +75,7 @@ async def test_the_same_death_twice_is_one_letter_without_the_token(control: Con
 async def test_a_redriven_event_is_published_again_to_its_function_although_the_stream_knows_its_id(
     control: ControlDatabase, nats_url: str
 ) -> None:
-    events = Events(nats_url, sign=lambda event: event)
+    events = Events(Stream(nats_url), sign=lambda event: event)
     event = await buried(control)
     await events.publish(event)
     [letter] = (await page_of(control, ACME, limit=10, before=None)).dead_letters

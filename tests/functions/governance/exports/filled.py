@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from functions.governance.audit import log
+from shared.audit.checkpoint import AuditSigner
 from shared.function.process import Process
 from shared.ids import TenantId
 from shared.objects import ObjectStore, TenantObjects
@@ -71,7 +72,7 @@ async def filled(process: Process, *, chunks: int = 30, mark: str = "") -> Fille
     await fill_database(found, chunks)
     await fill_control(found)
     await fill_bucket(found, await process.get(ObjectStore))
-    await log.seal_all(process, tenant)
+    await log.seal_all(process, tenant, await process.get(AuditSigner))
     return found
 
 

@@ -1,0 +1,126 @@
+"""What must hold of a cluster before anything is changed there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from knative.environment import Environment
+from knative.kubectl import Kubectl, Object
+from knative.manifest import Manifest
+from shared.errors import Fault
+
+KUBERNETES_MIN = (1, 34)
+"""What Knative 1.23 asks for."""
+EXAMPLE_REGISTRY = "registry.example.com/"
+CRDS = {
+    "services.serving.knative.dev": "v1",
+    "domainmappings.serving.knative.dev": "v1beta1",
+    "ingresses.networking.internal.knative.dev": "v1alpha1",
+    "clusterdomainclaims.networking.internal.knative.dev": "v1alpha1",
+    "brokers.eventing.knative.dev": "v1",
+    "triggers.eventing.knative.dev": "v1",
+    "pingsources.sources.knative.dev": "v1",
+}
+PLURALS = {"Ingress": "ingresses", "NetworkPolicy": "networkpolicies"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that keeps the platform from being deployed, and what to do about it."""
+
+    what: str
+    fix: str
+
+
+def findings(cluster: Kubectl, environment: Environment, manifests: Iterable[Manifest]) -> list[Finding]:
+    """Everything that is wrong; nothing is changed. A cluster that does not answer is the only finding then."""
+    try:
+        version = cluster.json("version")["serverVersion"]
+    except (Fault, KeyError) as silent:
+        return [Finding(f"the cluster does not answer: {silent}", "check KUBECONFIG and `kubectl cluster-info`")]
+    return [
+        *old(version),
+        *unnamed_image(environment),
+        *missing_crds(cluster),
+        *no_scale_to_zero(cluster),
+        *forbidden(cluster, environment, manifests),
+    ]
+
+
+def old(version: Object) -> Iterable[Finding]:
+    found = (int(version["major"]), int(re.sub(r"\D.*", "", str(version["minor"]))))
+    if found < KUBERNETES_MIN:
+        wanted = ".".join(map(str, KUBERNETES_MIN))
+        yield Finding(f"Kubernetes {version['gitVersion']} is older than {wanted}", "upgrade the cluster")
+
+
+def unnamed_image(environment: Environment) -> Iterable[Finding]:
+    if environment.image.startswith(EXAMPLE_REGISTRY):
+        yield Finding(
+            f"the image {environment.image!r} is the example's",
+            f"name yours with --image, or in knative/environments/{environment.name}.yaml",
+        )
+
+
+def missing_crds(cluster: Kubectl) -> Iterable[Finding]:
+    there = {
+        one["metadata"]["name"]: {version["name"] for version in one["spec"]["versions"] if version["served"]}
+        for one in cluster.find("customresourcedefinitions.apiextensions.k8s.io")
+    }
+    if absent := [name for name, version in CRDS.items() if version not in there.get(name, set())]:
+        yield Finding(
+            f"Knative is not complete: no {', '.join(absent)}",
+            "install Knative Serving, net-kourier and Knative Eventing 1.21 or later",
+        )
+
+
+def no_scale_to_zero(cluster: Kubectl) -> Iterable[Finding]:
+    """Without it the webhook refuses Services whose first revision starts no pod."""
+    settings = cluster.one("configmap", "config-autoscaler", "knative-serving")
+    if settings is not None and settings.get("data", {}).get("allow-zero-initial-scale") != "true":
+        yield Finding(
+            "Knative does not let a new revision start at zero",
+            "kubectl -n knative-serving patch configmap config-autoscaler --type merge "
+            """-p '{"data":{"allow-zero-initial-scale":"true"}}'""",
+        )
+
+
+def forbidden(cluster: Kubectl, environment: Environment, manifests: Iterable[Manifest]) -> Iterable[Finding]:
+    """One access review per kind and verb, all in one call: what `kubectl auth can-i` asks one by one."""
+    asked = [
+        (group, resource, verb)
+        for group, resource in sorted({resource_of(one) for one in manifests} | {("", "secrets"), ("", "configmaps")})
+        for verb in ("create", "patch", "delete")
+    ]
+    reviews = [
+        {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {
+                "resourceAttributes": {
+                    "namespace": environment.namespace, "group": group, "resource": resource, "verb": verb,
+                }
+            },
+        }
+        for group, resource, verb in asked
+    ]  # fmt: skip
+    answers = review(cluster, reviews)
+    denied = [f"{verb} {resource}" for (_, resource, verb), allowed in zip(asked, answers, strict=True) if not allowed]
+    if denied:
+        yield Finding(
+            f"you may not {', '.join(denied)} in namespace {environment.namespace!r}",
+            "use a context with these rights, or ask for them",
+        )
+
+
+def review(cluster: Kubectl, reviews: Sequence[Manifest]) -> list[bool]:
+    return [bool(one["status"].get("allowed")) for one in cluster.create(reviews)]
+
+
+def resource_of(manifest: Manifest) -> tuple[str, str]:
+    """API group and plural name."""
+    group, slash, _ = str(manifest["apiVersion"]).partition("/")
+    kind = str(manifest["kind"])
+    return (group if slash else "", PLURALS.get(kind, kind.lower() + "s"))

@@ -1,0 +1,78 @@
+"""Whether what was applied works: the Ready condition of each object, and why one is not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from knative.environment import Environment
+from knative.kubectl import Kubectl, Object
+from knative.manifest import SELECTOR, Manifest
+from knative.preflight import resource_of
+from shared.errors import Fault
+
+CONDITIONED = frozenset({"Broker", "DomainMapping", "Ingress", "PingSource", "Trigger"})
+POLL_S = 2.0
+
+
+@dataclass(frozen=True)
+class State:
+    """One object: ready, or the condition that fails and what it says."""
+
+    kind: str
+    name: str
+    ready: bool
+    why: str = ""
+
+    def text(self) -> str:
+        return f"{self.kind} {self.name}: {'ready' if self.ready else self.why}"
+
+
+def has_condition(manifest: Manifest) -> bool:
+    served = str(manifest["apiVersion"]).startswith("serving.knative.dev/")
+    return manifest["kind"] in CONDITIONED or (served and manifest["kind"] == "Service")
+
+
+def state_of(found: Object) -> State:
+    kind, name, status = found["kind"], found["metadata"]["name"], found.get("status", {})
+    if status.get("observedGeneration", 0) < found["metadata"].get("generation", 0):
+        return State(kind, name, False, "its controller has not looked at it yet")
+    conditions = {one["type"]: one for one in status.get("conditions", ())}
+    ready = conditions.get("Ready")
+    if ready is None:
+        return State(kind, name, False, "it has no Ready condition yet")
+    if ready["status"] == "True":
+        return State(kind, name, True)
+    # The condition that fails is more to the point than Ready, which repeats one of them.
+    failing = next((one for type_, one in conditions.items() if type_ != "Ready" and one["status"] == "False"), ready)
+    return State(kind, name, False, f"{failing['type']} {failing.get('reason', '')}: {failing.get('message', '')}")
+
+
+def states(cluster: Kubectl, environment: Environment, manifests: Iterable[Manifest]) -> list[State]:
+    """The state of every object of these that has one, absent ones included."""
+    wanted = [one for one in manifests if has_condition(one)]
+    kinds = sorted({".".join(filter(None, reversed(resource_of(one)))) for one in wanted})
+    if not kinds:
+        return []
+    found: Mapping[tuple[str, str], Object] = {
+        (one["kind"], one["metadata"]["name"]): one
+        for one in cluster.find(",".join(kinds), "--namespace", environment.namespace, "--selector", SELECTOR)
+    }
+    keys = [(one["kind"], one["metadata"]["name"]) for one in wanted]
+    return [state_of(found[key]) if key in found else State(*key, ready=False, why="absent") for key in keys]
+
+
+def wait_until_ready(
+    look: Callable[[], list[State]], *, timeout_s: float, report: Callable[[list[State]], None]
+) -> None:
+    """Look until everything is ready. Raises `Fault` naming each object that is not, with its failing condition."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        waiting = [one for one in look() if not one.ready]
+        if not waiting:
+            return
+        if time.monotonic() > deadline:
+            raise Fault(f"not ready after {timeout_s:.0f} s: {'; '.join(one.text() for one in waiting)}")
+        report(waiting)
+        time.sleep(POLL_S)

@@ -1,0 +1,63 @@
+"""The Secrets of an environment, from key files and addresses on the operator's machine."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+
+from knative.environment import Environment
+from knative.manifest import Manifest, metadata
+from shared.errors import Fault
+
+KEY_NAMES = ("root", "tokens", "audit", "pepper", "hooks")
+
+
+def manifests(environment: Environment, folder: Path, settings: Mapping[str, str]) -> tuple[Manifest, ...]:
+    """One Secret for the keys and one per store. Raises `Fault` naming what is missing, never its value."""
+    return (
+        secret(environment.keys_secret, environment, {f"{name}.key": key(folder, name) for name in KEY_NAMES}),
+        secret(environment.postgres.secret, environment, {"url": setting(settings, "DCODER_POSTGRES_URL")}),
+        secret(environment.redis.secret, environment, {"url": setting(settings, "DCODER_REDIS_URL")}),
+        secret(
+            environment.objects.secret,
+            environment,
+            {
+                "access-key": setting(settings, "DCODER_OBJECTS_ACCESS_KEY"),
+                "secret-key": setting(settings, "DCODER_OBJECTS_SECRET_KEY"),
+            },
+        ),
+    )
+
+
+def names(environment: Environment) -> list[str]:
+    stores = (environment.postgres, environment.redis, environment.objects)
+    return [environment.keys_secret, *(one.secret for one in stores)]
+
+
+def key(folder: Path, name: str) -> bytes:
+    path = folder / f"{name}.key"
+    try:
+        found = path.read_bytes()
+    except OSError as failure:
+        raise Fault(f"cannot read the key file {path}: {failure.strerror}") from failure
+    if len(found) != 32:
+        raise Fault(f"{path} holds {len(found)} bytes; a key has 32")
+    return found
+
+
+def setting(settings: Mapping[str, str], name: str) -> bytes:
+    if not settings.get(name):
+        raise Fault(f"{name} is not set, and no host runs in DCODER_HOME that would tell")
+    return settings[name].encode()
+
+
+def secret(name: str, environment: Environment, data: Mapping[str, bytes]) -> Manifest:
+    encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata(name, environment),
+        "type": "Opaque",
+        "data": encoded,
+    }

@@ -1,0 +1,194 @@
+"""What is decided before and after kubectl is called. The calls themselves are tested on a cluster."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from knative.environment import load, with_image
+from knative.kubectl import documents
+from knative.manifest import labels
+from knative.preflight import old, resource_of, unnamed_image
+from knative.readiness import state_of, wait_until_ready
+from knative.releases import History, routed
+from knative.render import render
+from knative.schemas import faults
+from knative.secrets import manifests as secret_manifests
+from shared.errors import Fault
+from shared.function.catalog import find
+from tests.fixtures.servers import write_key_files
+from tests.fixtures.stack import Cli
+
+LOCAL = load("local")
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+STORES = {
+    "DCODER_POSTGRES_URL": "postgresql://dcoder:pw@10.0.0.1/dcoder",
+    "DCODER_REDIS_URL": "redis://:pw@10.0.0.1",
+    "DCODER_OBJECTS_ACCESS_KEY": "access",
+    "DCODER_OBJECTS_SECRET_KEY": "secret",
+}
+
+
+def found(ready: str, *more: dict[str, str], generation: int = 1, observed: int = 1) -> dict[str, Any]:
+    conditions = [{"type": "Ready", "status": ready, "reason": "R", "message": "said"}, *more]
+    return {
+        "kind": "Service",
+        "metadata": {"name": "knowledge", "generation": generation},
+        "status": {"observedGeneration": observed, "conditions": conditions},
+    }
+
+
+def test_an_object_is_ready_only_when_its_controller_saw_its_newest_form() -> None:
+    assert state_of(found("True")).ready
+    assert not state_of(found("True", generation=2)).ready
+    assert not state_of({"kind": "Trigger", "metadata": {"name": "x", "generation": 1}}).ready
+
+
+def test_what_is_not_ready_names_the_condition_that_fails() -> None:
+    failing = {"type": "ConfigurationsReady", "status": "False", "reason": "RevisionFailed", "message": "no such image"}
+
+    assert state_of(found("False", failing)).why == "ConfigurationsReady RevisionFailed: no such image"
+    assert state_of(found("Unknown")).why == "Ready R: said"
+
+
+def test_waiting_ends_with_everything_that_is_not_ready() -> None:
+    states = [state_of(found("True")), state_of(found("Unknown"))]
+
+    with pytest.raises(Fault, match="not ready after 0 s: Service knowledge: Ready R: said"):
+        wait_until_ready(lambda: states, timeout_s=0, report=lambda waiting: None)
+
+
+def test_a_release_is_counted_only_when_a_revision_changed() -> None:
+    first = History().after("a:1", {"one": "one-1", "two": "two-1"}, NOON)
+    again = first.after("a:1", {"two": "two-1", "one": "one-1"}, NOON)
+    second = first.after("a:2", {"one": "one-2", "two": "two-1"}, NOON)
+
+    assert (first.current, again, second.current) == (1, first, 2)
+    assert second.before().revisions == {"one": "one-1", "two": "two-1"}
+    assert second.before(2).image == "a:2"
+
+
+def test_only_the_last_releases_are_kept_and_an_unkept_one_is_refused() -> None:
+    history = History()
+    for number in range(15):
+        history = history.after("a:1", {"one": f"one-{number}"}, NOON)
+
+    assert [one.number for one in history.releases] == list(range(6, 16))
+    with pytest.raises(Fault, match=r"there is no release 3\. Kept: 6, 7"):
+        history.before(3)
+    with pytest.raises(Fault, match=r"before the current one\. Kept: none"):
+        History().before()
+
+
+def test_a_revision_serves_when_it_has_all_the_traffic() -> None:
+    assert routed({"status": {"traffic": [{"revisionName": "a-1", "percent": 100}]}}) == "a-1"
+    assert routed({"status": {"traffic": [{"revisionName": "a-1", "percent": 50}]}}) == ""
+    assert routed({}) == ""
+
+
+def test_an_old_cluster_and_the_examples_image_are_found() -> None:
+    assert list(old({"major": "1", "minor": "33+", "gitVersion": "v1.33.1-gke"}))
+    assert not list(old({"major": "1", "minor": "34", "gitVersion": "v1.34.4"}))
+    assert list(unnamed_image(load("production")))
+    assert not list(unnamed_image(with_image(load("production"), "registry.internal/dcoder:1")))
+
+
+@pytest.mark.parametrize("image", ["", "latest", "x y:1", "a:1\nplacement: all", "UPPER:1"])
+def test_what_is_no_image_is_refused(image: str) -> None:
+    with pytest.raises(Fault, match="--image: image"):
+        with_image(LOCAL, image)
+
+
+def test_each_kind_that_is_rendered_has_a_resource_name_of_its_own() -> None:
+    resources = {resource_of(one) for one in render(find(), LOCAL)}
+
+    assert ("networking.internal.knative.dev", "ingresses") in resources
+    assert ("networking.k8s.io", "networkpolicies") in resources
+    assert ("", "services") in resources
+    assert ("serving.knative.dev", "services") in resources
+
+
+def test_secrets_hold_keys_and_addresses_and_bear_our_labels(tmp_path: Path) -> None:
+    keys = write_key_files(tmp_path / "keys")
+
+    made = {one["metadata"]["name"]: one for one in secret_manifests(LOCAL, keys, STORES)}
+
+    assert base64.b64decode(made["dcoder-keys"]["data"]["root.key"]) == (keys / "root.key").read_bytes()
+    assert base64.b64decode(made["dcoder-postgres"]["data"]["url"]).decode() == STORES["DCODER_POSTGRES_URL"]
+    assert made["dcoder-objects"]["data"].keys() == {"access-key", "secret-key"}
+    assert all(one["metadata"]["labels"] == labels(name) for name, one in made.items())
+
+
+@pytest.mark.parametrize("missing", STORES)
+def test_a_missing_address_is_named(tmp_path: Path, missing: str) -> None:
+    keys = write_key_files(tmp_path / "keys")
+
+    with pytest.raises(Fault, match=f"{missing} is not set"):
+        secret_manifests(LOCAL, keys, {**STORES, missing: ""})
+
+
+def test_a_key_that_is_missing_or_short_is_named_without_its_content(tmp_path: Path) -> None:
+    keys = write_key_files(tmp_path / "keys")
+    (keys / "audit.key").write_bytes(b"hunter2")
+    with pytest.raises(Fault, match=r"audit\.key holds 7 bytes") as told:
+        secret_manifests(LOCAL, keys, STORES)
+    assert "hunter2" not in str(told.value)
+    (keys / "root.key").unlink()
+    with pytest.raises(Fault, match=r"root\.key: No such file"):
+        secret_manifests(LOCAL, keys, STORES)
+
+
+def test_services_say_that_the_latest_revision_serves_so_that_applying_ends_a_rollback() -> None:
+    for one in render(find(), LOCAL):
+        if one["kind"] == "Service" and one["apiVersion"].startswith("serving"):
+            assert one["spec"]["traffic"] == [{"latestRevision": True, "percent": 100}]
+            assert faults([one]) == []
+
+
+def test_kubectls_output_is_read_as_one_object_or_several() -> None:
+    assert documents('{"a": 1}\n{"a": 2}\n') == [{"a": 1}, {"a": 2}]
+    assert documents('{"kind": "List", "items": [{"a": 1}]}') == [{"a": 1}]
+    assert documents(" \n") == []
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path / "home", {"KUBECONFIG": str(tmp_path / "absent")})
+
+
+def test_without_kubectl_the_command_says_so_and_ends_with_3(cli: Cli, tmp_path: Path) -> None:
+    without = Cli(cli.path, {**cli.environment, "PATH": str(tmp_path)})
+
+    for arguments in (("apply", "local"), ("status", "local"), ("rollback", "local"), ("delete", "local", "--yes")):
+        done = without.run("deploy", *arguments)
+        assert (done.returncode, "kubectl is needed" in done.stderr) == (3, True), done.stderr
+
+
+def test_nothing_is_deleted_without_yes(cli: Cli) -> None:
+    done = cli.run("deploy", "delete", "local")
+
+    assert done.returncode == 2
+    assert "deletes namespace 'dcoder'" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not on the PATH")
+def test_a_cluster_that_does_not_answer_is_found_before_anything_is_changed(cli: Cli, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        "apiVersion: v1\nkind: Config\ncurrent-context: x\n"
+        "clusters: [{name: x, cluster: {server: 'https://127.0.0.1:9'}}]\n"
+        "contexts: [{name: x, context: {cluster: x, user: x}}]\nusers: [{name: x, user: {}}]\n"
+    )
+    silent = Cli(cli.path, {**os.environ, "KUBECONFIG": str(config)})
+
+    done = silent.run("deploy", "apply", "local")
+
+    assert done.returncode == 3
+    assert "the cluster does not answer" in done.stderr
+    assert "nothing was changed" in done.stderr
