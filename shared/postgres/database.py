@@ -28,7 +28,7 @@ def translated(dsn: str) -> Iterator[None]:
         raise DeadlineExceeded(f"a statement on {place(dsn)} took too long") from late
     except asyncpg.ReadOnlySQLTransactionError as read_only:
         raise Unavailable(
-            f"{place(dsn)} takes no writes while it is moved to another server", retry_after_s=5
+            f"{place(dsn)} takes no writes: it is being moved to another server, or was made read-only", retry_after_s=5
         ) from read_only
     except asyncpg.InsufficientResourcesError as spent:
         what = "disk" if isinstance(spent, asyncpg.DiskFullError) else "resources"

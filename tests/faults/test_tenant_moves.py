@@ -27,6 +27,7 @@ from shared.tenancy.saga import database_name
 from tests.faults.test_tenant_saga import lock_released
 from tests.fixtures.platform import environment_of
 from tests.fixtures.ports import free_port
+from tests.fixtures.waiting import until
 from tests.shared.tenancy.moved import ask, call_off, move, port, port_of, traces_on, write_document
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,11 +78,18 @@ async def is_whole(registry: TenantRegistry, tenant: TenantId, server: str, docu
     for name in registry.ground.servers.names:
         traces = await traces_on(registry.ground.servers, name, tenant)
         assert sorted(traces) == (["database", "role"] if name == server else []), name
+    await until(lambda: answers_on(registry, tenant, server))  # another process's move is noticed within seconds
     database = await registry.database(tenant)
-    assert await port_of(database) == port(registry.ground.servers, server)
     assert await names(registry, tenant) == documents
     vectors = "SELECT count(*) FROM chunks JOIN chunk_vectors USING (n) WHERE content_hash = '\\x00ff'"
     assert await database.fetchval(vectors) == len(documents)
+
+
+async def answers_on(registry: TenantRegistry, tenant: TenantId, server: str) -> bool:
+    try:
+        return await port_of(await registry.database(tenant)) == port(registry.ground.servers, server)
+    except Unavailable:
+        return False
 
 
 async def names(registry: TenantRegistry, tenant: TenantId) -> list[str]:

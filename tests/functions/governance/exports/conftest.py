@@ -13,7 +13,7 @@ from shared.secrets import read_key
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry
 from tests.fixtures.runtime import Runtime, serving_function
-from tests.functions.governance.exports.filled import Filled, contents, filled
+from tests.functions.governance.exports.filled import Filled, contents, emptied, filled
 
 
 @pytest.fixture(scope="package")
@@ -31,14 +31,14 @@ def signer(settings: Settings) -> AuditSigner:
 async def acme(process: Process, registry: TenantRegistry) -> AsyncIterator[Filled]:
     made = await filled(process)
     yield made
-    await registry.delete(made.tenant)
+    await emptied(made, registry)
 
 
 @pytest.fixture(scope="package")
 async def rival(process: Process, registry: TenantRegistry) -> AsyncIterator[Filled]:
     made = await filled(process)
     yield made
-    await registry.delete(made.tenant)
+    await emptied(made, registry)
 
 
 @pytest.fixture(scope="package")

@@ -76,6 +76,12 @@ async def filled(process: Process, *, chunks: int = 30, mark: str = "") -> Fille
     return found
 
 
+async def emptied(found: Filled, registry: TenantRegistry) -> None:
+    """The tenant is gone, and what is in the outbox and is no event with it."""
+    await registry.delete(found.tenant)
+    await found.control.execute("DELETE FROM outbox WHERE event ->> 'id' = $1", found.mark)
+
+
 async def fill_database(found: Filled, chunks: int) -> None:
     document = uuid4()
     async with found.database.transaction() as own:

@@ -26,7 +26,7 @@ from shared.tenancy.export import Source, verify_archive, write_export
 from shared.tenancy.export import archive as archive_module
 from shared.tenancy.export.contents import CONTROL_TABLES, LEFT_OUT_TABLES, SECRET_COLUMNS, tables_of
 from tests.fixtures.runtime import Runtime
-from tests.functions.governance.exports.filled import HOSTILE, OBJECTS, Filled, contents, filled, manifest
+from tests.functions.governance.exports.filled import HOSTILE, OBJECTS, Filled, contents, emptied, filled, manifest
 
 Entries = dict[str, bytes]
 CHUNKS_BIG = 3000
@@ -272,7 +272,7 @@ async def test_memory_does_not_grow_with_the_export(
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-        await registry.delete(big.tenant)
+        await emptied(big, registry)
     assert verdict.ok, verdict.message
     assert verdict.counts["rows"] > 3 * CHUNKS_BIG
     assert path.stat().st_size > 2 * MEMORY_BYTES_MAX > 2 * peak

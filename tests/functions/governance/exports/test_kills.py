@@ -27,7 +27,8 @@ from tests.functions.governance.exports.filled import Filled
 
 BIG_BYTES = 16 * 1024 * 1024
 PLACING = """
-import resource, sys, time
+import resource, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell is born deaf to it
 from pathlib import Path
 from shared.cli.exports import placed
 if sys.argv[2] == "full":
