@@ -287,7 +287,7 @@ class Seaweed:
         argv = (str(wheel_script("weed")), "server", *(f"-{key}={value}" for key, value in options.items()))
         # Everything is on disk within 0.2 s of SIGTERM, but SeaweedFS then waits 15 s for its own open streams:
         # it gets 2 s, and as an orphan none, since it would keep its files locked against the next start.
-        # Its log buffers count as memory without being touched: under a lower limit it would collect garbage all the time.
+        # Its log buffers count as memory without being touched: a lower limit has it collect garbage all the time.
         environment = {"GOMEMLIMIT": "512MiB", "GOGC": "50"}
         return Command(argv, self.home, environment, stop_grace_s=2.0, orphan_signal=signal.SIGKILL)
 
