@@ -127,7 +127,8 @@ def path_routes(everyone: tuple[Group, ...], environment: Environment) -> tuple[
 
 def rest(everyone: tuple[Group, ...]) -> Group:
     """Who answers that a path is unknown: Kourier calls an ingress ready only when `/` leads somewhere. Preferably a
-    group that takes no events, so that none of their paths can be reached from outside, and the one that holds least."""
+    group that takes no events, so that none of their paths can be reached from outside, and of those the one that
+    holds least."""
     served = platform_groups(everyone)
     return min(served, key=lambda one: (any(member.takes_events for member in one.members), len(one.grants), one.name))
 
