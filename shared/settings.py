@@ -69,8 +69,14 @@ class Settings:
                 raise Fault(f"{name}={text!r} is not a whole number above 0")
             return int(text)
 
+        def postgres(name: str) -> str:
+            url = required(name)
+            if flaw := address_flaw(url):  # never the address itself: it holds a password
+                raise Fault(f"{name} {flaw}. Expected: postgresql://dcoder:password@host:5432/dcoder")
+            return url
+
         return cls(
-            postgres_url=required("DCODER_POSTGRES_URL"),
+            postgres_url=postgres("DCODER_POSTGRES_URL"),
             redis_url=required("DCODER_REDIS_URL"),
             nats_url=required("DCODER_NATS_URL"),
             objects_url=required("DCODER_OBJECTS_URL").rstrip("/"),

@@ -62,6 +62,15 @@ def test_servers_that_cannot_be_are_refused_without_showing_an_address(text: str
     assert refused.value.__suppress_context__ or refused.value.__context__ is None
 
 
+@pytest.mark.parametrize(
+    "url", ["hidden", "mysql://u:hidden@h/d", "postgresql://u:hidden@h", "postgresql://u:hidden@h:x/d"]
+)
+def test_a_control_database_that_cannot_be_is_refused_without_showing_its_address(settings: Settings, url: str) -> None:
+    with pytest.raises(Fault, match="DCODER_POSTGRES_URL") as refused:
+        Settings.from_environment({**environment_of(settings), "DCODER_POSTGRES_URL": url})
+    assert "hidden" not in str(refused.value)
+
+
 def test_servers_are_read_from_the_environment_and_not_shown(settings: Settings) -> None:
     spread = replace(settings, postgres_servers={"b": "postgresql://u:hidden@h/d"})
     read = Settings.from_environment(environment_of(spread))
@@ -168,6 +177,7 @@ async def test_templates_are_built_where_they_can_be(registry: TenantRegistry, b
 async def test_a_server_without_pgvector_is_refused_with_the_command_that_adds_it(
     registry: TenantRegistry, second_admin_url: str
 ) -> None:
+    assert await build_templates(registry.ground.servers) == {}
     async with open_connection(address(second_admin_url, database="template1")) as template:
         await template.execute("DROP EXTENSION vector")
     async with registry.ground.on("second") as server:
