@@ -29,6 +29,7 @@ property_settings.load_profile("dcoder")
 EXTRAS = {
     "minio": "builds a MinIO server from its Go module, which takes minutes and a Go toolchain",
     "image": "builds the functions' image twice and starts it, which takes minutes, the locked wheels and root",
+    "terraform": "runs OpenTofu or Terraform, which is built from its Go module when none is on the PATH",
     "cluster": "deploys on the cluster of KUBECONFIG, which needs Knative and the image DCODER_TEST_IMAGE",
 }
 

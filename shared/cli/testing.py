@@ -29,7 +29,9 @@ LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_
 
 
 @click.command(name="test", context_settings={"ignore_unknown_options": True})
-@click.option("--with", "extras", default="", metavar="NAMES", help="Also run what needs these: minio, image, cluster.")
+@click.option(
+    "--with", "extras", default="", metavar="NAMES", help="Also run what needs these: minio, image, terraform, cluster."
+)
 @as_json_option
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def test_command(extras: str, as_json: bool, pytest_arguments: tuple[str, ...]) -> None:
