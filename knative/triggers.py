@@ -23,6 +23,8 @@ RETRIES = BROKER_ATTEMPTS_MAX - 1
 """Doubled from 0.2 s they stretch over about seven minutes."""
 FIRST_DELAY = "PT0.2S"
 NAME_MAX = 63
+ASYNCHRONOUS = {"messaging.knative.dev/async-handler": "true"}
+"""Only an in-memory channel reads it. Else it delivers while the publisher waits, with every retry of every Trigger."""
 
 
 def manifests(everyone: tuple[Group, ...], environment: Environment) -> tuple[Manifest, ...]:
@@ -39,10 +41,11 @@ def manifests(everyone: tuple[Group, ...], environment: Environment) -> tuple[Ma
 
 
 def broker(everyone: tuple[Group, ...], environment: Environment) -> Manifest:
+    notes = {"eventing.knative.dev/broker.class": environment.broker.kind, **ASYNCHRONOUS}
     return {
         "apiVersion": "eventing.knative.dev/v1",
         "kind": "Broker",
-        "metadata": metadata(BROKER, environment, notes={"eventing.knative.dev/broker.class": environment.broker.kind}),
+        "metadata": metadata(BROKER, environment, notes=notes),
         "spec": {"delivery": delivery("unknown", everyone, environment, timeout_s=30)},
     }
 
