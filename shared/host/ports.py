@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
+ANYWHERE = ""
+"""As a host: the port is free only if nobody listens on it at any address of the machine."""
 TRIES_MAX = 200
 BACKLOG = 1024
 

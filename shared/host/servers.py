@@ -315,7 +315,8 @@ class Seaweed:
 
     def _sockets(self) -> tuple[Path, Path]:
         folder = Path(tempfile.gettempdir())
-        return folder / f"dcoder-filer-{self.ports.filer}.sock", folder / f"dcoder-s3-{self.ports.s3}.sock"
+        # Named after the ports that are this store's alone at every address of the machine.
+        return folder / f"dcoder-filer-{self.ports.filer_grpc}.sock", folder / f"dcoder-s3-{self.ports.s3_grpc}.sock"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from shared.errors import Invalid
 from shared.host import probes
 from shared.host.children import Command
 from shared.host.home import Home, StoreSecrets, store_secrets
-from shared.host.ports import LOOPBACK, free_port
+from shared.host.ports import ANYWHERE, LOOPBACK, free_port
 from shared.host.servers import Nats, Postgres, Seaweed, SeaweedPorts, Server, Valkey
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -241,10 +241,19 @@ def choose_ports(home: Home, outside: Mapping[str, str], host: str = LOOPBACK) -
         before = last.get(name)
         if isinstance(before, int) and name not in NAMED_PORTS:
             wanted = before
-        place = LOOPBACK if name in FUNCTION_PORTS else host
-        ports[name] = free_port(wanted, taken=ports.values(), host=place)
+        ports[name] = free_port(wanted, taken=ports.values(), host=place_of(name, host))
     home.write("ports.json", dict(ports))
     return ports
+
+
+def place_of(name: str, host: str) -> str:
+    """Where the port must be free. SeaweedFS names sockets in /tmp after its gRPC ports, whatever address it has.
+
+    Two of them with one number answer each other's calls, and what one stores the other cannot read.
+    """
+    if name in FUNCTION_PORTS:
+        return LOOPBACK
+    return ANYWHERE if name.endswith("_grpc") else host
 
 
 def read_hook_token(home: Home) -> str:

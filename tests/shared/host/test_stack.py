@@ -49,6 +49,16 @@ def test_a_taken_platform_port_is_told(home: Home) -> None:
         assert stack.moved["platform"] == (taken, stack.ports["platform"])
 
 
+@pytest.mark.parametrize("name", ["objects_grpc", "objects_filer_grpc", "objects_volume_grpc", "objects_master_grpc"])
+def test_a_port_that_names_a_socket_is_this_stacks_alone_at_every_address(home: Home, name: str) -> None:
+    with socket.socket() as another:
+        another.bind(("127.0.0.2", 0))
+        another.listen()
+        taken = another.getsockname()[1]
+        assert is_free(taken)
+        assert plan(home, {f"DCODER_{name.upper()}_PORT": str(taken)}).ports[name] != taken
+
+
 def test_all_ports_of_a_stack_differ(home: Home) -> None:
     ports = plan(home, {}).ports
     assert len(set(ports.values())) == len(ports)
