@@ -45,6 +45,7 @@ def findings(cluster: Kubectl, environment: Environment, manifests: Iterable[Man
         *unnamed_image(environment),
         *missing_crds(cluster),
         *no_scale_to_zero(cluster),
+        *being_deleted(cluster, environment),
         *forbidden(cluster, environment, manifests),
     ]
 
@@ -84,6 +85,16 @@ def no_scale_to_zero(cluster: Kubectl) -> Iterable[Finding]:
             "Knative does not let a new revision start at zero",
             "kubectl -n knative-serving patch configmap config-autoscaler --type merge "
             """-p '{"data":{"allow-zero-initial-scale":"true"}}'""",
+        )
+
+
+def being_deleted(cluster: Kubectl, environment: Environment) -> Iterable[Finding]:
+    """Such a namespace takes nothing new, and what was applied to it would go with it."""
+    found = cluster.find("namespace", "--field-selector", f"metadata.name={environment.namespace}")
+    if any(one.get("status", {}).get("phase") == "Terminating" for one in found):
+        yield Finding(
+            f"namespace {environment.namespace!r} is being deleted",
+            f"kubectl wait --for=delete --timeout=10m namespace/{environment.namespace}",
         )
 
 

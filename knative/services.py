@@ -8,12 +8,15 @@ from knative.environment import Environment
 from knative.manifest import BROKER, Manifest, labels, metadata, service_reference
 from knative.placement import Group
 from knative.routes import llm_origin, platform_origin
+from shared.function.declaration import Minute
 
 KEYS_PATH = "/etc/dcoder/keys"
 NOT_GRANTED = "not-granted"
 """`Settings` wants every variable. A function that did not ask for a store gets no address of it."""
 USER = 65532
 STORES = ("postgres", "redis")
+WINDOW_OF_TICKED = "20s"
+"""Pods go after a window without a call. At the usual 60 s, a tick a minute would keep them for ever."""
 
 
 def manifests(group: Group, everyone: tuple[Group, ...], environment: Environment) -> tuple[Manifest, ...]:
@@ -60,10 +63,13 @@ def service(group: Group, everyone: tuple[Group, ...], environment: Environment)
 def scale_annotations(group: Group) -> dict[str, str]:
     scale = group.scale
     reason = {"dcoder.dev/scale-reason": scale.reason} if scale.reason else {}
+    ticked = any(isinstance(one.trigger, Minute) for member in group.members for one in member.function.operations)
+    window = {"autoscaling.knative.dev/window": WINDOW_OF_TICKED} if ticked else {}
     return {
         "autoscaling.knative.dev/initial-scale": "0",
         "autoscaling.knative.dev/min-scale": str(scale.min),
         "autoscaling.knative.dev/max-scale": str(scale.max),
+        **window,
         **reason,
     }
 

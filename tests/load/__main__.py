@@ -28,13 +28,16 @@ BENCHMARKS = (
     ),
     "gateway_overhead",
 )
+ON_A_CLUSTER = ("cold_start",)
+"""By name only: they want the platform deployed."""
 
 
 def main() -> int:
     wanted = sys.argv[1:] or list(BENCHMARKS)
-    unknown = [name for name in wanted if name not in BENCHMARKS]
+    known = (*BENCHMARKS, *ON_A_CLUSTER)
+    unknown = [name for name in wanted if name not in known]
     if unknown:
-        print(f"there is no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        print(f"there is no benchmark {unknown[0]!r}; there are {', '.join(known)}", file=sys.stderr)
         return 2
     failed = [name for name in wanted if not ran(name)]
     if failed:
