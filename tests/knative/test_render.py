@@ -224,6 +224,23 @@ def test_the_minute_goes_to_the_scheduler_alone_and_as_an_event_of_the_platform(
     assert source["spec"]["sink"]["uri"] == "/events/governance-schedules"
 
 
+def test_only_the_group_that_is_ticked_lets_its_pods_go_within_the_minute() -> None:
+    rendered = services(render(CATALOG, placed("alone")))
+    windows = {
+        name: one["spec"]["template"]["metadata"]["annotations"].get("autoscaling.knative.dev/window")
+        for name, one in rendered.items()
+    }
+
+    assert {name for name, window in windows.items() if window} == {"governance-schedules"}
+    assert int(str(windows["governance-schedules"]).removesuffix("s")) <= 30
+
+
+def test_an_in_memory_channel_answers_before_it_delivers() -> None:
+    (broker,) = of_kind(render(CATALOG, LOCAL), "eventing", "Broker")
+
+    assert broker["metadata"]["annotations"]["messaging.knative.dev/async-handler"] == "true"
+
+
 def test_every_type_that_a_handler_may_ask_for_says_what_it_takes() -> None:
     assert GRANTS.keys() == PROVIDERS.keys()
 
