@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 
 from shared.errors import Invalid
 from shared.host.home import Home, ensure_keys
 from shared.host.ports import free_port, is_free
-from shared.host.stack import GATEWAY, Stack, plan, platform_functions
+from shared.host.stack import GATEWAY, WANTED_PORTS, Stack, plan, platform_functions
 from shared.settings import Settings
+from tests.fixtures.ports import free_ports
+from tests.fixtures.servers import running, scratch_directory
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    home = Home(tmp_path)
+    return prepared(tmp_path)
+
+
+def prepared(folder: Path) -> Home:
+    home = Home(folder)
     home.prepare()
     ensure_keys(home)
     return home
@@ -57,6 +66,38 @@ def test_a_port_that_names_a_socket_is_this_stacks_alone_at_every_address(home: 
         taken = another.getsockname()[1]
         assert is_free(taken)
         assert plan(home, {f"DCODER_{name.upper()}_PORT": str(taken)}).ports[name] != taken
+
+
+def test_two_stores_with_the_same_ports_at_two_addresses_keep_apart() -> None:
+    names = [name for name in WANTED_PORTS if name.startswith("objects")]
+    wanted = {f"DCODER_{name.upper()}_PORT": str(port) for name, port in zip(names, free_ports(8), strict=True)}
+    with scratch_directory() as folder, ExitStack() as both:
+        stores = []
+        for address in ("127.0.0.1", "127.0.0.2"):
+            home = prepared(Path(folder, address))
+            stack = plan(home, {**wanted, "DCODER_LISTEN": address})
+            (server,) = (one for one in stack.servers if one.name == "objects")
+            both.enter_context(running(server, home.path))
+            stores.append(s3_client(stack))
+
+        for name, store in zip(("first", "second"), stores, strict=True):
+            store.create_bucket(Bucket=name)
+            store.put_object(Bucket=name, Key="a", Body=name.encode())
+
+        for name, store in zip(("first", "second"), stores, strict=True):
+            assert [one["Name"] for one in store.list_buckets()["Buckets"]] == [name]
+            assert store.get_object(Bucket=name, Key="a")["Body"].read() == name.encode()
+
+
+def s3_client(stack: Stack) -> Any:  # Any: boto3 has no types
+    told = stack.environment
+    return boto3.client(
+        "s3",
+        endpoint_url=told["DCODER_OBJECTS_URL"],
+        aws_access_key_id=told["DCODER_OBJECTS_ACCESS_KEY"],
+        aws_secret_access_key=told["DCODER_OBJECTS_SECRET_KEY"],
+        region_name="us-east-1",
+    )
 
 
 def test_all_ports_of_a_stack_differ(home: Home) -> None:
