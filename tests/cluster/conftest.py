@@ -56,9 +56,10 @@ class Deployed:
         return subprocess.run(argv, input=given, capture_output=True, text=True, timeout=120, check=True).stdout
 
     def pods(self, service: str = "") -> list[dict[str, Any]]:  # Any: JSON of the cluster
+        """Those that may serve: one that ends takes no more calls, but drains for half a minute."""
         selector = f"serving.knative.dev/service={service}" if service else "serving.knative.dev/service"
         items: list[dict[str, Any]] = json.loads(self.kubectl("get", "pods", "-l", selector, "-o", "json"))["items"]
-        return items
+        return [one for one in items if "deletionTimestamp" not in one["metadata"]]
 
     def run(self, *arguments: str) -> dict[str, Any]:  # Any: JSON
         done = subprocess.run(

@@ -5,9 +5,8 @@
 It wants a platform that `knative/up existing` brought up from DCODER_HOME, and kubectl on its cluster. The platform's
 function lists documents: a virtual key is checked and the tenant's database is asked. The hello world is a plain
 function under functions-framework in the same image, with the same resources and security context, in a namespace
-that is made and deleted here. Both take turns. Each start is one request to a Service without any pod; the answer must
-come from a pod that was not there before. The seconds go from opening the connection to the answer's first byte,
-through Kourier, activator and queue-proxy.
+that is made and deleted here. Both take turns. Each start is one request to a Service that has no pod; the seconds go
+from opening the connection to the answer's first byte, through Kourier, activator and queue-proxy.
 """
 
 from __future__ import annotations
@@ -36,6 +35,8 @@ WINDOW = {"autoscaling.knative.dev/window": "6s"}
 """The shortest that Knative takes; else each start waits a minute for the last pod's end."""
 BAR_RATIO, BAR_S = 1.25, 1.6
 PATIENCE_S = 240.0
+SETTLED_S = 2.0
+"""Until everyone knows that the last pod has gone."""
 
 
 @dataclass
@@ -51,10 +52,12 @@ class Target:
     took_s: list[float] = field(default_factory=list)
 
     def pods(self, cluster: Kubectl) -> set[str]:
+        """Those that may serve: one that ends has left the endpoints, but drains for half a minute."""
         selector = f"serving.knative.dev/service={self.service}"
         return {
             one["metadata"]["name"]
             for one in cluster.find("pods", "--namespace", self.namespace, "--selector", selector)
+            if "deletionTimestamp" not in one["metadata"]
         }
 
     def start(self, cluster: Kubectl, gateway: str) -> None:
@@ -63,6 +66,7 @@ class Target:
             if time.monotonic() > deadline:
                 raise SystemExit(f"{self.name}: a pod is still there after {PATIENCE_S:.0f} s")
             time.sleep(0.5)
+        time.sleep(SETTLED_S)
         seconds, status = first_byte(gateway, self)
         if status != http.HTTPStatus.OK or not self.pods(cluster):
             raise SystemExit(f"{self.name}: answered {status} from {self.pods(cluster) or 'no pod'}")
