@@ -16,7 +16,8 @@ from shared.host import probes
 from shared.host.children import Command
 from shared.host.home import Home, StoreSecrets, store_secrets
 from shared.host.ports import ANYWHERE, LOOPBACK, free_port
-from shared.host.servers import Nats, Postgres, Seaweed, SeaweedPorts, Server, Valkey
+from shared.host.seaweed import Seaweed, SeaweedPorts
+from shared.host.servers import Nats, Postgres, Server, Valkey
 
 ROOT = Path(__file__).resolve().parents[2]
 GATEWAY = "gateway-llm"
