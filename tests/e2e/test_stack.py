@@ -45,6 +45,12 @@ def argv_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
+def sockets_of(pid: int) -> set[str]:
+    """The inodes of a process's sockets."""
+    open_files = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
+    return {target.removeprefix("socket:[").rstrip("]") for target in open_files if target.startswith("socket:[")}
+
+
 def test_up_promises_where_everything_is(up: tuple[Cli, Up]) -> None:
     _, started = up
     assert all(started[name] for name in PROMISED)
@@ -75,11 +81,15 @@ def test_no_secret_is_in_any_command_line(up: tuple[Cli, Up]) -> None:
 
 def test_every_listening_port_is_on_the_loopback_interface(up: tuple[Cli, Up]) -> None:
     cli, _ = up
-    ours = {int(str(port)) for port in cli.home.read("ports.json").values()}
+    ours = {inode for child in cli.children().values() for inode in sockets_of(child.pid)}
+    listening = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        address, port = line.split()[1].split(":")
-        if line.split()[3] == "0A" and int(port, 16) in ours:
+        _, local, _, state, *_ = fields = line.split()
+        address, port = local.split(":")
+        if state == "0A" and fields[9] in ours:
             assert address == "0100007F"
+            listening.add(int(port, 16))
+    assert listening >= set(cli.home.read("ports.json").values())
 
 
 def test_a_tenants_life_by_command_line(up: tuple[Cli, Up]) -> None:

@@ -41,7 +41,7 @@ class Part:
 Parts = list[Part]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def whole(archive: Path) -> bytes:
     return archive.read_bytes()
 
