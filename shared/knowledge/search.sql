@@ -3,8 +3,8 @@
 --   $4 int how many passages            $5 text  prefix of document names, or ''
 -- Four legs: BM25 of passages, BM25 of whole documents, vectors of passages, and of documents (their two best passages).
 -- BM25 with k1 = 1.2 and b = 0.75: k1 (1 - b) = 0.3, k1 b = 0.9. A filter changes which passages come, not their idf.
--- A term that more than 2,000 passages and a tenth of all hold costs most and tells least. It finds no passages, unless the
--- question has no two rarer ones; those that the rarer ones find are scored with it all the same.
+-- Common terms cost most and tell least. The two rarest terms find passages, and further ones, rarest first, while all of
+-- them together stand in no more than 4,000 passages or a fifth of all. What they find is scored by every term.
 -- Each leg's scores become z-scores; a passage that a leg did not find gets that leg's lowest.
 WITH corpus AS MATERIALIZED (
     SELECT greatest(sum(chunks), 1)::float8 AS chunks, greatest(count(*), 1)::float8 AS documents,
@@ -12,45 +12,41 @@ WITH corpus AS MATERIALIZED (
            0.9 / greatest(avg(terms)::float8, 1) AS per_document_term
     FROM indexed_documents
 ), counted AS MATERIALIZED (
-    SELECT term, weight::float8, place::integer, df, rank() OVER (ORDER BY df, place) AS rarity
+    SELECT term, weight::float8, place::integer, df, rank() OVER rarest AS rarity, sum(df) OVER rarest AS hits
     FROM unnest($1::bigint[], $2::real[]) WITH ORDINALITY AS q (term, weight, place)
          CROSS JOIN LATERAL (SELECT count(*)::float8 AS df FROM postings p WHERE p.term = q.term) AS found
+    WINDOW rarest AS (ORDER BY df, place)
 ), q AS MATERIALIZED (
-    SELECT term, weight, place, df, df <= greatest(2000, 0.1 * c.chunks) OR rarity <= 2 AS telling
+    SELECT term, weight, place, rarity <= 2 OR hits <= greatest(4000, 0.2 * c.chunks) AS telling,
+           ln(1 + (c.chunks - df + 0.5) / (df + 0.5)) AS idf
     FROM counted CROSS JOIN corpus c
 ), scope AS MATERIALIZED (
     SELECT i.d FROM indexed_documents i JOIN documents o ON o.id = i.document_id
     WHERE $5::text <> '' AND starts_with(o.name, $5)
 ), hits AS MATERIALIZED (
-    SELECT q.place, p.n, p.d, p.tf, p.length FROM q JOIN postings p USING (term) WHERE telling
+    SELECT q.place, p.n, p.d, p.tf,
+           q.weight * q.idf * p.tf / (p.tf + 0.3::float8 + (SELECT per_chunk_term FROM corpus) * p.length) AS score
+    FROM q JOIN postings p USING (term) WHERE telling
 ), document_hits AS MATERIALIZED (
     SELECT d, place, sum(tf)::float8 AS tf FROM hits GROUP BY d, place
-), idf AS MATERIALIZED (
-    SELECT q.place, q.weight, q.telling, ln(1 + (c.chunks - q.df + 0.5) / (q.df + 0.5)) AS chunk,
-           ln(1 + (c.documents - coalesce(h.df, 0) + 0.5) / (coalesce(h.df, 0) + 0.5)) AS document
+), asked AS MATERIALIZED ( -- an array by the term's place: a subscript costs less than a join of every hit
+    SELECT sum(q.idf) AS mass, array_agg(
+               q.weight * ln(1 + (c.documents - coalesce(h.df, 0) + 0.5) / (coalesce(h.df, 0) + 0.5)) ORDER BY q.place
+           ) AS document_weights
     FROM q CROSS JOIN corpus c
          LEFT JOIN (SELECT place, count(*)::float8 AS df FROM document_hits GROUP BY place) h USING (place)
-), asked AS MATERIALIZED ( -- arrays by the term's place: subscripts cost less than a join of every hit
-    SELECT sum(chunk) AS mass, array_agg(chunk ORDER BY place) AS idf,
-           array_agg(weight * chunk ORDER BY place) AS weights,
-           array_agg(weight * document ORDER BY place) AS document_weights
-    FROM idf
 ), candidates AS MATERIALIZED (
-    SELECT h.n, min(h.d) AS d, min(h.length) AS length,
-           sum((SELECT weights FROM asked)[h.place] * h.tf
-               / (h.tf + 0.3::float8 + (SELECT per_chunk_term FROM corpus) * h.length)) AS score,
-           sum((SELECT idf FROM asked)[h.place]) AS mass
+    SELECT h.n, sum(h.score) AS score
     FROM hits h
     WHERE $5 = '' OR h.d IN (SELECT d FROM scope)
     GROUP BY h.n ORDER BY score DESC, h.n LIMIT 400
 ), lexical AS MATERIALIZED (
-    SELECT c.n, c.d, c.score + coalesce(more.score, 0) AS score, c.mass + coalesce(more.mass, 0) AS mass
-    FROM candidates c LEFT JOIN LATERAL (
-        SELECT sum((SELECT weights FROM asked)[q.place] * p.tf
-                   / (p.tf + 0.3::float8 + (SELECT per_chunk_term FROM corpus) * p.length)) AS score,
-               sum((SELECT idf FROM asked)[q.place]) AS mass
-        FROM q JOIN postings p ON p.term = q.term AND p.n = c.n WHERE NOT q.telling
-    ) more ON true
+    SELECT c.n, found.d, found.score, found.mass
+    FROM candidates c CROSS JOIN LATERAL (
+        SELECT min(p.d) AS d, sum(q.idf) AS mass,
+               sum(q.weight * q.idf * p.tf / (p.tf + 0.3::float8 + (SELECT per_chunk_term FROM corpus) * p.length)) AS score
+        FROM q JOIN postings p ON p.term = q.term AND p.n = c.n
+    ) found
     ORDER BY score DESC, c.n LIMIT 200
 ), document_lexical AS (
     SELECT h.d,

@@ -170,8 +170,8 @@ async def test_an_empty_index_finds_nothing(database: TenantDatabase) -> None:
 
 @pytest.fixture
 async def crowded(database: TenantDatabase) -> TenantDatabase:
-    """More than 2,000 passages that all hold the words `wing` and `flow`, and one that holds a rare word too."""
-    texts = [f"wing flow item{number}" for number in range(2100)]
+    """More than 4,000 passages that all hold the words `wing` and `flow`, and one that holds a rare word too."""
+    texts = [f"wing flow item{number}" for number in range(4100)]
     texts[1234] += " kestrel"
     await add(database, HashedVectors(), "crowd", texts)
     return database
