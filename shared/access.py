@@ -15,7 +15,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "admin": frozenset(
         {
             "documents:*", "keys:*", "secrets:*", "models:use", "usage:read", "audit:read", "events:*",
-            "schedules:read", "tenants:export",
+            "schedules:read", "tenants:export", "guardrails:*",
         }
     ),
     "member": frozenset({"documents:*", "models:use", "usage:read"}),

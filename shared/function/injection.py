@@ -23,6 +23,7 @@ from shared.function.declaration import Function, Handler, Operation, Route
 from shared.function.invoke import FunctionClient, Invoke
 from shared.function.process import Process
 from shared.function.transaction import ManagedTransaction
+from shared.guardrails import Guardrails
 from shared.identity import Caller
 from shared.llm.client import LanguageModel
 from shared.llm.outbound import Providers
@@ -115,6 +116,7 @@ PROVIDERS: Mapping[type, Provider] = {
     AuditSigner: of_process(AuditSigner),
     Ledger: of_process(Ledger),
     Providers: of_process(Providers),
+    Guardrails: of_process(Guardrails),
     Cache: cache_of_tenant,
     Invoke: invoke,
     LanguageModel: language_model,
@@ -148,6 +150,7 @@ GRANTS: Mapping[type, frozenset[str]] = {
     Invoke: frozenset({"functions"}),
     LanguageModel: frozenset({"functions"}),
     Providers: frozenset({"internet"}),
+    Guardrails: NOTHING,
 }
 """For every type of `PROVIDERS`, what its opening takes: stores, key files, the network."""
 

@@ -15,6 +15,7 @@ from shared.function.after_commit import Coalesced
 from shared.function.denials import Denials
 from shared.function.invoke import FunctionClient
 from shared.function.process import Opener, Process
+from shared.guardrails import Guardrails
 from shared.identity import Identity, Tokens
 from shared.ids import PLATFORM, TenantId
 from shared.llm.outbound import Providers
@@ -172,6 +173,10 @@ async def open_providers(process: Process) -> Providers:
     return Providers(private=process.settings.private_provider_urls)
 
 
+async def open_guardrails(process: Process) -> Guardrails:
+    return Guardrails()
+
+
 OPENERS: Mapping[type, Opener] = {
     Databases: open_databases,
     ControlDatabase: open_control,
@@ -189,4 +194,5 @@ OPENERS: Mapping[type, Opener] = {
     Embeddings: open_embeddings,
     Ledger: open_ledger,
     Providers: open_providers,
+    Guardrails: open_guardrails,
 }

@@ -9,9 +9,11 @@ from functions.gateway.llm import chat, doc_chat, embeddings, models
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.credentials import providers_of
 from functions.gateway.llm.presence import answered
+from functions.gateway.llm.watching import Watch
 from shared.errors import Malformed
 from shared.function import Call, Function, Scale
 from shared.function.invoke import Invoke
+from shared.guardrails import Guardrails
 from shared.identity import Caller
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
@@ -50,6 +52,7 @@ async def chat_completions(
     ledger: Ledger,
     invoke: Invoke,
     providers: Providers,
+    guardrails: Guardrails,
 ) -> Response:
     """A chat completion, whole or as a stream, by a provider or by `doc-chat`.
 
@@ -57,6 +60,8 @@ async def chat_completions(
     we ask for it and withhold it.
     """
     wanted = await chat.parse(request)
+    watch = Watch(guardrails, call, tenant, sealing)
+    watch.asked(wanted)
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
@@ -67,7 +72,7 @@ async def chat_completions(
         refuse(wanted, models.EMBEDDING)
         return await doc_chat.respond(call, wanted, target, ledger, invoke)
 
-    return await answered(request, work())
+    return watch.answered(await answered(request, work()))
 
 
 @llm.route("/v1/embeddings", permission="models:use")
@@ -79,9 +84,11 @@ async def create_embeddings(
     ledger: Ledger,
     invoke: Invoke,
     providers: Providers,
+    guardrails: Guardrails,
 ) -> Response:
     """Vectors of texts, by a provider or by the built-in model."""
     wanted = await embeddings.parse(request)
+    Watch(guardrails, call, tenant, sealing).asked(wanted)
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)

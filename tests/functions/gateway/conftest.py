@@ -28,7 +28,14 @@ from tests.fixtures.ports import free_port
 from tests.fixtures.provider import ScriptedProvider, serving_provider
 from tests.fixtures.waiting import until
 
-FUNCTIONS = ("gateway-llm", "knowledge-answers", "knowledge-search", "governance-secrets", "governance-usage")
+FUNCTIONS = (
+    "gateway-llm",
+    "knowledge-answers",
+    "knowledge-search",
+    "governance-secrets",
+    "governance-usage",
+    "gateway-guardrails",
+)
 PROVIDER_KEY = "sk-provider-0123456789abcdef"
 MODELS = ["gpt-4o-mini", "house-model", "text-embedding-3-small"]
 
