@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 OnCommit = Callable[[TenantId, bool, bool], None]
 CONNECT_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 2.0
+FULL_WAIT_S = 10.0
+"""For a database that takes no further connection: longer than other processes keep idle ones."""
+FULL_PAUSE_S = (0.05, 0.25)
 WAITERS_MAX = 1000
 HALF_DROPPED = -2
 """`pg_database.datconnlimit` of a database whose drop was interrupted."""
@@ -36,13 +40,25 @@ SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_roles r ON r.
 """Only those that the role in use may end."""
 
 
+class Full(Exception):
+    """The server, or the role, has all the connections that it may have."""
+
+
 class Databases:
     """Connections by address, at most `connections_max` in all, idle ones closed after `idle_close_s`."""
 
-    def __init__(self, connections_max: int, *, idle_close_s: float = 5.0, wait_s_max: float = 5.0) -> None:
+    def __init__(
+        self,
+        connections_max: int,
+        *,
+        idle_close_s: float = 5.0,
+        wait_s_max: float = 5.0,
+        full_wait_s: float = FULL_WAIT_S,
+    ) -> None:
         self.on_commit: list[OnCommit] = []
         self._idle_close_s = idle_close_s
         self._wait_s_max = wait_s_max
+        self._full_wait_s = full_wait_s
         self._slots = asyncio.Semaphore(connections_max)
         self._waiting = 0
         self._idle: OrderedDict[str, deque[tuple[asyncpg.Connection, float]]] = OrderedDict()
@@ -57,9 +73,8 @@ class Databases:
         """A clean connection. Raises `Unavailable` when the budget stays spent or the server is away."""
         import asyncpg
 
-        await self._take_slot()
+        connection = await self._taken(dsn)
         try:
-            connection = await self._checked_out(dsn)
             try:
                 yield connection
             except (
@@ -71,6 +86,23 @@ class Databases:
                 await self._give_back(dsn, connection)
         finally:
             self._slots.release()
+
+    async def _taken(self, dsn: str) -> asyncpg.Connection:
+        """A connection, and a slot of the budget with it. Who waits for a full database holds no slot: a tenant whose
+        role has all its connections, in this process and others, holds up no other tenant."""
+        until = time.monotonic() + self._full_wait_s
+        while True:
+            await self._take_slot()
+            try:
+                return await self._checked_out(dsn)
+            except Full as full:
+                self._slots.release()
+                if time.monotonic() >= until:
+                    raise Unavailable(f"database {place(dsn)} takes no further connection: {full}") from None
+            except BaseException:
+                self._slots.release()
+                raise
+            await asyncio.sleep(random.uniform(*FULL_PAUSE_S))  # noqa: S311  no secret
 
     async def close(self) -> None:
         self._closed = True
@@ -127,6 +159,9 @@ class Databases:
         try:
             connection = await asyncpg.connect(dsn, statement_cache_size=0, timeout=CONNECT_TIMEOUT_S)
             await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+        except asyncpg.TooManyConnectionsError as full:
+            self._closed_one()
+            raise Full(str(full)) from None
         except unreachable() as failure:
             self._closed_one()
             raise Unavailable(f"database {place(dsn)} is not reachable: {type(failure).__name__}") from None

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import signal
 import traceback
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from shared.function.process import Process
 from shared.function.resources import OPENERS
 from shared.host.servers import Postgres, start
 from shared.ids import TenantId
-from shared.postgres import ControlDatabase, Databases
+from shared.postgres import ControlDatabase, Databases, address
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry
 from tests.fixtures.ports import free_port
@@ -61,6 +62,51 @@ async def test_a_spent_budget_is_told_after_a_bounded_wait(settings: Settings) -
                 pass
     assert refused.value.retry_after_s
     await databases.close()
+
+
+@pytest.fixture
+async def narrow(settings: Settings, control: ControlDatabase) -> AsyncIterator[str]:
+    """The address of the control database as a role that may have two connections."""
+    role, password = f"narrow_{secrets.token_hex(4)}", secrets.token_hex(8)
+    await control.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 2 PASSWORD '{password}'")
+    await control.execute(f"GRANT CONNECT ON DATABASE dcoder TO {role}")
+    yield address(settings.postgres_url, database="dcoder", user=role, password=password)
+    await control.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def test_a_full_database_is_waited_for_until_others_let_go(narrow: str) -> None:
+    """Three processes want four connections each of a role that may have two."""
+    processes = [Databases(4, idle_close_s=0.2) for _ in range(3)]
+
+    async def use(databases: Databases) -> None:
+        async with databases.connection(narrow) as connection:
+            await connection.execute("SELECT pg_sleep(0.05)")
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(use(databases) for databases in processes for _ in range(8)))
+    for databases in processes:
+        await databases.close()
+
+
+async def test_who_waits_for_a_full_database_holds_up_no_other(settings: Settings, narrow: str) -> None:
+    holding, waiting = Databases(2), Databases(1, wait_s_max=0.5, full_wait_s=1.5)
+
+    async def wait() -> None:
+        with pytest.raises(Unavailable) as refused:
+            async with waiting.connection(narrow):
+                pass
+        assert "takes no further connection: too many connections for role" in refused.value.detail
+        assert refused.value.retry_after_s
+
+    async with holding.connection(narrow), holding.connection(narrow):
+        full = asyncio.create_task(wait())
+        while not full.done():
+            async with waiting.connection(settings.postgres_url) as connection:
+                assert await connection.fetchval("SELECT 1") == 1
+            await asyncio.sleep(0.01)
+        await full
+    await holding.close()
+    await waiting.close()
 
 
 async def test_a_storm_of_cancelled_calls_leaves_no_transaction_open(settings: Settings) -> None:
