@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from knative.environment import Environment
@@ -23,6 +23,11 @@ CRDS = {
     "triggers.eventing.knative.dev": "v1",
     "pingsources.sources.knative.dev": "v1",
 }
+MIB = 1024 * 1024
+UNITS = {
+    "m": 0.001, "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
+    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
+}  # fmt: skip
 PLURALS = {"Ingress": "ingresses", "NetworkPolicy": "networkpolicies"}
 
 
@@ -43,10 +48,11 @@ def findings(cluster: Kubectl, environment: Environment, manifests: Iterable[Man
     return [
         *old(version),
         *unnamed_image(environment),
-        *missing_crds(cluster),
+        *missing_crds(cluster.find("customresourcedefinitions.apiextensions.k8s.io")),
         *no_scale_to_zero(cluster),
         *being_deleted(cluster, environment),
         *forbidden(cluster, environment, manifests),
+        *full(cluster, environment),
     ]
 
 
@@ -65,10 +71,10 @@ def unnamed_image(environment: Environment) -> Iterable[Finding]:
         )
 
 
-def missing_crds(cluster: Kubectl) -> Iterable[Finding]:
+def missing_crds(found: Iterable[Object]) -> Iterable[Finding]:
     there = {
         one["metadata"]["name"]: {version["name"] for version in one["spec"]["versions"] if version["served"]}
-        for one in cluster.find("customresourcedefinitions.apiextensions.k8s.io")
+        for one in found
     }
     if absent := [name for name, version in CRDS.items() if version not in there.get(name, set())]:
         yield Finding(
@@ -96,6 +102,56 @@ def being_deleted(cluster: Kubectl, environment: Environment) -> Iterable[Findin
             f"namespace {environment.namespace!r} is being deleted",
             f"kubectl wait --for=delete --timeout=10m namespace/{environment.namespace}",
         )
+
+
+def full(cluster: Kubectl, environment: Environment) -> Iterable[Finding]:
+    """Whether a node has room for one instance. Nobody is told who may not look at nodes and at everybody's pods."""
+    try:
+        nodes, pods = cluster.find("nodes"), cluster.find("pods", "--all-namespaces")
+    except Fault:
+        return
+    sizes = environment.sizes
+    wanted = {"cpu": sizes.cpu_request_millicores, "memory": sizes.memory_request_mib * MIB * 1000}
+    if not any(has_room(node, pods, wanted) for node in nodes):
+        yield Finding(
+            f"no node has room for one instance: {sizes.cpu_request_millicores}m CPU, {sizes.memory_request_mib} MiB",
+            f"add a node, end something, or lower `sizes` in knative/environments/{environment.name}.yaml",
+        )
+
+
+def has_room(node: Object, pods: Iterable[Object], wanted: Mapping[str, int]) -> bool:
+    """`wanted`: thousandths of a core, thousandths of a byte."""
+    spec, allocatable = node.get("spec", {}), node["status"]["allocatable"]
+    closed = [one for one in spec.get("taints", ()) if one["effect"] in ("NoSchedule", "NoExecute")]
+    if spec.get("unschedulable") or closed or condition(node, "Ready") != "True":
+        return False
+    there = [
+        one
+        for one in pods
+        if one["spec"].get("nodeName") == node["metadata"]["name"]
+        and one.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+    ]
+    if len(there) >= int(allocatable["pods"]):
+        return False
+    asked = [
+        container.get("resources", {}).get("requests", {}) for pod in there for container in pod["spec"]["containers"]
+    ]
+    return all(
+        thousandths(allocatable[name]) - sum(thousandths(one.get(name, "0")) for one in asked) >= amount
+        for name, amount in wanted.items()
+    )
+
+
+def condition(found: Object, kind: str) -> str:
+    conditions = found.get("status", {}).get("conditions", ())
+    return next((str(one["status"]) for one in conditions if one["type"] == kind), "")
+
+
+def thousandths(quantity: str) -> int:
+    """A Kubernetes quantity: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/."""
+    number = re.match(r"[0-9.]+", quantity)
+    assert number is not None
+    return int(float(number.group()) * UNITS[quantity[number.end() :]] * 1000)
 
 
 def forbidden(cluster: Kubectl, environment: Environment, manifests: Iterable[Manifest]) -> Iterable[Finding]:

@@ -14,7 +14,7 @@ import pytest
 from knative.environment import load, with_image
 from knative.kubectl import documents
 from knative.manifest import labels
-from knative.preflight import old, resource_of, unnamed_image
+from knative.preflight import CRDS, MIB, has_room, missing_crds, old, resource_of, thousandths, unnamed_image
 from knative.readiness import state_of, wait_until_ready
 from knative.releases import History, routed
 from knative.render import render
@@ -97,6 +97,59 @@ def test_an_old_cluster_and_the_examples_image_are_found() -> None:
     assert not list(old({"major": "1", "minor": "34", "gitVersion": "v1.34.4"}))
     assert list(unnamed_image(load("production")))
     assert not list(unnamed_image(with_image(load("production"), "registry.internal/dcoder:1")))
+
+
+def test_a_cluster_without_knative_or_with_an_older_version_of_a_kind_is_found() -> None:
+    def definition(name: str, version: str, *, served: bool = True) -> dict[str, Any]:
+        return {"metadata": {"name": name}, "spec": {"versions": [{"name": version, "served": served}]}}
+
+    whole = [definition(name, version) for name, version in CRDS.items()]
+    (none,) = missing_crds([])
+    assert all(name in none.what for name in CRDS)
+    (some,) = missing_crds([*whole[1:], definition(whole[0]["metadata"]["name"], "v1alpha1")])
+    assert some.what == "Knative is not complete: no services.serving.knative.dev"
+    assert list(missing_crds([*whole[1:], definition(whole[0]["metadata"]["name"], "v1", served=False)]))
+    assert not list(missing_crds(whole))
+
+
+def node(**spec: Any) -> dict[str, Any]:  # Any: JSON of the cluster
+    allocatable = {"cpu": "1500m", "memory": "2Gi", "pods": "3"}
+    conditions = [{"type": "Ready", "status": spec.pop("ready", "True")}]
+    return {
+        "metadata": {"name": "n"}, "spec": spec, "status": {"allocatable": allocatable, "conditions": conditions}
+    }  # fmt: skip
+
+
+def pod(cpu: str = "0", memory: str = "0", *, on: str = "n", phase: str = "Running") -> dict[str, Any]:
+    requests = {"cpu": cpu, "memory": memory}
+    return {"spec": {"nodeName": on, "containers": [{"resources": {"requests": requests}}]}, "status": {"phase": phase}}
+
+
+WANTED = {"cpu": 500, "memory": 512 * MIB * 1000}
+
+
+def test_a_node_has_room_for_what_its_pods_leave() -> None:
+    assert has_room(node(), [], WANTED)
+    assert has_room(node(), [pod("1", "1536Mi")], WANTED)
+    assert has_room(node(), [pod("1"), pod("1", on="other"), pod("1", phase="Succeeded")], WANTED)
+    assert not has_room(node(), [pod("1001m")], WANTED)
+    assert not has_room(node(), [pod(memory="1.6Gi")], WANTED)
+    assert not has_room(node(), [pod(), pod(), pod()], WANTED)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [{"unschedulable": True}, {"taints": [{"effect": "NoSchedule"}]}, {"ready": "False"}, {"ready": "Unknown"}],
+    ids=str,
+)
+def test_a_node_that_takes_no_pod_has_no_room(spec: dict[str, Any]) -> None:
+    assert not has_room(node(**spec), [], WANTED)
+
+
+def test_quantities_are_read_as_kubernetes_writes_them() -> None:
+    assert [thousandths(one) for one in ("2", "250m", "0.5", "1Ki", "1.5Gi", "3k")] == [
+        2000, 250, 500, 1_024_000, 1_610_612_736_000, 3_000_000,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("image", ["", "latest", "x y:1", "a:1\nplacement: all", "UPPER:1"])
