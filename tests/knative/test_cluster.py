@@ -14,7 +14,17 @@ import pytest
 from knative.environment import load, with_image
 from knative.kubectl import documents
 from knative.manifest import labels
-from knative.preflight import CRDS, MIB, has_room, missing_crds, old, resource_of, thousandths, unnamed_image
+from knative.preflight import (
+    KNATIVE,
+    MIB,
+    has_room,
+    incomplete,
+    old,
+    resource_of,
+    served_as,
+    thousandths,
+    unnamed_image,
+)
 from knative.readiness import state_of, wait_until_ready
 from knative.releases import History, routed
 from knative.render import render
@@ -100,16 +110,14 @@ def test_an_old_cluster_and_the_examples_image_are_found() -> None:
 
 
 def test_a_cluster_without_knative_or_with_an_older_version_of_a_kind_is_found() -> None:
-    def definition(name: str, version: str, *, served: bool = True) -> dict[str, Any]:
-        return {"metadata": {"name": name}, "spec": {"versions": [{"name": version, "served": served}]}}
-
-    whole = [definition(name, version) for name, version in CRDS.items()]
-    (none,) = missing_crds([])
-    assert all(name in none.what for name in CRDS)
-    (some,) = missing_crds([*whole[1:], definition(whole[0]["metadata"]["name"], "v1alpha1")])
-    assert some.what == "Knative is not complete: no services.serving.knative.dev"
-    assert list(missing_crds([*whole[1:], definition(whole[0]["metadata"]["name"], "v1", served=False)]))
-    assert not list(missing_crds(whole))
+    resources, versions = "\n".join(KNATIVE), "\n".join({served_as(*one) for one in KNATIVE.items()})
+    (none,) = incomplete("pods\nservices", "v1\napps/v1")
+    assert all(name in none.what for name in KNATIVE)
+    (some,) = incomplete(resources.replace("pingsources.sources.knative.dev", ""), versions)
+    assert some.what == "Knative is not complete: no pingsources.sources.knative.dev"
+    (older,) = incomplete(resources, versions.replace("serving.knative.dev/v1beta1", "serving.knative.dev/v1alpha1"))
+    assert older.what == "Knative is not complete: no domainmappings.serving.knative.dev"
+    assert not list(incomplete(resources, versions))
 
 
 def node(**spec: Any) -> dict[str, Any]:  # Any: JSON of the cluster
