@@ -16,7 +16,7 @@ from starlette.requests import Request
 from shared.audit.checkpoint import AuditSigner
 from shared.clock import Clock
 from shared.embeddings import Embeddings
-from shared.errors import Fault
+from shared.errors import Fault, Invalid
 from shared.events import Events, Relay
 from shared.function.call import Call
 from shared.function.declaration import Function, Handler, Operation, Route
@@ -151,6 +151,22 @@ GRANTS: Mapping[type, frozenset[str]] = {
 }
 """For every type of `PROVIDERS`, what its opening takes: stores, key files, the network."""
 
+DEDICATED_GRANTS = frozenset({"postgres", "issuer-key"})
+"""What every process takes that serves one tenant alone: its database, and the public key of the platform's tokens."""
+TENANT_GRANTS: Mapping[type, frozenset[str]] = {
+    Call: NOTHING,
+    Caller: NOTHING,
+    Clock: NOTHING,
+    TenantDatabase: frozenset({"postgres"}),
+    TenantTransaction: frozenset({"postgres"}),
+    TenantSecrets: frozenset({"data-key"}),
+    Embeddings: NOTHING,
+    Cache: NOTHING,
+    LanguageModel: frozenset({"functions"}),
+}
+"""What a type takes in a process of one tenant. A function that asks for any other type cannot have such a process:
+what it takes reaches further than one tenant."""
+
 
 @cache
 def hints_of(handler: Handler) -> dict[str, Any]:  # Any: annotations
@@ -200,6 +216,28 @@ def grants_of(function: Function) -> frozenset[str]:
         if opens_registry(operation):
             found |= REGISTRY_GRANTS
     return frozenset(found)
+
+
+def asked_by(function: Function) -> frozenset[type]:
+    """The types of `PROVIDERS` that the function's handlers ask for."""
+    hints = (hint for operation in function.operations for hint in parameters_of(operation.handler))
+    return frozenset(hint for hint in hints if hint in PROVIDERS)
+
+
+def parameters_of(handler: Handler) -> list[type]:
+    return [kind for name, kind in hints_of(handler).items() if name != "return"]
+
+
+def of_no_one_tenant(function: Function) -> list[str]:
+    """The types because of which the function cannot be dedicated to a tenant; none when it can."""
+    return sorted(kind.__name__ for kind in asked_by(function) if kind not in TENANT_GRANTS)
+
+
+def dedicated_grants_of(function: Function) -> frozenset[str]:
+    """What a process needs that serves the function to one tenant alone. Raises `Invalid` when it cannot."""
+    if beyond := of_no_one_tenant(function):
+        raise Invalid(f"it asks for {', '.join(beyond)}, which {'is' if len(beyond) == 1 else 'are'} of no one tenant")
+    return DEDICATED_GRANTS.union(*(TENANT_GRANTS[kind] for kind in asked_by(function)))
 
 
 def opens_registry(operation: Operation) -> bool:
