@@ -32,6 +32,7 @@ from shared.function.catalog import Deployable
 from shared.function.declaration import Scale
 from shared.function.injection import dedicated_grants_of
 from shared.ids import TenantId
+from shared.tenancy.dedications import Credentials
 from shared.tenancy.saga import ROLE_CONNECTIONS_MAX
 
 PLATFORM_LABEL = "dcoder.dev/platform"
@@ -61,17 +62,6 @@ class Dedicated:
     """`postgres`, `issuer-key`, `data-key`, `functions`, `internet`."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Further environment variables, none of them secret."""
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """What a tenant's own processes hold, and all that they hold."""
-
-    database_url: str = field(repr=False)
-    """The tenant's own database as its own role."""
-    data_key: bytes = field(repr=False)
-    issuer_key: bytes
-    """The public half of the platform's token key."""
 
 
 def dedicated(deployable: Deployable, environment: Environment) -> Dedicated:

@@ -16,7 +16,6 @@ from knative.render import text
 from knative.tenants import (
     NEVER_GRANTED,
     PLATFORM_LABEL,
-    Credentials,
     Dedicated,
     connections_max,
     dedicated,
@@ -29,6 +28,7 @@ from shared.errors import Fault
 from shared.function.catalog import find
 from shared.function.injection import GRANTS, TENANT_GRANTS, of_no_one_tenant
 from shared.ids import TenantId
+from shared.tenancy.dedications import Credentials
 from shared.tenancy.saga import ROLE_CONNECTIONS_MAX
 
 LOCAL = load("local")
