@@ -37,7 +37,8 @@ class Settings:
     functions: tuple[str, ...] = ()
     """Names of the functions this process serves; empty means all."""
     dedicated_tenant: str = ""
-    """When set, the process serves this tenant only."""
+    """When set, the process serves this tenant only, `postgres_url` is the tenant's own database, and of keys there are
+    issuer.key (the public half of tokens.key) and, for who seals, data.key."""
     connections_max: int = 16
     """Hard budget of PostgreSQL connections for this process."""
     postgres_servers: Mapping[str, str] = field(default_factory=dict, repr=False)

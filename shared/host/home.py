@@ -2,6 +2,7 @@
 
 data/       one folder a server          logs/       one file a process
 secrets/    32-byte keys, passwords of the servers (stores.json), virtual keys for the command line (keys.json)
+own/        keys of the processes that serve one tenant alone
 host.json   the running host             children.json   its processes        ports.json   ports of the last run
 """
 
@@ -80,6 +81,13 @@ class Home:
     def remove(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
 
+    def own_secrets(self, tenant: str, function: str) -> Path:
+        """The folder of the keys that a tenant's own process for a function holds."""
+        return self.path / "own" / f"{tenant}--{function}"
+
+    def forget_own(self, tenant: str, function: str) -> None:
+        shutil.rmtree(self.own_secrets(tenant, function), ignore_errors=True)
+
     def host(self) -> Trace | None:
         """The running host, or None."""
         record = self.read("host.json")
@@ -108,7 +116,7 @@ class Home:
 
     def wipe(self) -> None:
         """Remove everything the host put here, and the directory itself when nothing else is in it."""
-        for name in ("data", "logs", "secrets", "checkpoints", "cache"):
+        for name in ("data", "logs", "secrets", "own", "checkpoints", "cache"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in ("host.json", "children.json", "ports.json", "host.lock", "up.lock"):
             self.remove(name)
