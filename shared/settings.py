@@ -38,6 +38,10 @@ class Settings:
     """Names of the functions this process serves; empty means all."""
     dedicated_tenant: str = ""
     """When set, the process serves this tenant only."""
+    bundle: Path | None = None
+    """Folder of the signed bundle that holds the function to serve, in place of those of the image."""
+    bundle_digest: str = ""
+    """SHA-256 of the statement of exactly that bundle, in hexadecimal digits; any other is refused."""
     connections_max: int = 16
     """Hard budget of PostgreSQL connections for this process."""
     postgres_servers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -87,6 +91,8 @@ class Settings:
             secrets_dir=Path(required("DCODER_SECRETS_DIR")),
             functions=function_names(source.get("DCODER_FUNCTION", "")),
             dedicated_tenant=source.get("DCODER_TENANT", ""),
+            bundle=Path(source["DCODER_BUNDLE"]) if source.get("DCODER_BUNDLE") else None,
+            bundle_digest=source.get("DCODER_BUNDLE_DIGEST", ""),
             connections_max=whole("DCODER_CONNECTIONS_MAX", 16),
             postgres_servers=named_servers(source.get("DCODER_POSTGRES_SERVERS", "")),
             broker_url=source.get("DCODER_BROKER_URL", ""),
