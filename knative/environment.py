@@ -69,6 +69,8 @@ class Sizes(Typed):
     memory_limit_mib: Annotated[int, Field(ge=64)]
     scratch_mib: Annotated[int, Field(ge=1)]
     instances_max: Annotated[int, Field(ge=1)]
+    tenant_instances_max: Annotated[int, Field(ge=1)] = 4
+    """The most instances of one tenant's own namespace, of all functions that are dedicated to it together."""
     connections_max: Annotated[int, Field(ge=1)]
 
 

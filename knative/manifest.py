@@ -7,7 +7,9 @@ from typing import Any
 
 from knative.environment import Environment
 
-SELECTOR = "app.kubernetes.io/part-of=dcoder,dcoder.dev/tenant=pooled"
+POOLED = "pooled"
+"""Stands where a tenant's name would: what all tenants share."""
+SELECTOR = f"app.kubernetes.io/part-of=dcoder,dcoder.dev/tenant={POOLED}"
 """Finds what `labels` marks: the platform that all tenants share."""
 BROKER = "events"
 """Name of the one Broker."""
@@ -15,14 +17,15 @@ BROKER = "events"
 Manifest = Mapping[str, Any]  # Any: JSON of many kinds, checked against their schemas
 
 
-def labels(part: str) -> dict[str, str]:
-    return {"app.kubernetes.io/name": part, "app.kubernetes.io/part-of": "dcoder", "dcoder.dev/tenant": "pooled"}
+def labels(part: str, tenant: str = POOLED) -> dict[str, str]:
+    return {"app.kubernetes.io/name": part, "app.kubernetes.io/part-of": "dcoder", "dcoder.dev/tenant": tenant}
 
 
 def metadata(
     name: str,
     environment: Environment,
     *,
+    tenant: str = POOLED,
     extra: Mapping[str, str] | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:  # Any: see Manifest
@@ -30,7 +33,7 @@ def metadata(
     return {
         "name": name,
         "namespace": environment.namespace,
-        "labels": {**labels(name), **(extra or {})},
+        "labels": {**labels(name, tenant), **(extra or {})},
         **annotations,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from knative.environment import Environment
-from knative.manifest import Manifest, metadata
+from knative.manifest import POOLED, Manifest, metadata
 from knative.placement import Group
 
 QUEUE_PROXY_PORTS = (8012, 8013, 8112, 9090)
@@ -19,19 +19,20 @@ Rule = dict[str, Any]  # Any: see Manifest
 
 
 def manifests(everyone: tuple[Group, ...], environment: Environment) -> tuple[Manifest, ...]:
-    return deny_all(environment), *(allow(group, environment) for group in everyone)
+    return deny_all(environment), *(allow(group.name, group.grants, environment) for group in everyone)
 
 
-def deny_all(environment: Environment) -> Manifest:
-    return policy("deny-all", environment, {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})
+def deny_all(environment: Environment, *, tenant: str = POOLED) -> Manifest:
+    return policy("deny-all", environment, {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}, tenant=tenant)
 
 
-def allow(group: Group, environment: Environment) -> Manifest:
+def allow(service: str, grants: frozenset[str], environment: Environment, *, tenant: str = POOLED) -> Manifest:
+    """In and out of one Service's pods."""
     return policy(
-        group.name,
+        service,
         environment,
         {
-            "podSelector": {"matchLabels": {"serving.knative.dev/service": group.name}},
+            "podSelector": {"matchLabels": {"serving.knative.dev/service": service}},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [
                 {
@@ -39,8 +40,9 @@ def allow(group: Group, environment: Environment) -> Manifest:
                     "ports": [tcp(port) for port in QUEUE_PROXY_PORTS],
                 }
             ],
-            "egress": egress(group.grants, environment),
+            "egress": egress(grants, environment),
         },
+        tenant=tenant,
     )
 
 
@@ -64,11 +66,11 @@ def egress(grants: frozenset[str], environment: Environment) -> list[Rule]:
     return rules
 
 
-def policy(name: str, environment: Environment, spec: Rule) -> Manifest:
+def policy(name: str, environment: Environment, spec: Rule, *, tenant: str) -> Manifest:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": metadata(name, environment),
+        "metadata": metadata(name, environment, tenant=tenant),
         "spec": spec,
     }
 

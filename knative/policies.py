@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from knative.manifest import Manifest
+from knative.manifest import POOLED, Manifest
 
+TENANT_SECRET = "dcoder-tenant"  # noqa: S105  the name of a Secret
+"""The one Secret in a tenant's own namespace."""
 Rule = Callable[[Manifest], bool]
 """Whether the manifest keeps the rule."""
 
@@ -65,6 +67,23 @@ def mounts_no_token(manifest: Manifest) -> bool:
     return manifest["kind"] != "ServiceAccount" or manifest.get("automountServiceAccountToken") is False
 
 
+def dedicated_holds_its_own(manifest: Manifest) -> bool:
+    """A dedicated Service names no Secret but its tenant's."""
+    template = template_of(manifest)
+    if template is None or template["metadata"].get("labels", {}).get("dcoder.dev/tenant") == POOLED:
+        return True
+    return secrets_of(template["spec"]) <= {TENANT_SECRET}
+
+
+def secrets_of(pod: Mapping[str, Any]) -> set[str]:  # Any: see Manifest
+    volumes = [one["secret"]["secretName"] for one in pod.get("volumes", ()) if "secret" in one]
+    variables = [one for container in pod["containers"] for one in container.get("env", ())]
+    sources = [source for container in pod["containers"] for source in container.get("envFrom", ())]
+    single = [one["valueFrom"]["secretKeyRef"] for one in variables if "secretKeyRef" in one.get("valueFrom", {})]
+    whole = [one["secretRef"] for one in sources if "secretRef" in one]
+    return {*volumes, *(one["name"] for one in (*single, *whole))}
+
+
 RULES: Mapping[str, Rule] = {
     "image is pinned": every_container(image_is_pinned),
     "limits are set": every_container(has_limits),
@@ -75,6 +94,7 @@ RULES: Mapping[str, Rule] = {
     "seccomp is the runtime's": secured("seccompProfile", {"type": "RuntimeDefault"}),
     "min-scale has a reason": min_scale_has_a_reason,
     "tenant is labelled": tenant_is_labelled,
+    "dedicated holds its own": dedicated_holds_its_own,
     "mounts no token": mounts_no_token,
 }
 

@@ -1,14 +1,15 @@
-"""One Knative Service and one service account per group."""
+"""A Knative Service and its service account: of a group of functions, or of one that is a tenant's alone."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from knative.environment import Environment
-from knative.manifest import BROKER, Manifest, labels, metadata, service_reference
+from knative.manifest import BROKER, POOLED, Manifest, labels, metadata
 from knative.placement import Group
 from knative.routes import llm_origin, platform_origin
-from shared.function.declaration import Minute
+from shared.function.declaration import Minute, Scale
 
 KEYS_PATH = "/etc/dcoder/keys"
 NOT_GRANTED = "not-granted"
@@ -19,74 +20,105 @@ WINDOW_OF_TICKED = "20s"
 """Pods go after a window without a call. At the usual 60 s, a tick a minute would keep them for ever."""
 
 
+Part = dict[str, Any]  # Any: see Manifest
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one Service runs, and for whom."""
+
+    name: str
+    image: str
+    scale: Scale
+    timeout_s: int
+    variables: tuple[Part, ...]
+    volumes: tuple[Part, ...]
+    """One of them is named `keys`, one `scratch`."""
+    window: str = ""
+    """How long a pod stays without a call; empty is Knative's default."""
+    tenant: str = POOLED
+
+
 def manifests(group: Group, everyone: tuple[Group, ...], environment: Environment) -> tuple[Manifest, ...]:
-    return service_account(group, environment), service(group, everyone, environment)
+    ticked = any(isinstance(one.trigger, Minute) for member in group.members for one in member.function.operations)
+    return deployed(
+        Workload(
+            name=group.name,
+            image=environment.image,
+            scale=group.scale,
+            timeout_s=group.timeout_s,
+            variables=tuple(variables(group, everyone, environment)),
+            volumes=(
+                key_files(group.grants, environment.keys_secret),
+                scratch(environment),
+            ),
+            window=WINDOW_OF_TICKED if ticked else "",
+        ),
+        environment,
+    )
 
 
-def service_account(group: Group, environment: Environment) -> Manifest:
+def deployed(workload: Workload, environment: Environment) -> tuple[Manifest, Manifest]:
+    """In the environment's namespace."""
+    return service_account(workload, environment), service(workload, environment)
+
+
+def service_account(workload: Workload, environment: Environment) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": metadata(group.name, environment),
+        "metadata": metadata(workload.name, environment, tenant=workload.tenant),
         "automountServiceAccountToken": False,
     }
 
 
-def service(group: Group, everyone: tuple[Group, ...], environment: Environment) -> Manifest:
+def service(workload: Workload, environment: Environment) -> Manifest:
+    local = {"networking.knative.dev/visibility": "cluster-local"}
     return {
-        **{
-            key: value
-            for key, value in service_reference(group.name, environment).items()
-            if key in ("apiVersion", "kind")
-        },
-        "metadata": metadata(group.name, environment, extra={"networking.knative.dev/visibility": "cluster-local"}),
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": metadata(workload.name, environment, tenant=workload.tenant, extra=local),
         "spec": {
             # Said, so that applying again ends a rollback.
             "traffic": [{"latestRevision": True, "percent": 100}],
             "template": {
-                "metadata": {"labels": labels(group.name), "annotations": scale_annotations(group)},
+                "metadata": {
+                    "labels": labels(workload.name, workload.tenant),
+                    "annotations": scale_annotations(workload),
+                },
                 "spec": {
-                    "serviceAccountName": group.name,
+                    "serviceAccountName": workload.name,
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
-                    "containerConcurrency": group.scale.concurrency,
-                    "timeoutSeconds": group.timeout_s,
-                    "responseStartTimeoutSeconds": group.timeout_s,
-                    "containers": [container(group, everyone, environment)],
-                    "volumes": volumes(group, environment),
+                    "containerConcurrency": workload.scale.concurrency,
+                    "timeoutSeconds": workload.timeout_s,
+                    "responseStartTimeoutSeconds": workload.timeout_s,
+                    "containers": [container(workload, environment)],
+                    "volumes": list(workload.volumes),
                 },
             },
         },
     }
 
 
-def scale_annotations(group: Group) -> dict[str, str]:
-    scale = group.scale
-    reason = {"dcoder.dev/scale-reason": scale.reason} if scale.reason else {}
-    ticked = any(isinstance(one.trigger, Minute) for member in group.members for one in member.function.operations)
-    window = {"autoscaling.knative.dev/window": WINDOW_OF_TICKED} if ticked else {}
+def scale_annotations(workload: Workload) -> dict[str, str]:
+    scale = workload.scale
     return {
         "autoscaling.knative.dev/initial-scale": "0",
         "autoscaling.knative.dev/min-scale": str(scale.min),
         "autoscaling.knative.dev/max-scale": str(scale.max),
-        **window,
-        **reason,
+        **({"autoscaling.knative.dev/window": workload.window} if workload.window else {}),
+        **({"dcoder.dev/scale-reason": scale.reason} if scale.reason else {}),
     }
 
 
-def container(
-    group: Group, everyone: tuple[Group, ...], environment: Environment
-) -> dict[str, Any]:  # Any: see Manifest
-    sizes = environment.sizes
+def container(workload: Workload, environment: Environment) -> Part:
     return {
         "name": "function",
-        "image": environment.image,
+        "image": workload.image,
         "ports": [{"name": "http1", "containerPort": 8080}],
-        "env": variables(group, everyone, environment),
-        "resources": {
-            "requests": {"cpu": f"{sizes.cpu_request_millicores}m", "memory": f"{sizes.memory_request_mib}Mi"},
-            "limits": {"cpu": f"{sizes.cpu_limit_millicores}m", "memory": f"{sizes.memory_limit_mib}Mi"},
-        },
+        "env": list(workload.variables),
+        "resources": resources(environment),
         # A period of 0 lets queue-proxy probe every 50 ms until ready; any other falls back to the kubelet's seconds.
         "readinessProbe": {"httpGet": {"path": "/health/ready", "port": 8080}, "periodSeconds": 0},
         "livenessProbe": {"httpGet": {"path": "/health/live", "port": 8080}, "periodSeconds": 10, "timeoutSeconds": 5},
@@ -106,10 +138,17 @@ def container(
     }
 
 
-def variables(
-    group: Group, everyone: tuple[Group, ...], environment: Environment
-) -> list[dict[str, Any]]:  # Any: see Manifest
-    settings: list[dict[str, Any]] = [  # Any: see Manifest
+def resources(environment: Environment) -> Part:
+    """One instance's share."""
+    sizes = environment.sizes
+    return {
+        "requests": {"cpu": f"{sizes.cpu_request_millicores}m", "memory": f"{sizes.memory_request_mib}Mi"},
+        "limits": {"cpu": f"{sizes.cpu_limit_millicores}m", "memory": f"{sizes.memory_limit_mib}Mi"},
+    }
+
+
+def variables(group: Group, everyone: tuple[Group, ...], environment: Environment) -> list[Part]:
+    settings: list[Part] = [
         {"name": "DCODER_FUNCTION", "value": ",".join(member.name for member in group.members)},
         {"name": "DCODER_PLATFORM_URL", "value": platform_origin(everyone, environment)},
         {"name": "DCODER_LLM_URL", "value": llm_origin(everyone, environment)},
@@ -135,17 +174,19 @@ def variables(
     ]
 
 
-def secret_variable(name: str, secret: str, key: str, *, granted: bool) -> dict[str, Any]:  # Any: see Manifest
+def secret_variable(name: str, secret: str, key: str, *, granted: bool) -> Part:
     if not granted:
         return {"name": name, "value": NOT_GRANTED}
     return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
 
 
-def volumes(group: Group, environment: Environment) -> list[dict[str, Any]]:  # Any: see Manifest
-    files = sorted(f"{grant.removesuffix('-key')}.key" for grant in group.grants if grant.endswith("-key"))
-    items = [{"key": name, "path": name} for name in files]
-    return [
-        # A Secret's files belong to root, and Knative refuses fsGroup by default: only 0444 lets our user read them.
-        {"name": "keys", "secret": {"secretName": environment.keys_secret, "defaultMode": 0o444, "items": items}},
-        {"name": "scratch", "emptyDir": {"sizeLimit": f"{environment.sizes.scratch_mib}Mi"}},
-    ]
+def key_files(grants: frozenset[str], secret: str) -> Part:
+    """The key files among the grants: `root-key` is the file `root.key` of the Secret."""
+    names = sorted(f"{grant.removesuffix('-key')}.key" for grant in grants if grant.endswith("-key"))
+    # A Secret's files belong to root, and Knative refuses fsGroup by default: only 0444 lets our user read them.
+    items = [{"key": name, "path": name} for name in names]
+    return {"name": "keys", "secret": {"secretName": secret, "defaultMode": 0o444, "items": items}}
+
+
+def scratch(environment: Environment) -> Part:
+    return {"name": "scratch", "emptyDir": {"sizeLimit": f"{environment.sizes.scratch_mib}Mi"}}

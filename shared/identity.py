@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -32,6 +32,7 @@ EVENT_TOKEN_LIFE = timedelta(days=8)  # outlives the stream's retention; a re-dr
 TOKEN_CHARS_MAX = 4096
 TOKEN_EXTENSION = "dcodertoken"  # noqa: S105  the name of a CloudEvents attribute
 HOOK_PREFIX = "dch_"
+CallerKind = Literal["key", "function", "hook"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Caller:
     tenant: TenantId
     subject: str
     role: str
-    kind: Literal["key", "function", "hook"]
+    kind: CallerKind
     permissions: frozenset[str] | None = None
     models: frozenset[str] | None = None
     key_id: KeyId | None = None
@@ -61,56 +62,30 @@ def hook_token(key: bytes) -> str:
     return HOOK_PREFIX + hmac.new(key, b"object-store-webhook", hashlib.sha256).hexdigest()
 
 
-class Tokens:
-    """Mints and verifies the platform's own tokens with one Ed25519 seed."""
+class TokenVerifier:
+    """Verifies the platform's tokens with the public half of its key, which mints none."""
 
-    def __init__(self, seed: bytes, clock: Clock | None = None) -> None:
-        self._seed = seed
+    def __init__(self, public: bytes, clock: Clock | None = None) -> None:
+        self._bytes = public
         self._clock = clock or Clock()
 
     @cached_property
-    def _private(self) -> Ed25519PrivateKey:
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-        return Ed25519PrivateKey.from_private_bytes(self._seed)
-
-    @cached_property
     def _public(self) -> Ed25519PublicKey:
-        return self._private.public_key()
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    def mint(self, caller: Caller, *, audience: str, issued_for: str = "") -> str:
-        """A token with which a function acts for `caller` towards the function `audience`, for five minutes."""
-        claims: dict[str, Any] = {"sub": caller.subject, "tenant": caller.tenant, "role": caller.role}
-        if caller.permissions is not None:
-            claims["permissions"] = sorted(caller.permissions)
-        if caller.models is not None:
-            claims["models"] = sorted(caller.models)
-        if caller.key_id is not None:
-            claims["key"] = caller.key_id
-        if issued_for:
-            claims["azp"] = issued_for
-        return self._sign(claims, audience, TOKEN_LIFE)
+        return Ed25519PublicKey.from_public_bytes(self._bytes)
 
     def verify(self, token: str, *, audience: str) -> Caller:
         """The caller that a token stands for. Raises `Unauthenticated` for every flaw, without saying which."""
-        claims = self._claims(token, audience)
-        try:
-            return Caller(
-                tenant=TenantId(str(claims["tenant"])),
-                subject=str(claims["sub"]),
-                role=str(claims["role"]),
-                kind="function",
-                permissions=frozenset(claims["permissions"]) if "permissions" in claims else None,
-                models=frozenset(claims["models"]) if "models" in claims else None,
-                key_id=KeyId(str(claims["key"])) if "key" in claims else None,
-            )
-        except (KeyError, TypeError) as flaw:
-            raise Unauthenticated("the token lacks a required claim") from flaw
+        return caller_of(self._claims(token, audience), "function")
 
-    def sign_event(self, event: CloudEvent) -> CloudEvent:
-        """The event with a token over its tenant, id, type, subject and data."""
-        token = self._sign(event_claims(event), EVENTS_AUDIENCE, EVENT_TOKEN_LIFE)
-        return replace(event, extensions={**event.extensions, TOKEN_EXTENSION: token})
+    def verify_forwarded(self, token: str, *, tenant: TenantId, function: str) -> Caller:
+        """The caller whom the pooled function let in, as the caller that it was there. Raises `Unauthenticated`."""
+        claims = self._claims(token, forwarded_audience(tenant, function))
+        kind = claims.get("kind")
+        if kind not in ("key", "function", "hook"):
+            raise Unauthenticated("the token lacks a required claim")
+        return caller_of(claims, kind)
 
     def verify_event(self, event: CloudEvent) -> None:
         """Raise `Unauthenticated` unless the event carries our token over exactly this content."""
@@ -118,13 +93,6 @@ class Tokens:
         expected = event_claims(event)
         if any(claims.get(name) != value for name, value in expected.items()):
             raise Unauthenticated(f"event {event.id[:80]!r} does not match its token")
-
-    def _sign(self, claims: Mapping[str, Any], audience: str, life: timedelta) -> str:
-        import jwt
-
-        issued = self._clock.now()
-        envelope = {"iss": ISSUER, "aud": audience, "iat": issued, "exp": issued + life, "jti": secrets.token_hex(8)}
-        return jwt.encode({**claims, **envelope}, self._private, algorithm="EdDSA")
 
     def _claims(self, token: str, audience: str) -> dict[str, Any]:
         import jwt
@@ -146,6 +114,95 @@ class Tokens:
         if float(claims["exp"]) <= self._clock.now().timestamp():
             raise Unauthenticated("the token has expired")
         return claims
+
+
+class Tokens:
+    """Mints and verifies the platform's own tokens with one Ed25519 seed."""
+
+    def __init__(self, seed: bytes, clock: Clock | None = None) -> None:
+        self._seed = seed
+        self._clock = clock or Clock()
+
+    @cached_property
+    def _private(self) -> Ed25519PrivateKey:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        return Ed25519PrivateKey.from_private_bytes(self._seed)
+
+    @cached_property
+    def public(self) -> bytes:
+        """The key with which anybody verifies what this one signs: 32 bytes."""
+        return self._private.public_key().public_bytes_raw()
+
+    @cached_property
+    def verifier(self) -> TokenVerifier:
+        return TokenVerifier(self.public, self._clock)
+
+    def mint(self, caller: Caller, *, audience: str, issued_for: str = "") -> str:
+        """A token with which a function acts for `caller` towards the function `audience`, for five minutes."""
+        more = {"azp": issued_for} if issued_for else {}
+        return self._sign({**claims_of(caller), **more}, audience, TOKEN_LIFE)
+
+    def mint_forwarded(self, caller: Caller, *, function: str, onward: Iterable[str] = ()) -> str:
+        """A token with which `caller` is handed on to the process that serves `function` to that tenant alone.
+
+        For five minutes. The process may show it, for the caller, to the functions of `onward` too, and to no other.
+        """
+        audience = [forwarded_audience(caller.tenant, function), *sorted(onward)]
+        return self._sign({**claims_of(caller), "kind": caller.kind}, audience, TOKEN_LIFE)
+
+    def verify(self, token: str, *, audience: str) -> Caller:
+        """See `TokenVerifier.verify`."""
+        return self.verifier.verify(token, audience=audience)
+
+    def sign_event(self, event: CloudEvent) -> CloudEvent:
+        """The event with a token over its tenant, id, type, subject and data."""
+        token = self._sign(event_claims(event), EVENTS_AUDIENCE, EVENT_TOKEN_LIFE)
+        return replace(event, extensions={**event.extensions, TOKEN_EXTENSION: token})
+
+    def verify_event(self, event: CloudEvent) -> None:
+        """See `TokenVerifier.verify_event`."""
+        self.verifier.verify_event(event)
+
+    def _sign(self, claims: Mapping[str, Any], audience: str | list[str], life: timedelta) -> str:
+        import jwt
+
+        issued = self._clock.now()
+        envelope = {"iss": ISSUER, "aud": audience, "iat": issued, "exp": issued + life, "jti": secrets.token_hex(8)}
+        return jwt.encode({**claims, **envelope}, self._private, algorithm="EdDSA")
+
+
+def forwarded_audience(tenant: TenantId, function: str) -> str:
+    """No function's name has a slash: such a token opens no pooled function, and no other tenant's process."""
+    return f"{tenant}/{function}"
+
+
+def claims_of(caller: Caller) -> dict[str, Any]:
+    """What a token says of a caller."""
+    claims: dict[str, Any] = {"sub": caller.subject, "tenant": caller.tenant, "role": caller.role}
+    if caller.permissions is not None:
+        claims["permissions"] = sorted(caller.permissions)
+    if caller.models is not None:
+        claims["models"] = sorted(caller.models)
+    if caller.key_id is not None:
+        claims["key"] = caller.key_id
+    return claims
+
+
+def caller_of(claims: Mapping[str, Any], kind: CallerKind) -> Caller:
+    """Raises `Unauthenticated` for claims that are not those of a caller."""
+    try:
+        return Caller(
+            tenant=TenantId(str(claims["tenant"])),
+            subject=str(claims["sub"]),
+            role=str(claims["role"]),
+            kind=kind,
+            permissions=frozenset(claims["permissions"]) if "permissions" in claims else None,
+            models=frozenset(claims["models"]) if "models" in claims else None,
+            key_id=KeyId(str(claims["key"])) if "key" in claims else None,
+        )
+    except (KeyError, TypeError) as flaw:
+        raise Unauthenticated("the token lacks a required claim") from flaw
 
 
 def event_claims(event: CloudEvent) -> dict[str, str]:

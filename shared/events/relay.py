@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from shared.errors import Problem
 from shared.events.cloudevent import CloudEvent
 from shared.events.publishing import Events
+from shared.ids import PLATFORM, TenantId
 from shared.telemetry import log
 
 if TYPE_CHECKING:
@@ -44,16 +45,21 @@ class Relay:
     async def _batch(self, database: TenantDatabase | ControlDatabase) -> tuple[int, int, Problem | None]:
         async with database.transaction() as transaction:
             rows = await transaction.fetch(TAKE, BATCH_ROWS_MAX)
-            outcomes = await asyncio.gather(*(self._publish(row["event"]) for row in rows))
+            outcomes = await asyncio.gather(*(self._publish(row["event"], database.tenant) for row in rows))
             done = [row["id"] for row, failure in zip(rows, outcomes, strict=True) if failure is None]
             if done:
                 await transaction.execute(DELETE, done)
         failures = [failure for failure in outcomes if failure is not None]
         return len(rows), len(done), failures[0] if failures else None
 
-    async def _publish(self, document: object) -> Problem | None:
+    async def _publish(self, document: object, home: TenantId) -> Problem | None:
+        """Why it could not be published. What a tenant's outbox says for somebody else is dropped: publishing signs."""
         try:
-            await self._events.publish(CloudEvent.from_json(document))
+            event = CloudEvent.from_json(document)
+            if home not in (PLATFORM, event.tenant):
+                log("event_of_another_tenant", outbox=home, tenant=event.tenant, event_id=event.id)
+                return None
+            await self._events.publish(event)
         except Problem as failure:
             log("event_not_published", error=failure.detail)
             return failure

@@ -7,12 +7,10 @@ answered for only once it is committed.
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.access import permitted
@@ -31,10 +29,13 @@ from shared.errors import (
 )
 from shared.function import body, idempotency, problems
 from shared.function.call import Call, current_call
+from shared.function.forwarding import Forwarder, elsewhere, may_be_elsewhere
+from shared.function.head import Head, read_head
 from shared.function.injection import hints_of
+from shared.function.tenants import database_of
 from shared.function.transaction import ManagedTransaction
-from shared.identity import Caller, Identity
-from shared.ids import PLATFORM, RequestId
+from shared.identity import Caller, Identity, TokenVerifier
+from shared.ids import PLATFORM, RequestId, TenantId
 from shared.telemetry import CallRecord, log, traceparent
 
 if TYPE_CHECKING:
@@ -48,48 +49,9 @@ if TYPE_CHECKING:
 
 WAITING_PER_SLOT = 10  # as queue-proxy: beyond ten times the concurrency a call is refused, not queued
 HELD_BYTES_MAX = 4 * 1024 * 1024
-LENGTH_DIGITS_MAX = 18
 UNSTORABLE = frozenset({"22021", "22P05", "22P02"})
 """PostgreSQL's codes for U+0000 in a text and in JSON, and for a lone surrogate in JSON."""
-REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{8,128}")
 NOBODY = Caller(PLATFORM, "anonymous", "none", "key")
-
-
-@dataclass(slots=True)
-class Head:
-    """The request headers that the runtime itself reads, in one pass."""
-
-    credential: str = ""
-    content_length: int = -1
-    idempotency_key: str = ""
-    traceparent: str = ""
-    request_id: str = ""
-    content_type: str = ""
-
-
-def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
-    """Raises `Malformed` for a content length that is no number."""
-    head = Head()
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, credential = value.decode("latin-1").partition(" ")
-            head.credential = credential.strip() if scheme.lower() == "bearer" else ""
-        elif name == b"x-api-key" and not head.credential:
-            head.credential = value.decode("latin-1")
-        elif name == b"content-length":
-            if not value.isdigit() or len(value) > LENGTH_DIGITS_MAX:
-                raise Malformed("Content-Length is not a usable number")
-            head.content_length = int(value)
-        elif name == b"idempotency-key":
-            head.idempotency_key = value.decode("latin-1")
-        elif name == b"traceparent":
-            head.traceparent = value.decode("latin-1")
-        elif name == b"content-type":
-            head.content_type = value.decode("latin-1").partition(";")[0].strip().lower()
-        elif name == b"x-request-id":
-            text = value.decode("latin-1")
-            head.request_id = text if REQUEST_ID.fullmatch(text) else ""
-    return head
 
 
 class Slots:
@@ -180,6 +142,7 @@ class Admission:
         self._body_bytes_max = self.route.body_bytes_max or deployable.function.body_bytes_max
         self._control = wants_control(operation)
         self._takes_json = takes_json(operation)
+        self._asks = may_be_elsewhere(process, deployable)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -223,6 +186,10 @@ class Admission:
             async with asyncio.timeout(timeout_s) as limit:
                 await self._admit(call, head)
                 receive = body.bounded(receive, self._body_bytes_max)
+                if address := await self._elsewhere(call.caller):
+                    forwarder = await self._process.get(Forwarder)
+                    await forwarder.app(address, call, self._deployable)(scope, receive, outgoing)
+                    return
                 async with self._slots[call.caller.kind].slot():
                     if self.route.changes:
                         await self._change(call, head, scope, receive, outgoing)
@@ -236,13 +203,7 @@ class Admission:
     async def _admit(self, call: Call, head: Head) -> None:
         if not head.credential:
             raise Unauthenticated("send a virtual key as `Authorization: Bearer dck_…`")
-        identity = self._process.opened(Identity)
-        if identity is None:
-            identity = await self._process.get(Identity)
-        call.caller = await identity.caller(head.credential, audience=self._deployable.name)
-        dedicated = self._process.settings.dedicated_tenant
-        if dedicated and call.caller.tenant != dedicated:
-            raise OtherTenant("there is nothing here for this tenant")
+        call.caller = await self._caller(call, head.credential)
         if not permitted(call.caller, self.route.permission):
             raise Forbidden(
                 f"{call.caller.subject} as {call.caller.role!r} has no permission {self.route.permission!r}"
@@ -253,6 +214,25 @@ class Admission:
             raise UnsupportedMediaType(
                 f"send application/json, not {head.content_type[:80] or 'a body without a type'!r}"
             )
+
+    async def _caller(self, call: Call, credential: str) -> Caller:
+        """Who calls. A process of one tenant knows only whom the pooled function handed on to it."""
+        dedicated = TenantId(self._process.settings.dedicated_tenant)
+        if not dedicated:
+            identity = self._process.opened(Identity)
+            if identity is None:
+                identity = await self._process.get(Identity)
+            return await identity.caller(credential, audience=self._deployable.name)
+        verifier = await self._process.get(TokenVerifier)
+        caller = verifier.verify_forwarded(credential, tenant=dedicated, function=self._deployable.name)
+        if caller.tenant != dedicated:
+            raise OtherTenant("there is nothing here for this tenant")
+        call.credential = credential
+        return caller
+
+    async def _elsewhere(self, caller: Caller) -> str | None:
+        """The process that serves this tenant alone, when there is one."""
+        return await elsewhere(self._process, caller.tenant, self._deployable) if self._asks else None
 
     async def _change(self, call: Call, head: Head, scope: Scope, receive: Receive, outgoing: Outgoing) -> None:
         call.transaction = ManagedTransaction(await self._database(call.caller))
@@ -311,12 +291,10 @@ class Admission:
 
     async def _database(self, caller: Caller) -> Any:  # Any: either of the two database types
         from shared.postgres import ControlDatabase
-        from shared.tenancy import TenantRegistry
 
         if self._control or caller.tenant == PLATFORM:
             return await self._process.get(ControlDatabase)
-        registry = await self._process.get(TenantRegistry)
-        return await registry.database(caller.tenant)
+        return await database_of(self._process, caller.tenant)
 
     async def _deny(self, call: Call, problem: Problem, path: str) -> None:
         from shared.function.denials import Denial, deny

@@ -24,7 +24,8 @@ from shared.function.declaration import Operation, Route
 from shared.function.deliveries import Deliveries
 from shared.function.injection import Injected, hints_of
 from shared.function.process import Process
-from shared.function.resources import OPENERS
+from shared.function.resources import process_of
+from shared.function.tenants import own_database
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -108,10 +109,8 @@ class Application:
     async def _healthy(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer: Response = JSONResponse({"status": "ok", "functions": [one.name for one in self.deployables]})
         if scope["path"] == "/health/ready":
-            from shared.postgres import ControlDatabase
-
             try:
-                await (await self.process.get(ControlDatabase)).fetchval("SELECT 1")
+                await (await own_database(self.process)).fetchval("SELECT 1")
             except (Problem, OSError) as failure:
                 answer = JSONResponse({"status": "unavailable", "reason": type(failure).__name__}, 503)
         await answer(scope, receive, send)
@@ -203,4 +202,4 @@ def raw_endpoint(operation: Operation) -> ASGIApp:
 
 def build(deployables: Sequence[Deployable], settings: Settings) -> Application:
     """The app of these functions in a process of their own."""
-    return Application(deployables, Process(settings, OPENERS))
+    return Application(deployables, process_of(settings, deployables))

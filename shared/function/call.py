@@ -40,6 +40,8 @@ class Call:
     request: Request | None = None
     event: CloudEvent | None = None
     transaction: ManagedTransaction | None = None
+    credential: str = field(default="", repr=False)
+    """In a process of one tenant: the token with which the pooled function handed the call on."""
     audit_tenant: TenantId | None = None
     audit_resource: str = ""
     audit_details: dict[str, Any] = field(default_factory=dict)  # Any: JSON, checked when made canonical

@@ -17,7 +17,7 @@ from shared.events.dead_letters import PATH as DEAD_LETTERS
 from shared.events.dead_letters import Undelivered, undelivered
 from shared.events.subjects import MINUTE_PASSED, SCHEDULE_DUE
 from shared.function import body, problems
-from shared.function.admission import NOBODY, Head, SlotsOf, read_head, translate
+from shared.function.admission import NOBODY, SlotsOf, translate
 from shared.function.call import Call, Tick, current_call
 from shared.function.declaration import (
     DeadLettered,
@@ -29,10 +29,12 @@ from shared.function.declaration import (
     Operation,
 )
 from shared.function.denials import Denial, deny
+from shared.function.forwarding import EventRefused, Forwarder, elsewhere, may_be_elsewhere
+from shared.function.head import Head, read_head
 from shared.function.injection import Injected
 from shared.function.transaction import ManagedTransaction
-from shared.identity import Caller, Tokens
-from shared.ids import RequestId
+from shared.identity import Caller, Tokens, TokenVerifier
+from shared.ids import PLATFORM, RequestId
 from shared.telemetry import log, traceparent
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Deliveries:
         self._deployables = [deployable for deployable in deployables if deployable.takes_events]
         self._process = process
         self._slots = slots
+        self._asks = {one.name for one in self._deployables if may_be_elsewhere(process, one)}
         self._handlers = {
             operation.handler: Injected(operation.handler)
             for deployable in self._deployables
@@ -64,7 +67,7 @@ class Deliveries:
         try:
             head = read_head(scope["headers"])
             for event in await self._received(scope, receive):
-                await self._deliver(event, head.traceparent, scope["path"])
+                await self._deliver(event, head, scope["path"])
             answer: list[Message] = [
                 {"type": "http.response.start", "status": 204, "headers": []},
                 {"type": "http.response.body", "body": b""},
@@ -93,25 +96,43 @@ class Deliveries:
         return events
 
     async def _verify(self, events: Sequence[CloudEvent]) -> None:
-        tokens = await self._process.get(Tokens)
         dedicated = self._process.settings.dedicated_tenant
+        verifier = await self._process.get(TokenVerifier) if dedicated else (await self._process.get(Tokens)).verifier
         for event in events:
             if event.type != MINUTE_PASSED:  # which gives no authority: only `Minute` operations get to know of it
-                tokens.verify_event(event)
+                verifier.verify_event(event)
             if dedicated and event.tenant != dedicated:
                 raise Unauthenticated("there is nothing here for this tenant")
 
-    async def _deliver(self, event: CloudEvent, trace: str, path: str) -> None:
+    async def _deliver(self, event: CloudEvent, head: Head, path: str) -> None:
         if path.startswith(DEAD_LETTERS):
             gone = undelivered(path, event)
             for deployable, operation in self._operations():
                 if isinstance(operation.trigger, DeadLettered):
-                    await self._handle(deployable, operation, event, trace, {Undelivered: gone})
+                    await self._handle(deployable, operation, event, head, {Undelivered: gone})
             return
         only = path.removeprefix("/events/")
-        for deployable, operation in self._operations():
-            if only in ("/", deployable.name) and subscribed(deployable.name, operation, event):
-                await self._handle(deployable, operation, event, trace, payload(operation, event))
+        for deployable in self._deployables:
+            wanted = [one for one in deployable.function.operations if subscribed(deployable.name, one, event)]
+            if only not in ("/", deployable.name) or not wanted:
+                continue
+            if address := await self._elsewhere(event, deployable):
+                await self._hand_on(address, event, deployable, traceparent(head.traceparent))
+                continue
+            for operation in wanted:
+                await self._handle(deployable, operation, event, head, payload(operation, event))
+
+    async def _elsewhere(self, event: CloudEvent, deployable: Deployable) -> str | None:
+        """The process that serves the event's tenant alone, when there is one."""
+        asks = deployable.name in self._asks
+        return await elsewhere(self._process, event.tenant, deployable) if asks else None
+
+    async def _hand_on(self, address: str, event: CloudEvent, deployable: Deployable, trace: str) -> None:
+        forwarder = await self._process.get(Forwarder)
+        try:
+            await forwarder.deliver(address, event, deployable, trace=trace)
+        except EventRefused as refused:
+            await self._bury(deployable.name, event, refused.detail)
 
     def _operations(self) -> Iterator[tuple[Deployable, Operation]]:
         for deployable in self._deployables:
@@ -119,12 +140,12 @@ class Deliveries:
                 yield deployable, operation
 
     async def _handle(
-        self, deployable: Deployable, operation: Operation, event: CloudEvent, trace: str, given: Mapping[type, object]
+        self, deployable: Deployable, operation: Operation, event: CloudEvent, head: Head, given: Mapping[type, object]
     ) -> None:
         caller = Caller(event.tenant, f"event:{event.id}"[:120], "system", "function")
-        call = Call(
-            self._process, deployable.name, operation, RequestId(event.id), traceparent(trace), caller, event=event
-        )
+        trace = traceparent(head.traceparent)
+        call = Call(self._process, deployable.name, operation, RequestId(event.id), trace, caller, event=event)
+        call.credential = head.credential
         started = time.perf_counter()
         token = current_call.set(call)
         try:
@@ -132,7 +153,10 @@ class Deliveries:
                 async with asyncio.timeout(deployable.function.timeout_s), self._slots[deployable.name]["event"].slot():
                     await self._run(call, given)
         except Refusal as refusal:
-            await self._bury(call, refusal)
+            said = f"{refusal.code}: {refusal.detail}"
+            if self._process.settings.dedicated_tenant:  # which has no place for the dead: who handed it on keeps it
+                raise EventRefused(said) from refusal
+            await self._bury(call.function, event, said)
         except Busy as busy:
             log("event_delayed", call=call.name, event_id=event.id, error=f"{busy.code}: {busy.detail}")
             raise
@@ -164,16 +188,14 @@ class Deliveries:
             raise
         await managed.commit()
 
-    async def _bury(self, call: Call, refusal: Refusal) -> None:
+    async def _bury(self, function: str, event: CloudEvent, reason: str) -> None:
         """Store what will never succeed as a dead letter. If that fails, the event stays with the broker."""
         from shared.events.dead_letters import bury
-
-        assert call.event is not None
         from shared.postgres import ControlDatabase
 
         control = await self._process.get(ControlDatabase)
-        await bury(control, call.event, function=call.function, reason=f"{refusal.code}: {refusal.detail}", attempts=1)
-        log("event_buried", call=call.name, event_id=call.event.id, reason=refusal.code)
+        await bury(control, event, function=function, reason=reason, attempts=1)
+        log("event_buried", function=function, event_id=event.id, reason=reason[:200])
 
 
 def subscribed(function: str, operation: Operation, event: CloudEvent) -> bool:
@@ -192,6 +214,8 @@ def subscribed(function: str, operation: Operation, event: CloudEvent) -> bool:
             f"{trigger.prefix}/"
         )
     if isinstance(trigger, Every) and event.type == SCHEDULE_DUE and isinstance(event.data, dict):
+        if trigger.per == "platform" and event.tenant != PLATFORM:
+            return False
         return event.data.get("function") == function and event.data.get("operation") == operation.name
     return False
 

@@ -10,8 +10,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from shared.errors import Busy
-from shared.ids import TenantId
-from shared.postgres import ControlDatabase
+from shared.ids import PLATFORM, TenantId
+from shared.postgres import ControlDatabase, TenantDatabase
 from shared.telemetry import log
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ class Denial(NamedTuple):
 
 
 class Denials:
-    """Collects refusals and writes them to the audit outbox of the control database, tenant by tenant."""
+    """Collects refusals and writes them to an audit outbox: the platform's, tenant by tenant, or one tenant's own."""
 
-    def __init__(self, control: ControlDatabase) -> None:
-        self._control = control
+    def __init__(self, database: ControlDatabase | TenantDatabase) -> None:
+        self._database = database
         self._pending: Counter[Denial] = Counter()
         self._dropped = 0
         self._flusher: asyncio.Task[None] | None = None
@@ -62,14 +62,15 @@ class Denials:
             raise
 
     async def _write(self, pending: Counter[Denial], dropped: int) -> None:
-        async with self._control.transaction() as transaction:
+        at_home = self._database.tenant
+        async with self._database.transaction() as transaction:
             for denial, count in pending.items():
                 details = {"code": denial.code, "count": count, "unrecorded_kinds": dropped}
                 await transaction.audit(
                     denial.action,
                     denial.resource,
                     actor=denial.actor,
-                    tenant=denial.tenant,
+                    tenant=denial.tenant if at_home == PLATFORM else at_home,
                     outcome="denied",
                     details=details,
                 )

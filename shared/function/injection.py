@@ -16,19 +16,20 @@ from starlette.requests import Request
 from shared.audit.checkpoint import AuditSigner
 from shared.clock import Clock
 from shared.embeddings import Embeddings
-from shared.errors import Fault
+from shared.errors import Fault, Invalid
 from shared.events import Events, Relay
 from shared.function.call import Call
 from shared.function.declaration import Function, Handler, Operation, Route
-from shared.function.invoke import FunctionClient, Invoke
+from shared.function.invoke import LLM_FUNCTION, FunctionClient, Invoke
 from shared.function.process import Process
+from shared.function.tenants import database_of, secrets_of
 from shared.function.transaction import ManagedTransaction
-from shared.identity import Caller
+from shared.identity import Caller, Tokens
 from shared.llm.client import LanguageModel
 from shared.llm.outbound import Providers
 from shared.objects import ObjectStore, TenantObjects
 from shared.postgres import ControlDatabase, ControlTransaction, TenantDatabase, TenantTransaction
-from shared.redis import Cache, CacheServer
+from shared.redis import Cache, CacheServer, ProcessMemory
 from shared.secrets import TenantSecrets
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry
@@ -38,8 +39,7 @@ Provider = Callable[[Call], Awaitable[object]]
 
 
 async def tenant_database(call: Call) -> TenantDatabase:
-    registry = await call.process.get(TenantRegistry)
-    return await registry.database(call.caller.tenant)
+    return await database_of(call.process, call.caller.tenant)
 
 
 async def tenant_transaction(call: Call) -> TenantTransaction | ControlTransaction:
@@ -65,12 +65,15 @@ async def tenant_objects(call: Call) -> TenantObjects:
 
 
 async def tenant_secrets(call: Call) -> TenantSecrets:
-    registry = await call.process.get(TenantRegistry)
-    return await registry.secrets(call.caller.tenant)
+    return await secrets_of(call.process, call.caller.tenant)
 
 
 async def invoke(call: Call) -> Invoke:
-    return Invoke(await call.process.get(FunctionClient), call.caller, call.traceparent)
+    client = await call.process.get(FunctionClient)
+    if call.process.settings.dedicated_tenant:
+        return Invoke(client, lambda function: call.credential, call.traceparent)
+    tokens = await call.process.get(Tokens)
+    return Invoke(client, lambda function: tokens.mint(call.caller, audience=function), call.traceparent)
 
 
 async def language_model(call: Call) -> LanguageModel:
@@ -78,6 +81,8 @@ async def language_model(call: Call) -> LanguageModel:
 
 
 async def cache_of_tenant(call: Call) -> Cache:
+    if call.process.settings.dedicated_tenant:
+        return Cache(call.caller.tenant, await call.process.get(ProcessMemory))
     server = await call.process.get(CacheServer)
     return server.tenant(call.caller.tenant)
 
@@ -124,6 +129,8 @@ RUNTIME_GRANTS = frozenset({"postgres", "events", "tokens-key", "pepper-key", "h
 """What every process opens to know its callers and to relay its outboxes, whatever its handlers ask for."""
 REGISTRY_GRANTS = frozenset({"postgres", "events", "root-key", "objects", "redis"})
 """What opening the registry of tenants takes, and so the first use of any tenant's database or secrets."""
+FORWARDING_GRANTS = frozenset({"functions"})
+"""What handing a tenant's calls on to a process of its own takes, for every function that can have one."""
 NOTHING: frozenset[str] = frozenset()
 
 GRANTS: Mapping[type, frozenset[str]] = {
@@ -150,6 +157,25 @@ GRANTS: Mapping[type, frozenset[str]] = {
     Providers: frozenset({"internet"}),
 }
 """For every type of `PROVIDERS`, what its opening takes: stores, key files, the network."""
+
+DEDICATED_GRANTS = frozenset({"postgres", "issuer-key"})
+"""What every process takes that serves one tenant alone: its database, and the public key of the platform's tokens."""
+TENANT_GRANTS: Mapping[type, frozenset[str]] = {
+    Call: NOTHING,
+    Caller: NOTHING,
+    Clock: NOTHING,
+    TenantDatabase: frozenset({"postgres"}),
+    TenantTransaction: frozenset({"postgres"}),
+    TenantSecrets: frozenset({"data-key"}),
+    Embeddings: NOTHING,
+    Cache: NOTHING,
+    LanguageModel: frozenset({"functions"}),
+}
+"""What a type takes in a process of one tenant. A function that asks for any other type cannot have such a process:
+what it takes reaches further than one tenant."""
+
+ONWARD: Mapping[type, frozenset[str]] = {LanguageModel: frozenset({LLM_FUNCTION})}
+"""Which functions a type calls for the caller of the function that asks for it."""
 
 
 @cache
@@ -199,7 +225,36 @@ def grants_of(function: Function) -> frozenset[str]:
         found |= Injected(operation.handler).grants
         if opens_registry(operation):
             found |= REGISTRY_GRANTS
+    if not of_no_one_tenant(function):
+        found |= FORWARDING_GRANTS
     return frozenset(found)
+
+
+def asked_by(function: Function) -> frozenset[type]:
+    """The types of `PROVIDERS` that the function's handlers ask for."""
+    hints = (hint for operation in function.operations for hint in parameters_of(operation.handler))
+    return frozenset(hint for hint in hints if hint in PROVIDERS)
+
+
+def parameters_of(handler: Handler) -> list[type]:
+    return [kind for name, kind in hints_of(handler).items() if name != "return"]
+
+
+def of_no_one_tenant(function: Function) -> list[str]:
+    """The types because of which the function cannot be dedicated to a tenant; none when it can."""
+    return sorted(kind.__name__ for kind in asked_by(function) if kind not in TENANT_GRANTS)
+
+
+def dedicated_grants_of(function: Function) -> frozenset[str]:
+    """What a process needs that serves the function to one tenant alone. Raises `Invalid` when it cannot."""
+    if beyond := of_no_one_tenant(function):
+        raise Invalid(f"it asks for {', '.join(beyond)}, which {'is' if len(beyond) == 1 else 'are'} of no one tenant")
+    return DEDICATED_GRANTS.union(*(TENANT_GRANTS[kind] for kind in asked_by(function)))
+
+
+def onward_of(function: Function) -> frozenset[str]:
+    """The functions that the function calls for its callers, by the types that it asks for."""
+    return frozenset().union(*(ONWARD.get(kind, frozenset()) for kind in asked_by(function)))
 
 
 def opens_registry(operation: Operation) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from shared.errors import DeadlineExceeded, Unavailable
-from shared.identity import Caller, Tokens
 
 if TYPE_CHECKING:
     import httpx
@@ -17,13 +16,15 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 5.0
 LLM_FUNCTION = "gateway-llm"
 
+Credential = Callable[[str], str]
+"""The token to show to the named function."""
+
 
 class FunctionClient:
     """The process's one HTTP client towards the platform's functions."""
 
-    def __init__(self, settings: Settings, tokens: Tokens) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._tokens = tokens
         self._client: httpx.AsyncClient | None = None
 
     @property
@@ -39,10 +40,6 @@ class FunctionClient:
         origin = self._settings.llm_url if function == LLM_FUNCTION else self._settings.platform_url
         return origin + path
 
-    def headers(self, caller: Caller, function: str, traceparent: str) -> dict[str, str]:
-        token = self._tokens.mint(caller, audience=function)
-        return {"authorization": f"Bearer {token}", "traceparent": traceparent}
-
     async def close(self) -> None:
         if self._client is not None:
             await self._client.aclose()
@@ -51,10 +48,13 @@ class FunctionClient:
 class Invoke:
     """Calls other functions on behalf of one caller, within one trace."""
 
-    def __init__(self, client: FunctionClient, caller: Caller, traceparent: str) -> None:
+    def __init__(self, client: FunctionClient, credential: Credential, traceparent: str) -> None:
         self._client = client
-        self._caller = caller
+        self._credential = credential
         self._traceparent = traceparent
+
+    def _headers(self, function: str) -> dict[str, str]:
+        return {"authorization": f"Bearer {self._credential(function)}", "traceparent": self._traceparent}
 
     async def request(
         self,
@@ -73,7 +73,7 @@ class Invoke:
                 method,
                 self._client.url(function, path),
                 json=json,
-                headers=self._client.headers(self._caller, function, self._traceparent),
+                headers=self._headers(function),
                 timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
             )
         except httpx.TimeoutException as late:
@@ -99,7 +99,7 @@ class Invoke:
                 method,
                 self._client.url(function, path),
                 json=json,
-                headers=self._client.headers(self._caller, function, self._traceparent),
+                headers=self._headers(function),
                 timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
             ) as response:
                 yield response

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
 from shared.audit import PENDING
 from shared.audit.checkpoint import AuditSigner
 from shared.embeddings import Embeddings
+from shared.errors import Fault
 from shared.events import CloudEvent, Events, Relay
 from shared.events.publishing import Carrier
 from shared.function.after_commit import Coalesced
+from shared.function.catalog import Deployable
 from shared.function.denials import Denials
+from shared.function.forwarding import Forwarder
+from shared.function.injection import of_no_one_tenant
 from shared.function.invoke import FunctionClient
 from shared.function.process import Opener, Process
-from shared.identity import Identity, Tokens
+from shared.function.tenants import database_of, own_database
+from shared.identity import Identity, Tokens, TokenVerifier
 from shared.ids import PLATFORM, TenantId
 from shared.llm.outbound import Providers
 from shared.objects import ObjectStore
-from shared.postgres import ControlDatabase, Databases
-from shared.redis import CacheServer
-from shared.secrets import read_key
+from shared.postgres import ControlDatabase, Databases, TenantDatabase
+from shared.redis import CacheServer, ProcessMemory
+from shared.secrets import DataKey, TenantSecrets, read_key
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry
+from shared.tenancy.dedications import Addresses
 from shared.usage import Ledger
 from shared.virtual_keys import VirtualKeys
 
@@ -53,7 +59,7 @@ class AfterCommit:
         if tenant == PLATFORM:
             await relay.drain(await self._process.get(ControlDatabase))
         else:
-            await relay.drain(await (await self._process.get(TenantRegistry)).database(tenant))
+            await relay.drain(await database_of(self._process, tenant))
 
     async def _announce(self, tenant: TenantId) -> None:
         events = await self._process.get(Events)
@@ -121,11 +127,16 @@ async def open_tokens(process: Process) -> Tokens:
 
 
 async def open_denials(process: Process) -> Denials:
-    return Denials(await process.get(ControlDatabase))
+    return Denials(await own_database(process))
+
+
+async def open_forwarder(process: Process) -> Forwarder:
+    addresses = Addresses(await process.get(ControlDatabase), process.settings.functions)
+    return Forwarder(addresses, await process.get(Tokens), await process.get(Databases))
 
 
 async def open_client(process: Process) -> FunctionClient:
-    return FunctionClient(process.settings, await process.get(Tokens))
+    return FunctionClient(process.settings)
 
 
 async def open_objects(process: Process) -> ObjectStore:
@@ -189,4 +200,51 @@ OPENERS: Mapping[type, Opener] = {
     Embeddings: open_embeddings,
     Ledger: open_ledger,
     Providers: open_providers,
+    Forwarder: open_forwarder,
 }
+"""Of a process that serves all tenants."""
+
+
+async def open_own_databases(process: Process) -> Databases:
+    """Without hooks: what is committed here is published and sealed by who handed the call on."""
+    return Databases(connections_max=process.settings.connections_max)
+
+
+async def open_own_database(process: Process) -> TenantDatabase:
+    tenant = TenantId(process.settings.dedicated_tenant)
+    return TenantDatabase(tenant, process.settings.postgres_url, await process.get(Databases))
+
+
+async def open_own_secrets(process: Process) -> TenantSecrets:
+    return TenantSecrets(DataKey(TenantId(process.settings.dedicated_tenant), read_key(process.settings, "data")))
+
+
+async def open_verifier(process: Process) -> TokenVerifier:
+    return TokenVerifier(read_key(process.settings, "issuer"), process.clock)
+
+
+async def open_memory(process: Process) -> ProcessMemory:
+    return ProcessMemory()
+
+
+TENANT_OPENERS: Mapping[type, Opener] = {
+    Databases: open_own_databases,
+    TenantDatabase: open_own_database,
+    TenantSecrets: open_own_secrets,
+    TokenVerifier: open_verifier,
+    ProcessMemory: open_memory,
+    Denials: open_denials,
+    FunctionClient: open_client,
+    Embeddings: open_embeddings,
+}
+"""Of a process that serves one tenant: nothing here reaches further."""
+
+
+def process_of(settings: Settings, deployables: Sequence[Deployable]) -> Process:
+    """The process that serves these functions. Raises `Fault` when it is for one tenant and a function cannot be."""
+    if not settings.dedicated_tenant:
+        return Process(settings, OPENERS)
+    for one in deployables:
+        if beyond := of_no_one_tenant(one.function):
+            raise Fault(f"DCODER_TENANT is set, but {one.name} asks for {', '.join(beyond)}: it serves all tenants")
+    return Process(settings, TENANT_OPENERS)

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from shared.redis.cache import Cache, CacheServer
+from shared.redis.memory import ProcessMemory
 
-__all__ = ["Cache", "CacheServer"]
+__all__ = ["Cache", "CacheServer", "ProcessMemory"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from shared.errors import Unavailable
 from shared.ids import TenantId
@@ -94,10 +94,17 @@ class CacheServer:
             await self._client.aclose(close_connection_pool=True)
 
 
+class Values(Protocol):
+    """What keeps a cache's values."""
+
+    async def get(self, key: str) -> bytes | None: ...
+    async def set(self, key: str, value: bytes, ttl_s: float) -> None: ...
+
+
 class Cache:
     """One tenant's part of the cache: no key reaches another tenant's."""
 
-    def __init__(self, tenant: TenantId, server: CacheServer) -> None:
+    def __init__(self, tenant: TenantId, server: Values) -> None:
         self._prefix = prefix_of(tenant)
         self._server = server
 

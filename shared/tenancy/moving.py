@@ -31,6 +31,7 @@ from shared.ids import PLATFORM, TenantId
 from shared.postgres import ControlTransaction, drop_database, end_sessions
 from shared.postgres.copying import copy_rows
 from shared.telemetry import log
+from shared.tenancy.dedications import refuse_any
 from shared.tenancy.migrations import apply, available
 from shared.tenancy.saga import (
     Ground,
@@ -86,13 +87,15 @@ async def note(ground: Ground, transaction: ControlTransaction, tenant: TenantId
     """Note in `transaction` where the tenant is to go. Returns whether there is anything to do.
 
     Asking again, or for the server that the tenant is on, changes nothing.
-    Raises `Invalid` for an unknown server, `NotFound`, `Conflict`, and `Unavailable` for a server that is away.
+    Raises `Invalid` for an unknown server, `NotFound`, `Conflict` (also while functions are dedicated to the tenant),
+    and `Unavailable` for a server that is away.
     """
     row = await transaction.fetchrow(
         "SELECT state, server, moving_to, leftover FROM tenants WHERE id = $1 FOR UPDATE", tenant
     )
     if row is None:
         raise NotFound(f"there is no tenant {tenant!r}")
+    await refuse_any(transaction, tenant)
     ground.servers.checked(target)
     if row["state"] not in ("ready", "moving"):
         raise Conflict(f"tenant {tenant!r} is {row['state']}; only one that is ready can be moved")

@@ -12,10 +12,11 @@ from shared.errors import Conflict, NotFound, Problem
 from shared.ids import TenantId
 from shared.ids import tenant_id as checked
 from shared.postgres import ControlDatabase, ControlTransaction, TenantDatabase
-from shared.secrets import TenantSecrets, unwrap
+from shared.secrets import DataKey, TenantSecrets, unwrap
 from shared.settings import DEFAULT_SERVER
 from shared.telemetry import log
 from shared.tenancy import moving, orphans, saga
+from shared.tenancy.dedications import Credentials
 from shared.tenancy.saga import CREATION, DELETION, AtWork, Buckets, Forgetful, Ground
 from shared.tenancy.servers import Servers
 
@@ -78,6 +79,16 @@ class TenantRegistry:
     async def secrets(self, tenant: TenantId) -> TenantSecrets:
         """What seals and opens that tenant's secrets. Raises `NotFound`."""
         return (await self._find(tenant)).secrets
+
+    async def credentials(self, tenant: TenantId, issuer_key: bytes) -> Credentials:
+        """All that a process of that tenant alone holds. `issuer_key` is the public half of the platform's token key.
+
+        Raises `NotFound` when there is no such tenant, or it is not ready.
+        """
+        opened = await self._opened(tenant)
+        if opened is None:
+            raise NotFound(f"there is no tenant {tenant!r}")
+        return Credentials(opened[0], opened[1].key, issuer_key)
 
     async def create(self, name: str, server: str = "") -> Tenant:
         """Create the tenant, or complete its creation. A tenant that is ready already is returned as it is.
@@ -185,6 +196,19 @@ class TenantRegistry:
         known = self._known.get(tenant)
         if known is not None and known.until > time.monotonic():
             return known
+        opened = await self._opened(tenant)
+        if opened is None:
+            self._known.pop(tenant, None)
+            raise NotFound(f"there is no tenant {tenant!r}")
+        dsn, data_key = opened
+        database = TenantDatabase(tenant, dsn, self._control.databases)
+        self._known[tenant] = found = Known(database, TenantSecrets(data_key), time.monotonic() + KNOWN_S)
+        while len(self._known) > KNOWN_MAX:
+            self._known.popitem(last=False)
+        return found
+
+    async def _opened(self, tenant: TenantId) -> tuple[str, DataKey] | None:
+        """The address of the tenant's database, with its password, and its data key; None when it is not served."""
         row = await self._control.fetchrow(
             "SELECT t.server, d.wrapped, p.sealed FROM tenants t JOIN data_keys d ON d.tenant = t.id"
             " JOIN role_passwords p ON p.tenant = t.id WHERE t.id = $1 AND t.state = ANY($2)",
@@ -192,21 +216,14 @@ class TenantRegistry:
             SERVED,
         )
         if row is None:
-            self._known.pop(tenant, None)
-            raise NotFound(f"there is no tenant {tenant!r}")
-        data_key = unwrap(self._root_key, tenant, bytes(row["wrapped"]))
+            return None
         password = saga.opened_password(self.ground, tenant, bytes(row["sealed"]))
-        database = self._database(tenant, row["server"], password)
-        self._known[tenant] = found = Known(database, TenantSecrets(data_key), time.monotonic() + KNOWN_S)
-        while len(self._known) > KNOWN_MAX:
-            self._known.popitem(last=False)
-        return found
+        dsn = saga.tenant_address(self.ground, tenant, server=row["server"], password=password)
+        return dsn, unwrap(self._root_key, tenant, bytes(row["wrapped"]))
 
     async def _unready_database(self, tenant: TenantId) -> TenantDatabase:
         server = await saga.server_of(self.ground, tenant)
-        return self._database(tenant, server, await saga.role_password(self.ground, tenant))
-
-    def _database(self, tenant: TenantId, server: str, password: str) -> TenantDatabase:
+        password = await saga.role_password(self.ground, tenant)
         dsn = saga.tenant_address(self.ground, tenant, server=server, password=password)
         return TenantDatabase(tenant, dsn, self._control.databases)
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -20,18 +21,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shared.access import ROLES, covers
+from shared.errors import Fault
 from shared.events import CloudEvent, to_http
 from shared.function import catalog
 from shared.function.admission import takes_json
 from shared.function.app import Application, build
 from shared.function.catalog import Deployable
 from shared.function.declaration import Function, Operation, Route
-from shared.function.injection import hints_of
+from shared.function.injection import hints_of, of_no_one_tenant
+from shared.function.process import Process
 from shared.identity import Caller, Tokens
 from shared.ids import PLATFORM, TenantId
 from shared.postgres import ControlDatabase
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry
+from tests.fixtures.dedicated import credentials_of, dedicated_settings
 
 DEPLOYABLES = catalog.find()
 ROUTES = [(one, operation, route) for one in DEPLOYABLES for operation, route in one.routes()]
@@ -177,16 +181,27 @@ async def test_it_rejects_a_caller_without_the_permission(
 
 
 @every_route
-async def test_dedicated_to_one_tenant_it_knows_no_other(
-    deployable: Deployable, operation: Operation, route: Route, settings: Settings
+async def test_for_one_tenant_it_knows_no_other_or_does_not_start(
+    deployable: Deployable, operation: Operation, route: Route, process: Process, tenant: TenantId, tmp_path: Path
 ) -> None:
-    application = build([deployable], replace(settings, dedicated_tenant="somebody-else"))
-    async with client_of(application) as client:
-        answers = []
-        for tenant in (PLATFORM, TenantId("a-third")):
-            headers = await token(application, tenant, audience=deployable.name, role=role_for(route))
-            answers.append(await client.request(route.method, path_of(route), headers=headers))
-    assert [answer.status_code for answer in answers] == [404, 404]
+    held = await credentials_of(process, tenant)
+    settings = dedicated_settings(process.settings, tenant, held, tmp_path)
+    if of_no_one_tenant(deployable.function):
+        with pytest.raises(Fault, match="it serves all tenants"):
+            build([deployable], settings)
+        return
+    tokens, answers = await process.get(Tokens), []
+    async with client_of(build([deployable], settings)) as client:
+        for other in (PLATFORM, TenantId("a-third")):
+            caller = Caller(other, "key:contract", role_for(route), "key")
+            shown = (
+                tokens.mint(caller, audience=deployable.name),
+                tokens.mint_forwarded(caller, function=deployable.name),
+            )
+            for token in shown:
+                headers = {"authorization": f"Bearer {token}"}
+                answers.append(await client.request(route.method, path_of(route), headers=headers))
+    assert [answer.status_code for answer in answers] == [401] * 4
 
 
 @every_item

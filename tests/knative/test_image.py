@@ -26,7 +26,7 @@ from knative.image.interpreter import NAME
 from knative.image.layout import Layer
 from knative.image.wheels import beyond, is_pruned, read_lock
 from knative.placement import groups
-from knative.services import service
+from knative.services import manifests as service_manifests
 from shared.cli.__main__ import main
 from shared.errors import Fault
 from shared.function import catalog
@@ -106,7 +106,8 @@ def test_entries_belong_to_root_are_readable_by_all_and_sorted(tmp_path: Path) -
 def test_a_container_runs_as_the_manifests_expect_it(tmp_path: Path) -> None:
     environment = load("local")
     everyone = groups(catalog.find(), environment)
-    rendered = service(everyone[0], everyone, environment)["spec"]["template"]["spec"]["containers"][0]
+    _, service = service_manifests(everyone[0], everyone, environment)
+    rendered = service["spec"]["template"]["spec"]["containers"][0]
     config = small_image(tmp_path / "scratch", small_root(tmp_path / "root")).config
     context = rendered["securityContext"]
 

@@ -31,6 +31,12 @@ def container(service: dict[str, Any]) -> dict[str, Any]:  # Any: a manifest to 
     return found
 
 
+def dedicate(service: dict[str, Any]) -> None:  # Any: a manifest to spoil
+    """A tenant's in all but the platform's Secrets, which it still names."""
+    template(service)["metadata"]["labels"]["dcoder.dev/tenant"] = "acme"
+    container(service)["env"].append({"name": "DCODER_TENANT", "value": "acme"})
+
+
 SEEDS: dict[str, Seed] = {
     "image is pinned": lambda one: container(one).update(image="registry.example.com:5000/dcoder"),
     "limits are set": lambda one: container(one)["resources"].pop("limits"),
@@ -43,6 +49,7 @@ SEEDS: dict[str, Seed] = {
         annotations={"autoscaling.knative.dev/min-scale": "1"}
     ),
     "tenant is labelled": lambda one: container(one)["env"].append({"name": "DCODER_TENANT", "value": "acme"}),
+    "dedicated holds its own": lambda one: dedicate(one),
     "mounts no token": lambda one: template(one)["spec"].pop("automountServiceAccountToken"),
 }
 

@@ -18,7 +18,7 @@ from shared.errors import Fault
 from shared.function.admission import wants_control
 from shared.function.catalog import Deployable, find
 from shared.function.declaration import Function, Route, Scale
-from shared.function.injection import GRANTS, PROVIDERS, grants_of
+from shared.function.injection import GRANTS, PROVIDERS, grants_of, of_no_one_tenant
 
 CATALOG = find()
 PLACEMENTS = get_args(Placement)
@@ -159,6 +159,16 @@ def test_the_audit_key_goes_to_the_signers_only_and_the_root_key_to_who_opens_te
     assert [name for name, some in keys.items() if "audit.key" in some] == ["governance-audit", "governance-exports"]
     assert "root.key" in keys["governance-audit"]
     assert "root.key" not in keys["integrations-webhooks"]
+
+
+def test_who_hands_calls_on_to_tenants_own_processes_reaches_the_ingress() -> None:
+    policies = of_kind(render(CATALOG, placed("alone")), "networking.k8s.io", "NetworkPolicy")
+    out = {one["metadata"]["name"]: str(one["spec"].get("egress", "")) for one in policies}
+
+    for one in CATALOG:
+        if not of_no_one_tenant(one.function):
+            assert "kourier-system" in out[one.name]
+    assert "kourier-system" not in out["governance-keys"]
 
 
 def test_only_who_calls_providers_reaches_the_internet() -> None:

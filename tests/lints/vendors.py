@@ -27,6 +27,7 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "jwt": ("shared/identity.py",),
     "httpx": (
         "shared/function/invoke.py",
+        "shared/function/forwarding.py",
         "shared/events/broker.py",
         "shared/llm/",
         "shared/cli/",

@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from shared.function.presence import CallerGone, while_connected
+
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-T = TypeVar("T")
 CLIENT_GONE_STATUS = 499  # nginx's; nobody is left to read it, the log is
-
-
-class CallerGone(Exception):
-    """The caller disconnected before the work was done."""
-
-
-async def while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T:
-    """The work's result. When the caller goes first, the work is cancelled, has ended, and `CallerGone` is raised."""
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(disconnected(receive))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise CallerGone
-    finally:
-        leaving.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait({working})
-
-
-async def disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def answered(request: Request, work: Coroutine[None, None, Response]) -> Response:

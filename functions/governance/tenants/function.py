@@ -6,10 +6,10 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-from shared.errors import Busy, Problem
+from shared.errors import Busy, Forbidden, Problem
 from shared.events import CloudEvent
 from shared.function import Call, DomainEvent, Function, Scale, Tick
-from shared.ids import TenantId
+from shared.ids import PLATFORM, TenantId
 from shared.postgres import ControlTransaction
 from shared.telemetry import log
 from shared.tenancy import MOVE_ASKED, Tenant, TenantRegistry
@@ -110,6 +110,8 @@ async def call_off_move(
 @tenants.on(DomainEvent(MOVE_ASKED))
 async def carry_out_move(event: CloudEvent, registry: TenantRegistry) -> None:
     """Move the tenant, or take its move back. What fails for good stands in the tenant's row."""
+    if event.tenant != PLATFORM:
+        raise Forbidden("a tenant's event moves nobody")
     try:
         await registry.move(TenantId(event.subject))
     except Busy:

@@ -29,6 +29,7 @@ CONTROL_TABLES: Mapping[str, str] = {
 LEFT_OUT_TABLES: Mapping[str, str] = {
     "data_keys": "the tenant's data key, wrapped by the platform's: it would open every sealed credential",
     "role_passwords": "the sealed password of the tenant's database role",
+    "dedications": "where the platform runs the tenant's functions: the platform's own arrangement",
     "idempotency_keys": "answers kept for repeated calls: a cache that expires",
     "schema_migrations": "the schema's versions are in the manifest's first line",
 }

@@ -218,14 +218,3 @@ async def test_what_may_succeed_later_is_answered_with_503_and_leaves_nothing(
     assert await counted(database) == 0
     following = await post(served[1], to_http(await signed(served[0], event(tenant))))
     assert following.status_code == 204, "the one slot is free again"
-
-
-async def test_a_function_of_one_tenant_takes_no_others_events(
-    serve: Serve, database: TenantDatabase, tenant: TenantId, other_tenant: TenantId
-) -> None:
-    served = serve(counting())
-    process = served.application.process
-    process.settings = replace(process.settings, dedicated_tenant=other_tenant)
-    async with served.client() as client:
-        assert (await post(client, to_http(await signed(served, event(tenant))))).status_code == 401
-    assert await counted(database) == 0

@@ -11,7 +11,7 @@ import pytest
 from shared.errors import Unavailable
 from shared.function import Function, denials
 from shared.function.denials import Denial, Denials
-from shared.ids import TenantId
+from shared.ids import PLATFORM, TenantId
 from tests.fixtures.waiting import until
 from tests.shared.function.conftest import Serve
 
@@ -20,6 +20,8 @@ ACME = TenantId("acme")
 
 class Outbox:
     """A control database that keeps what is audited, and can be slow or away."""
+
+    tenant = PLATFORM
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}

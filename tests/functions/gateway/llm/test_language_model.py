@@ -6,7 +6,7 @@ import pytest
 
 from shared.errors import Refusal, Unavailable
 from shared.function.invoke import FunctionClient, Invoke
-from shared.identity import Caller
+from shared.identity import Caller, Tokens
 from shared.ids import KeyId
 from shared.llm.client import LanguageModel
 from shared.telemetry import traceparent
@@ -19,7 +19,10 @@ ASKED = [{"role": "user", "content": "Hi"}]
 @pytest.fixture
 async def model(gateway: Gateway) -> LanguageModel:
     caller = Caller(gateway.tenant, "key:abc", "member", "key", key_id=KeyId("abc"))
-    return LanguageModel(Invoke(await gateway.application.process.get(FunctionClient), caller, traceparent("")))
+    process = gateway.application.process
+    tokens = await process.get(Tokens)
+    client = await process.get(FunctionClient)
+    return LanguageModel(Invoke(client, lambda function: tokens.mint(caller, audience=function), traceparent("")))
 
 
 async def test_a_completion_is_asked_for_the_caller_and_ledgered_under_its_key(
