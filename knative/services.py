@@ -10,9 +10,9 @@ from knative.manifest import BROKER, POOLED, Manifest, labels, metadata
 from knative.placement import Group
 from knative.routes import llm_origin, platform_origin
 from shared.function.declaration import Minute, Scale
+from shared.settings import NOT_GRANTED
 
 KEYS_PATH = "/etc/dcoder/keys"
-NOT_GRANTED = "not-granted"
 """`Settings` wants every variable. A function that did not ask for a store gets no address of it."""
 USER = 65532
 STORES = ("postgres", "redis")

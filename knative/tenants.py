@@ -18,7 +18,6 @@ from knative.policies import TENANT_SECRET
 from knative.routes import llm_origin, platform_origin
 from knative.services import (
     KEYS_PATH,
-    NOT_GRANTED,
     Part,
     Workload,
     deployed,
@@ -32,6 +31,7 @@ from shared.function.catalog import Deployable
 from shared.function.declaration import Scale
 from shared.function.injection import dedicated_grants_of
 from shared.ids import TenantId
+from shared.settings import NOT_GRANTED
 from shared.tenancy.dedications import Credentials
 from shared.tenancy.saga import ROLE_CONNECTIONS_MAX
 

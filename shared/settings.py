@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from shared.errors import Fault
 
 SERVER_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+NOT_GRANTED = "not-granted"
+"""In the place of an address that a process is not to have."""
 DEFAULT_SERVER = "default"
 """The name of the PostgreSQL server that holds the control database."""
 
@@ -54,6 +56,11 @@ class Settings:
     private_provider_urls: bool = False
     """Whether a tenant's provider may have a loopback or private address (local stacks, in-house models)."""
 
+    @property
+    def has_database(self) -> bool:
+        """Whether there is a database for this process. A tenant's own function has one only if it asks for it."""
+        return self.postgres_url != NOT_GRANTED
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Read `DCODER_*`. Raises `Fault` naming the first variable that is missing or unusable."""
@@ -75,6 +82,8 @@ class Settings:
 
         def postgres(name: str) -> str:
             url = required(name)
+            if url == NOT_GRANTED and source.get("DCODER_BUNDLE"):
+                return url
             if flaw := address_flaw(url):  # never the address itself: it holds a password
                 raise Fault(f"{name} {flaw}. Expected: postgresql://dcoder:password@host:5432/dcoder")
             return url

@@ -19,6 +19,7 @@ from shared.bundles.signing import Bundle, Sealed, opened
 from shared.errors import Fault, Invalid
 from shared.function.catalog import Deployable
 from shared.function.declaration import Function, Route
+from shared.ids import TenantId
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -30,7 +31,7 @@ ORIGIN = "/bundle"
 ARCHIVE, STATEMENT, SIGNATURE = "bundle.zip", "statement.json", "signature"
 
 
-class Finder(MetaPathFinder, SourceLoader):
+class Finder(MetaPathFinder, SourceLoader):  # type: ignore[misc]  # typeshed gives its bases two signatures
     """Finds and loads the modules of one package from files in memory."""
 
     def __init__(self, package: str, files: Mapping[str, bytes]) -> None:
@@ -123,7 +124,7 @@ def loaded(settings: Settings) -> Deployable:
         bundle = opened(
             read(settings.bundle),
             public=read_key(settings, "issuer"),
-            tenant=settings.dedicated_tenant,
+            tenant=TenantId(settings.dedicated_tenant),
             digest=settings.bundle_digest,
         )
         return checked(bundle)

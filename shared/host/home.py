@@ -1,6 +1,6 @@
 """What the host keeps below `$DCODER_HOME`: data, logs, secrets, and who runs where.
 
-data/       one folder a server          logs/       one file a process
+data/       one folder a server          logs/       one file a process          own/       tenants' own functions
 secrets/    32-byte keys, passwords of the servers (stores.json), virtual keys for the command line (keys.json)
 host.json   the running host             children.json   its processes        ports.json   ports of the last run
 """
@@ -56,6 +56,11 @@ class Home:
         return self.path / "secrets"
 
     @property
+    def own(self) -> Path:
+        """What the processes of tenants' own functions are given: one folder a revision."""
+        return self.path / "own"
+
+    @property
     def progress(self) -> Path:
         """What the last start did, one JSON object a line."""
         return self.logs / "progress.jsonl"
@@ -108,7 +113,7 @@ class Home:
 
     def wipe(self) -> None:
         """Remove everything the host put here, and the directory itself when nothing else is in it."""
-        for name in ("data", "logs", "secrets", "checkpoints", "cache"):
+        for name in ("data", "logs", "secrets", "checkpoints", "cache", "own"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in ("host.json", "children.json", "ports.json", "host.lock", "up.lock"):
             self.remove(name)

@@ -92,9 +92,7 @@ async def serve_at(transaction: ControlTransaction, tenant: TenantId, function: 
 
     Raises `NotFound`, `Invalid` for what is no origin, `Conflict` when it is to end.
     """
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname or f"{parts.scheme}://{parts.netloc}" != address:
-        raise Invalid("address must be http(s)://host[:port] and nothing else")
+    check_origin(address)
     before = await found(transaction, tenant, function)
     if before.state == "ending":
         raise Conflict(f"function {function!r} is about to serve tenant {tenant!r} together with all others again")
@@ -106,6 +104,13 @@ async def serve_at(transaction: ControlTransaction, tenant: TenantId, function: 
         address,
     )
     return await found(transaction, tenant, function)
+
+
+def check_origin(address: str) -> None:
+    """Raises `Invalid` for what is no origin."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname or f"{parts.scheme}://{parts.netloc}" != address:
+        raise Invalid("address must be http(s)://host[:port] and nothing else")
 
 
 async def end(transaction: ControlTransaction, tenant: TenantId, function: str) -> Dedication:

@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from shared.bundles.revisions import refuse_any as refuse_any_own
 from shared.errors import Conflict, NotFound, Unavailable
 from shared.events import CloudEvent
 from shared.ids import PLATFORM, TenantId
@@ -87,7 +88,7 @@ async def note(ground: Ground, transaction: ControlTransaction, tenant: TenantId
     """Note in `transaction` where the tenant is to go. Returns whether there is anything to do.
 
     Asking again, or for the server that the tenant is on, changes nothing.
-    Raises `Invalid` for an unknown server, `NotFound`, `Conflict` (also while functions are dedicated to the tenant),
+    Raises `Invalid` for an unknown server, `NotFound`, `Conflict` (also while the tenant has processes of its own),
     and `Unavailable` for a server that is away.
     """
     row = await transaction.fetchrow(
@@ -96,6 +97,7 @@ async def note(ground: Ground, transaction: ControlTransaction, tenant: TenantId
     if row is None:
         raise NotFound(f"there is no tenant {tenant!r}")
     await refuse_any(transaction, tenant)
+    await refuse_any_own(transaction, tenant)
     ground.servers.checked(target)
     if row["state"] not in ("ready", "moving"):
         raise Conflict(f"tenant {tenant!r} is {row['state']}; only one that is ready can be moved")
