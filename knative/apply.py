@@ -8,6 +8,7 @@ from knative.environment import Environment
 from knative.kubectl import Kubectl
 from knative.manifest import SELECTOR, Manifest
 from knative.preflight import resource_of
+from knative.tenants import selector
 from shared.errors import Fault
 
 CLUSTER_WIDE = frozenset({"Namespace", "ClusterDomainClaim"})
@@ -55,7 +56,7 @@ def prune(cluster: Kubectl, environment: Environment, gone: Iterable[tuple[str, 
 
 
 def delete(cluster: Kubectl, environment: Environment) -> list[str]:
-    """Take the namespace with everything in it, and its claims to domains. Raises `Fault` when it is not ours."""
+    """Take the namespace with everything in it, its tenants' own and its claims. Raises `Fault` when it is not ours."""
     found = cluster.run("get", "namespace", environment.namespace, "--ignore-not-found", "--output=name")
     if not found:
         return []
@@ -67,9 +68,15 @@ def delete(cluster: Kubectl, environment: Environment) -> list[str]:
         for one in cluster.find(CLAIMS, "--selector", SELECTOR)
         if one["spec"]["namespace"] == environment.namespace
     ]
-    # Pods first: while one ends, Kubernetes looks at a namespace again only after half its grace period of minutes.
-    where = ("--namespace", environment.namespace, "--ignore-not-found", *GONE)
-    cluster.run("delete", SERVICES, "--all", "--cascade=foreground", *where)
-    cluster.run("delete", "namespace", environment.namespace, *GONE)
+    others = [one["metadata"]["name"] for one in cluster.find("namespaces", "--selector", selector(environment))]
+    for name in (*others, environment.namespace):
+        delete_namespace(cluster, name)
     prune(cluster, environment, [(CLAIMS, name) for name in claims])
-    return [f"namespace/{environment.namespace}", *(f"{CLAIMS}/{name}" for name in claims)]
+    return [f"namespace/{name}" for name in (*others, environment.namespace)] + [f"{CLAIMS}/{name}" for name in claims]
+
+
+def delete_namespace(cluster: Kubectl, name: str) -> None:
+    """Pods first: while one ends, Kubernetes looks at a namespace again only after half its grace period of minutes."""
+    where = ("--namespace", name, "--ignore-not-found", *GONE)
+    cluster.run("delete", SERVICES, "--all", "--cascade=foreground", *where)
+    cluster.run("delete", "namespace", name, *GONE)

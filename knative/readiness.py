@@ -49,7 +49,9 @@ def state_of(found: Object) -> State:
     return State(kind, name, False, f"{failing['type']} {failing.get('reason', '')}: {failing.get('message', '')}")
 
 
-def states(cluster: Kubectl, environment: Environment, manifests: Iterable[Manifest]) -> list[State]:
+def states(
+    cluster: Kubectl, environment: Environment, manifests: Iterable[Manifest], *, selector: str = SELECTOR
+) -> list[State]:
     """The state of every object of these that has one, absent ones included."""
     wanted = [one for one in manifests if has_condition(one)]
     kinds = sorted({".".join(filter(None, reversed(resource_of(one)))) for one in wanted})
@@ -57,7 +59,7 @@ def states(cluster: Kubectl, environment: Environment, manifests: Iterable[Manif
         return []
     found: Mapping[tuple[str, str], Object] = {
         (one["kind"], one["metadata"]["name"]): one
-        for one in cluster.find(",".join(kinds), "--namespace", environment.namespace, "--selector", SELECTOR)
+        for one in cluster.find(",".join(kinds), "--namespace", environment.namespace, "--selector", selector)
     }
     keys = [(one["kind"], one["metadata"]["name"]) for one in wanted]
     return [state_of(found[key]) if key in found else State(*key, ready=False, why="absent") for key in keys]

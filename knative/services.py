@@ -10,10 +10,10 @@ from knative.manifest import BROKER, POOLED, Manifest, labels, metadata
 from knative.placement import Group
 from knative.routes import llm_origin, platform_origin
 from shared.function.declaration import Minute, Scale
+from shared.function.dedication import key_names
 from shared.settings import NOT_GRANTED
 
 KEYS_PATH = "/etc/dcoder/keys"
-"""`Settings` wants every variable. A function that did not ask for a store gets no address of it."""
 USER = 65532
 STORES = ("postgres", "redis")
 WINDOW_OF_TICKED = "20s"
@@ -182,9 +182,8 @@ def secret_variable(name: str, secret: str, key: str, *, granted: bool) -> Part:
 
 def key_files(grants: frozenset[str], secret: str) -> Part:
     """The key files among the grants: `root-key` is the file `root.key` of the Secret."""
-    names = sorted(f"{grant.removesuffix('-key')}.key" for grant in grants if grant.endswith("-key"))
     # A Secret's files belong to root, and Knative refuses fsGroup by default: only 0444 lets our user read them.
-    items = [{"key": name, "path": name} for name in names]
+    items = [{"key": name, "path": name} for name in key_names(grants)]
     return {"name": "keys", "secret": {"secretName": secret, "defaultMode": 0o444, "items": items}}
 
 

@@ -27,11 +27,12 @@ from knative.services import (
     secret_variable,
 )
 from shared.errors import Fault, Invalid
+from shared.function import dedication
 from shared.function.catalog import Deployable
 from shared.function.declaration import Scale
+from shared.function.dedication import Origins
 from shared.function.injection import dedicated_grants_of
 from shared.ids import TenantId
-from shared.settings import NOT_GRANTED
 from shared.tenancy.dedications import Credentials
 from shared.tenancy.saga import ROLE_CONNECTIONS_MAX
 
@@ -150,28 +151,15 @@ def variables(
     tenant: TenantId, function: Dedicated, everyone: tuple[Group, ...], environment: Environment
 ) -> list[Part]:
     """Addresses of the tenant's own database and, for who calls functions, of the platform's ingress."""
-    origins = (NOT_GRANTED, NOT_GRANTED)
-    if "functions" in function.grants:
-        origins = (platform_origin(everyone, environment), llm_origin(everyone, environment))
+    origins = Origins(platform_origin(everyone, environment), llm_origin(everyone, environment))
     told = {
-        "DCODER_FUNCTION": function.name,
-        "DCODER_TENANT": str(tenant),
-        "DCODER_PLATFORM_URL": origins[0],
-        "DCODER_LLM_URL": origins[1],
+        **dedication.variables(tenant, function.name, function.grants, origins),
         "DCODER_SECRETS_DIR": KEYS_PATH,
         "DCODER_CONNECTIONS_MAX": str(connections_max(environment)),
-        **dict.fromkeys(NEVER_GRANTED, NOT_GRANTED),
         **function.variables,
     }
     database = secret_variable("DCODER_POSTGRES_URL", TENANT_SECRET, "database-url", granted=True)
     return [{"name": name, "value": value} for name, value in told.items()] + [database]
-
-
-NEVER_GRANTED = (
-    "DCODER_NATS_URL", "DCODER_REDIS_URL", "DCODER_OBJECTS_URL", "DCODER_OBJECTS_ACCESS_KEY",
-    "DCODER_OBJECTS_SECRET_KEY",
-)  # fmt: skip
-"""What `Settings` wants and no process of one tenant gets: each serves all tenants."""
 
 
 def connections_max(environment: Environment) -> int:
@@ -225,11 +213,7 @@ def limit_range(tenant: TenantId, place: Environment) -> Manifest:
 
 def secret(tenant: TenantId, credentials: Credentials, environment: Environment) -> Manifest:
     """The one Secret of the tenant's namespace."""
-    data = {
-        "database-url": credentials.database_url.encode(),
-        "data.key": credentials.data_key,
-        "issuer.key": credentials.issuer_key,
-    }
+    data = {"database-url": credentials.database_url.encode(), **dedication.keys_of(credentials)}
     made = {
         "apiVersion": "v1",
         "kind": "Secret",

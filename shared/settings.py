@@ -14,7 +14,7 @@ from shared.errors import Fault
 
 SERVER_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 NOT_GRANTED = "not-granted"
-"""In the place of an address that a process is not to have."""
+"""`Settings` wants every variable. Who was not given a store gets no address of it."""
 DEFAULT_SERVER = "default"
 """The name of the PostgreSQL server that holds the control database."""
 

@@ -59,6 +59,8 @@ def up_command(
     target: str, environment: str, image: str, stores: str, gateway: str, wait_s: int, dry_run: bool, context: str
 ) -> Result:
     """Bring ENVIRONMENT up on an existing cluster with Knative, and ask it a question. Safe to repeat."""
+    from shared.cli.settling import place_at, settle
+
     cluster = cluster_of(context)
     place, manifests = deployment.rendered(environment, image)
     deployment.check(cluster, place, manifests)
@@ -72,6 +74,7 @@ def up_command(
     done = deployment.deploy(cluster, place, manifests, confidential=confidential, wait_s=wait_s)
     say(f"✓ release {done['release']} is ready in namespace {place.namespace!r}")
     origin = gateway or gateway_of(cluster)
+    settle(place_at(cluster, place, gateway=origin, keys=None), wait_s=wait_s)
     answered = smoke(place, origin, find_home())
     scheme = "https" if place.tls_secret else "http"
     return {

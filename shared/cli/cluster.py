@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -86,9 +86,18 @@ def applied_text(result: Result) -> str:
 @click.option("--keys", type=click.Path(path_type=Path), help="Folder of the key files; default: those of DCODER_HOME.")
 @click.option("--dry-run", is_flag=True, help="Ask the cluster what would change; change nothing.")
 @click.option("--wait", "wait_s", default=WAIT_S, show_default=True, help="Seconds until everything must be ready.")
+@click.option("--gateway", default="", help="Where the ingress answers, http://host:port; else the cluster is asked.")
 @context_option
 def apply_command(
-    environment: str, image: str, secrets: bool, keys: Path | None, dry_run: bool, wait_s: int, context: str
+    environment: str,
+    *,
+    image: str,
+    secrets: bool,
+    keys: Path | None,
+    dry_run: bool,
+    wait_s: int,
+    gateway: str,
+    context: str,
 ) -> Result:
     """Deploy ENVIRONMENT: check, apply, remove what is no longer rendered, wait until ready. Safe to repeat."""
     cluster = cluster_of(context)
@@ -99,7 +108,9 @@ def apply_command(
         need_secrets(cluster, place)
     if dry_run:
         return dry(cluster, place, manifests)
-    return deploy(cluster, place, manifests, confidential=confidential, wait_s=wait_s)
+    done = deploy(cluster, place, manifests, confidential=confidential, wait_s=wait_s)
+    settle_or_roll(cluster, place, keys=keys, gateway=gateway, wait_s=wait_s)
+    return done
 
 
 def dry(cluster: Kubectl, environment: Environment, manifests: tuple[Manifest, ...]) -> Result:
@@ -134,6 +145,17 @@ def deploy(
     }  # fmt: skip
 
 
+def settle_or_roll(cluster: Kubectl, environment: Environment, *, keys: Path | None, gateway: str, wait_s: int) -> None:
+    """Tenants' own Services as they are wished; where nobody can be asked, those that are there, as rendered."""
+    from shared.cli.settling import place_at, roll, settle
+
+    try:
+        settle(place_at(cluster, environment, gateway=gateway, keys=keys), wait_s=wait_s)
+    except Missing as missing:
+        say(f"tenants' own Services were brought up to date, but not asked for: {missing.what}")
+        roll(cluster, environment, wait_s=wait_s)
+
+
 def need_secrets(cluster: Kubectl, environment: Environment) -> None:
     from knative.secrets import names
 
@@ -149,6 +171,11 @@ def need_secrets(cluster: Kubectl, environment: Environment) -> None:
 def wait(cluster: Kubectl, environment: Environment, manifests: tuple[Manifest, ...], wait_s: int) -> None:
     from knative.readiness import states, wait_until_ready
 
+    wait_until_ready(lambda: states(cluster, environment, manifests), timeout_s=wait_s, report=say_waiting())
+
+
+def say_waiting() -> Callable[[list[State]], None]:
+    """Tells, once each, what is waited for."""
     told: set[str] = set()
 
     def report(waiting: list[State]) -> None:
@@ -157,7 +184,7 @@ def wait(cluster: Kubectl, environment: Environment, manifests: tuple[Manifest, 
                 told.add(one.text())
                 say(f"waiting for {one.text()}")
 
-    wait_until_ready(lambda: states(cluster, environment, manifests), timeout_s=wait_s, report=report)
+    return report
 
 
 def status_text(result: Result) -> str:

@@ -1,4 +1,4 @@
-"""`tenant add|ls|move|export|verify|rm`."""
+"""`tenant add|ls|move|dedicate|export|verify|rm`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import time
 import click
 
 from shared.cli.client import Client, forget_tenant_key, keep_tenant_key, platform_as_operator, running
+from shared.cli.dedications import dedicate_command, undedicate_command
+from shared.cli.dedications import list_command as dedications_command
 from shared.cli.exports import export_command, verify_command
 from shared.cli.failures import Failed, Misused, typed
 from shared.cli.keys import create_key
@@ -22,7 +24,7 @@ POLL_S = 0.5
 
 @click.group(name="tenant")
 def tenant_command() -> None:
-    """Add, list, move, export or remove tenants."""
+    """Add, list, move, export or remove tenants, and give them processes of their own."""
 
 
 def added_text(result: Result) -> str:
@@ -142,5 +144,6 @@ def arrived(operator: Client, name: str, *, wait: bool) -> Result:
         time.sleep(POLL_S)
 
 
-for one in (add_command, list_command, move_command, export_command, verify_command, remove_command):
+DEDICATIONS = (dedicate_command, undedicate_command, dedications_command)
+for one in (add_command, list_command, move_command, *DEDICATIONS, export_command, verify_command, remove_command):
     tenant_command.add_command(one)

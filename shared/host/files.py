@@ -14,11 +14,16 @@ def private_directory(path: Path) -> Path:
 
 def write_private(path: Path, text: str) -> Path:
     """Replace a file whole, readable by its owner only from the first byte."""
+    return write_private_bytes(path, text.encode())
+
+
+def write_private_bytes(path: Path, content: bytes) -> Path:
+    """See `write_private`."""
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as target:
-        target.write(text)
+    with os.fdopen(descriptor, "wb") as target:
+        target.write(content)
     fresh.replace(path)
     return path
 

@@ -1,7 +1,8 @@
 """What the host keeps below `$DCODER_HOME`: data, logs, secrets, and who runs where.
 
-data/       one folder a server          logs/       one file a process          own/       tenants' own functions
+data/       one folder a server          logs/       one file a process
 secrets/    32-byte keys, passwords of the servers (stores.json), virtual keys for the command line (keys.json)
+own/        keys of the processes that serve one tenant alone         bundles/   what tenants' own functions are given
 host.json   the running host             children.json   its processes        ports.json   ports of the last run
 """
 
@@ -56,9 +57,9 @@ class Home:
         return self.path / "secrets"
 
     @property
-    def own(self) -> Path:
+    def bundles(self) -> Path:
         """What the processes of tenants' own functions are given: one folder a revision."""
-        return self.path / "own"
+        return self.path / "bundles"
 
     @property
     def progress(self) -> Path:
@@ -84,6 +85,13 @@ class Home:
 
     def remove(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
+
+    def own_secrets(self, tenant: str, function: str) -> Path:
+        """The folder of the keys that a tenant's own process for a function holds."""
+        return self.path / "own" / f"{tenant}--{function}"
+
+    def forget_own(self, tenant: str, function: str) -> None:
+        shutil.rmtree(self.own_secrets(tenant, function), ignore_errors=True)
 
     def host(self) -> Trace | None:
         """The running host, or None."""
@@ -113,7 +121,7 @@ class Home:
 
     def wipe(self) -> None:
         """Remove everything the host put here, and the directory itself when nothing else is in it."""
-        for name in ("data", "logs", "secrets", "checkpoints", "cache", "own"):
+        for name in ("data", "logs", "secrets", "own", "bundles", "checkpoints", "cache"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in ("host.json", "children.json", "ports.json", "host.lock", "up.lock"):
             self.remove(name)

@@ -24,10 +24,11 @@ from shared.bundles.grants import grants_of
 from shared.bundles.loading import ARCHIVE, SIGNATURE, STATEMENT
 from shared.bundles.revisions import Kept, Wanted
 from shared.errors import NotFound, Problem
+from shared.function.dedication import Origins, variables
 from shared.function.process import Process
 from shared.host import probes
 from shared.host.children import Command, Trace, end, spawn, trace
-from shared.host.files import private_directory, tail
+from shared.host.files import private_directory, tail, write_private_bytes
 from shared.host.home import Home
 from shared.host.ports import LOOPBACK, listen
 from shared.host.stack import LISTENER, ROOT, python_environment
@@ -44,10 +45,6 @@ BACK_OFF_MAX_S = 30.0
 STOP_GRACE_S = 12.0
 CONNECTIONS_MAX = 4
 MODULE = "shared.host.functions"
-NEVER_GRANTED = (
-    "DCODER_NATS_URL", "DCODER_REDIS_URL", "DCODER_OBJECTS_URL", "DCODER_OBJECTS_ACCESS_KEY",
-    "DCODER_OBJECTS_SECRET_KEY",
-)  # fmt: skip
 
 
 @dataclass
@@ -76,7 +73,7 @@ class OwnProcesses:
 
     async def run(self) -> None:
         """Until cancelled; then every process has ended."""
-        shutil.rmtree(self._home.own, ignore_errors=True)
+        shutil.rmtree(self._home.bundles, ignore_errors=True)
         try:
             while True:
                 try:
@@ -122,7 +119,7 @@ class OwnProcesses:
         kept = await own.kept(control, one.tenant, one.name, one.revision)
         registry, tokens = await self._process.get(TenantRegistry), await self._process.get(Tokens)
         held = await registry.credentials(one.tenant, tokens.public)
-        folder = self._home.own / one.tenant / one.name / str(one.revision)
+        folder = self._home.bundles / one.tenant / one.name / str(one.revision)
         write_bundle(folder, kept, held.issuer_key)
         told = environment(self._process.settings, kept, folder, database_url=held.database_url)
         command = Command(
@@ -171,7 +168,7 @@ class OwnProcesses:
             await asyncio.to_thread(end, process_trace(running), grace_s=STOP_GRACE_S)
         running.process.poll()
         running.listener.close()
-        shutil.rmtree(self._home.own / one.tenant / one.name / str(one.revision), ignore_errors=True)
+        shutil.rmtree(self._home.bundles / one.tenant / one.name / str(one.revision), ignore_errors=True)
 
     def _last_words(self, one: Wanted) -> str:
         text = tail(self._home.logs / f"{log_name(one.tenant, one.name, one.revision)}.log")
@@ -202,24 +199,19 @@ def write_bundle(folder: Path, kept: Kept, issuer_key: bytes) -> None:
         folder / "keys" / "issuer.key": issuer_key,
     }
     for path, content in files.items():
-        path.touch(mode=0o600)
-        path.write_bytes(content)
+        write_private_bytes(path, content)
 
 
 def environment(settings: Settings, kept: Kept, folder: Path, *, database_url: str) -> Mapping[str, str]:
     """All that the process is told."""
     grants = grants_of(kept.manifest)
-    calls = "functions" in grants
+    origins = Origins(settings.platform_url, settings.llm_url)
     return {
+        **variables(kept.tenant, kept.manifest.function, grants, origins),
         "PATH": os.environ.get("PATH", os.defpath),
-        "DCODER_FUNCTION": kept.manifest.function,
-        "DCODER_TENANT": kept.tenant,
         "DCODER_BUNDLE": str(folder),
         "DCODER_BUNDLE_DIGEST": kept.sealed.digest,
         "DCODER_POSTGRES_URL": database_url if "postgres" in grants else NOT_GRANTED,
-        "DCODER_PLATFORM_URL": settings.platform_url if calls else NOT_GRANTED,
-        "DCODER_LLM_URL": settings.llm_url if calls else NOT_GRANTED,
         "DCODER_SECRETS_DIR": str(folder / "keys"),
         "DCODER_CONNECTIONS_MAX": str(CONNECTIONS_MAX),
-        **dict.fromkeys(NEVER_GRANTED, NOT_GRANTED),
     }

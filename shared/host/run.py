@@ -9,8 +9,10 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Mapping
+from functools import partial
 
 from shared.host.children import surroundings, trace
+from shared.host.dedications import Dedications
 from shared.host.home import Home, ensure_keys
 from shared.host.ports import choosing, is_free, listen
 from shared.host.servers import StartFailed
@@ -19,6 +21,7 @@ from shared.host.supervisor import Report, Supervisor, end_leftovers
 
 CONTROL_TIMEOUT_S = 120.0
 WELCOME_TIMEOUT_S = 600.0
+GRANT_TIMEOUT_S = 60.0
 PLANS_MAX = 3
 LINE_BYTES_MAX = 1024 * 1024
 HANDBOOK = "DCODER_HANDBOOK"
@@ -37,8 +40,7 @@ async def run(home: Home, report: Report) -> None:
         supervisor = Supervisor(home, report)
         stop = stop_requested()
         try:
-            await unless(stop, bring_up(home, supervisor, report, began))
-            await stop.wait()
+            await unless(stop, live(home, supervisor, report, began))
         finally:
             report("stopping", {})
             await supervisor.stop()
@@ -46,13 +48,24 @@ async def run(home: Home, report: Report) -> None:
             report("down", {})
 
 
-async def bring_up(home: Home, supervisor: Supervisor, report: Report, began: float) -> None:
-    """Everything between a stopped stack and one that answers."""
+async def live(home: Home, supervisor: Supervisor, report: Report, began: float) -> None:
+    """The stack brought up, and then what is wished of it while it runs, for ever."""
     with choosing():
         stack = await started_stack(home, supervisor, report)
+    script = partial(run_script, stack, report=report, timeout_s=GRANT_TIMEOUT_S)
+    dedications = Dedications(stack, supervisor, report, script)
+    await bring_up(stack, dedications, report, began)
+    if stack.stores_only:
+        await asyncio.Event().wait()
+    await dedications.run()
+
+
+async def bring_up(stack: Stack, dedications: Dedications, report: Report, began: float) -> None:
+    """Everything between a started stack and one that answers."""
     announce(stack, "running")
     welcome: dict[str, object] = {}
     if not stack.stores_only:
+        await dedications.settle()
         welcome = await run_script(stack, stack.welcome_script(), report, WELCOME_TIMEOUT_S)
     started_in_s = round(time.monotonic() - began, 2)
     announce(stack, "ready", started_in_s=started_in_s, welcome=welcome)

@@ -55,7 +55,7 @@ REPLACEABLE: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class PythonChild:
-    """A Python process of ours: the platform or the gateway."""
+    """A Python process of ours: the platform, the gateway, or one that serves a single tenant."""
 
     name: str
     module: str
@@ -94,9 +94,11 @@ class PythonScript:
     name: str
     module: str
     environment: Mapping[str, str] = field(repr=False)
+    arguments: tuple[str, ...] = ()
 
     def command(self) -> Command:
-        return Command((sys.executable, "-P", "-m", self.module), ROOT, python_environment(self.environment))
+        argv = (sys.executable, "-P", "-m", self.module, *self.arguments)
+        return Command(argv, ROOT, python_environment(self.environment))
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,21 @@ class Supervisor:
         self._held.append(listener)
         return listener.fileno()
 
+    async def retire(self, child: PythonChild) -> None:
+        """Stop one process in order, and keep neither it nor its listening socket any more."""
+        keepers = [one for one in self._keepers if one.get_name() == f"keep {child.name}"]
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+        self._keepers = [one for one in self._keepers if one not in keepers]
+        for unit in [one for one in self._units if one.name == child.name]:
+            await self._end(unit)
+            self._units.remove(unit)
+        for listener in [one for one in self._held if one.fileno() == child.listener]:
+            listener.close()
+            self._held.remove(listener)
+        self._record()
+
     async def stop(self) -> None:
         """Stop everything: first the functions, then the servers they use."""
         for keeper in self._keepers:

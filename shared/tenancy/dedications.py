@@ -20,9 +20,7 @@ from shared.postgres import ControlDatabase, ControlTransaction
 COLUMNS = "tenant, function, state, address, asked_at, changed_at"
 ROWS_MAX = 10_000
 FRESH_S = 0.8
-"""For so long at most a process goes by what it read before."""
-SETTLED_S = 3.0
-"""So long after a dedication began to end, no process hands anything on any more."""
+"""For so long at most a process goes by what it read before. Who stops processes waits longer."""
 
 
 @dataclass(frozen=True)

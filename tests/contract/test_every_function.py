@@ -28,6 +28,7 @@ from shared.function.admission import takes_json
 from shared.function.app import Application, build
 from shared.function.catalog import Deployable
 from shared.function.declaration import Function, Operation, Route
+from shared.function.dedication import credentials_of
 from shared.function.injection import hints_of, of_no_one_tenant
 from shared.function.process import Process
 from shared.identity import Caller, Tokens
@@ -35,7 +36,7 @@ from shared.ids import PLATFORM, TenantId
 from shared.postgres import ControlDatabase
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry
-from tests.fixtures.dedicated import credentials_of, dedicated_settings
+from tests.fixtures.dedicated import dedicated_settings
 
 DEPLOYABLES = catalog.find()
 ROUTES = [(one, operation, route) for one in DEPLOYABLES for operation, route in one.routes()]
@@ -184,7 +185,7 @@ async def test_it_rejects_a_caller_without_the_permission(
 async def test_for_one_tenant_it_knows_no_other_or_does_not_start(
     deployable: Deployable, operation: Operation, route: Route, process: Process, tenant: TenantId, tmp_path: Path
 ) -> None:
-    held = await credentials_of(process, tenant)
+    held = await credentials_of(process.settings, tenant)
     settings = dedicated_settings(process.settings, tenant, held, tmp_path)
     if of_no_one_tenant(deployable.function):
         with pytest.raises(Fault, match="it serves all tenants"):

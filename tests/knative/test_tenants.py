@@ -14,7 +14,6 @@ from knative.placement import groups
 from knative.policies import TENANT_SECRET, secrets_of
 from knative.render import text
 from knative.tenants import (
-    NEVER_GRANTED,
     PLATFORM_LABEL,
     Dedicated,
     connections_max,
@@ -26,6 +25,7 @@ from knative.tenants import (
 )
 from shared.errors import Fault
 from shared.function.catalog import find
+from shared.function.dedication import NEVER_GRANTED
 from shared.function.injection import GRANTS, TENANT_GRANTS, of_no_one_tenant
 from shared.ids import TenantId
 from shared.tenancy.dedications import Credentials

@@ -21,6 +21,7 @@ from shared.events import CloudEvent, to_http
 from shared.function import Call, DomainEvent, Function, Tick
 from shared.function.app import Application, build
 from shared.function.catalog import Deployable
+from shared.function.dedication import credentials_of
 from shared.function.deliveries import subscribed
 from shared.function.denials import Denials
 from shared.function.process import Process
@@ -34,7 +35,7 @@ from shared.settings import Settings
 from shared.tenancy import TenantRegistry
 from shared.tenancy.dedications import Addresses, end, forget
 from shared.virtual_keys import insert_key, new_key
-from tests.fixtures.dedicated import credentials_of, dedicate, dedicated_process, dedicated_settings
+from tests.fixtures.dedicated import dedicate, dedicated_process, dedicated_settings
 from tests.fixtures.waiting import until
 
 NAME = "test-made-up"
@@ -410,7 +411,7 @@ async def test_a_function_that_reaches_further_does_not_start_for_one_tenant(
     async def everything(control: ControlDatabase) -> None:
         """Look at everybody."""
 
-    settings = dedicated_settings(process.settings, tenant, await credentials_of(process, tenant), tmp_path)
+    settings = dedicated_settings(process.settings, tenant, await credentials_of(process.settings, tenant), tmp_path)
 
     with pytest.raises(Fault, match="DCODER_TENANT is set, but test-made-up asks for ControlDatabase"):
         build([Deployable(NAME, __name__, function)], settings)
