@@ -286,15 +286,6 @@ async def delete(transaction: ControlTransaction, tenant: TenantId, name: str) -
         raise NotFound(f"tenant {tenant[:64]!r} has no function {name[:64]!r} of its own")
 
 
-async def refuse_any(queries: Queries, tenant: TenantId) -> None:
-    """Raise `Conflict` for a tenant that has functions of its own: their processes know where its database is now."""
-    if names := [one.name for one in await listed(queries, tenant)]:
-        raise Conflict(
-            f"tenant {tenant!r} has functions of its own ({', '.join(names)}), which know its database's address. "
-            f"Delete them first, and deploy them again afterwards: dcoder functions rm {names[0]} --tenant {tenant}"
-        )
-
-
 def before(traffic: Traffic, there: Iterable[int]) -> int:
     """The revision to go back to: the newest one older than the newest with traffic. Raises `Conflict`."""
     newest = max(traffic, default=0)

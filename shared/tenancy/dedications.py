@@ -139,6 +139,12 @@ async def refuse_any(transaction: ControlTransaction, tenant: TenantId) -> None:
             f"tenant {tenant!r} has functions of its own ({', '.join(functions)}), which know its database's address. "
             f"End that first: dcoder tenant undedicate {tenant} {functions[0]}"
         )
+    own = [row["name"] for row in await transaction.fetch("SELECT name FROM own_functions WHERE tenant = $1", tenant)]
+    if own:
+        raise Conflict(
+            f"tenant {tenant!r} brought functions along ({', '.join(own)}), which know its database's address. "
+            f"Delete them first, and deploy them again afterwards: dcoder functions rm {own[0]} --tenant {tenant} --yes"
+        )
 
 
 class Addresses:
