@@ -71,7 +71,10 @@ def imported(package: str, files: Mapping[str, bytes]) -> Deployable:
         raise Invalid(f"{package!r} is the name of a module that Python or the platform has; choose another")
     finder = Finder(package, files)
     sys.meta_path.append(finder)
-    module = importlib.import_module(f"{package}.function")
+    try:
+        module = importlib.import_module(f"{package}.function")
+    except Exception as failure:
+        raise Invalid(f"function.py cannot be imported: {type(failure).__name__}: {failure}") from failure
     declared = [value for value in vars(module).values() if isinstance(value, Function)]
     if len(declared) != 1:
         raise Invalid(f"function.py declares {len(declared)} functions; it must declare exactly one")
