@@ -39,7 +39,8 @@ class Settings:
     functions: tuple[str, ...] = ()
     """Names of the functions this process serves; empty means all."""
     dedicated_tenant: str = ""
-    """When set, the process serves this tenant only."""
+    """When set, the process serves this tenant only, `postgres_url` is the tenant's own database, and of keys there are
+    issuer.key (the public half of tokens.key) and, for who seals, data.key."""
     bundle: Path | None = None
     """Folder of the signed bundle that holds the function to serve, in place of those of the image."""
     bundle_digest: str = ""
