@@ -1,6 +1,7 @@
 """Importing a bundle: from the verified bytes in memory, as a package named like the function.
 
-Its finder is asked last, so that a file of the bundle can stand in for no module of the platform or of Python.
+Only under a name that nothing else has, so that a file of the bundle can stand in for no module of the platform or of
+Python.
 """
 
 from __future__ import annotations
@@ -63,14 +64,17 @@ class Finder(MetaPathFinder, SourceLoader):  # type: ignore[misc]  # typeshed gi
         raise FileNotFoundError(name)
 
 
-def imported(package: str, files: Mapping[str, bytes]) -> Deployable:
-    """Import the package's `function.py`. Raises `Invalid` for a name that is taken and for a flawed declaration."""
+def imported(package: str, files: Mapping[str, bytes], source: Path | None = None) -> Deployable:
+    """Import the package's `function.py`. `source`: the folder of these files, which may itself be on Python's path.
+
+    Raises `Invalid` for a name that is taken and for a flawed declaration.
+    """
     if not NAME.fullmatch(package):
         raise Invalid(f"{package!r} is no name: lower-case words joined by single underscores")
-    if package in sys.modules or importlib.util.find_spec(package) is not None:
+    if is_taken(package, source):
         raise Invalid(f"{package!r} is the name of a module that Python or the platform has; choose another")
     finder = Finder(package, files)
-    sys.meta_path.append(finder)
+    sys.meta_path.insert(0, finder)
     try:
         module = importlib.import_module(f"{package}.function")
     except Exception as failure:
@@ -79,6 +83,16 @@ def imported(package: str, files: Mapping[str, bytes]) -> Deployable:
     if len(declared) != 1:
         raise Invalid(f"function.py declares {len(declared)} functions; it must declare exactly one")
     return Deployable(f"{CAPABILITY}-{package.replace('_', '-')}", module.__name__, declared[0])
+
+
+def is_taken(package: str, source: Path | None) -> bool:
+    """Whether anything but the function's own folder has the name."""
+    if package in sys.modules:
+        return True
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        return False
+    return source is None or [Path(one).resolve() for one in spec.submodule_search_locations or ()] != [source]
 
 
 def declared(package: str, deployable: Deployable) -> Manifest:

@@ -204,7 +204,11 @@ def scaffold_own(folder: Path) -> list[str]:
         raise Failed(f"{folder} exists already", fix="choose another name")
     folder.mkdir(parents=True)
     root = f"/v1/own/{name.replace('_', '-')}"
-    files = {"function.py": OWN_FUNCTION.format(name=name, root=root), f"test_{name}.py": OWN_TEST.format(name=name)}
+    files = {
+        "__init__.py": "",
+        "function.py": OWN_FUNCTION.format(name=name, root=root),
+        f"test_{name}.py": OWN_TEST.format(name=name),
+    }
     for path, text in files.items():
         (folder / path).write_text(text)
     return [str(folder / path) for path in files]

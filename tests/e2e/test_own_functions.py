@@ -107,7 +107,7 @@ class Local:
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     with stack() as (cli, told):
         folder = tmp_path_factory.mktemp("own") / "rates"
-        assert len(cli.json("functions", "new", "--own", str(folder))["created"]) == 2
+        assert len(cli.json("functions", "new", "--own", str(folder))["created"]) == 3
         yield Local(cli, str(told["platform_url"]), folder)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from shared.errors import Invalid
 from shared.function.declaration import Route
 from shared.identity import Caller
 from shared.ids import TenantId
-from tests.shared.bundles.rates import files, manifest
+from tests.shared.bundles.rates import files, manifest, written
 
 ACME = TenantId("acme")
 
@@ -74,6 +75,14 @@ def test_a_data_file_is_read_by_name() -> None:
 def test_a_bundle_stands_in_for_no_other_module(name: str) -> None:
     with pytest.raises(Invalid, match="choose another"):
         imported(name, files(name))
+
+
+def test_a_functions_own_folder_does_not_take_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = written(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Invalid, match="choose another"):
+        imported("rates", files())
+    assert imported("rates", files(), folder).name == "own-rates"
 
 
 def test_a_bundle_that_declares_more_than_was_signed_is_not_run() -> None:
