@@ -44,7 +44,10 @@ def files(name: str = "rates", **more: str) -> dict[str, bytes]:
 def manifest(name: str = "rates", **more: object) -> Manifest:
     """What the function declares, written down by hand."""
     route = RoutePath(
-        method="GET", path=f"/v1/own/{name}/{{currency}}", permission="documents:read", body_bytes_max=None
+        method="GET",
+        path=f"/v1/own/{name.replace('_', '-')}/{{currency}}",
+        permission="documents:read",
+        body_bytes_max=None,
     )
     said: dict[str, object] = {
         "name": name,
