@@ -24,6 +24,8 @@ STORED_BYTES_MAX = 8 * 1024 * 1024
 """Of all kept revisions of one tenant's functions."""
 REVISIONS_KEPT = 10
 """Of one function; what has traffic is kept beside."""
+REVISION_MAX = 2**31 - 1
+"""What PostgreSQL's `integer` holds."""
 FAILURE_CHARS_MAX = 2000
 
 Traffic = Mapping[int, int]
@@ -181,12 +183,16 @@ async def revisions(queries: Queries, tenant: TenantId, name: str) -> list[Revis
 
 async def kept(queries: Queries, tenant: TenantId, name: str, revision: int) -> Kept:
     """Raises `NotFound`."""
-    row = await queries.fetchrow(
-        "SELECT archive, statement, signature, address FROM own_revisions"
-        " WHERE tenant = $1 AND name = $2 AND revision = $3",
-        tenant,
-        name,
-        revision,
+    row = (
+        None
+        if revision > REVISION_MAX
+        else await queries.fetchrow(
+            "SELECT archive, statement, signature, address FROM own_revisions"
+            " WHERE tenant = $1 AND name = $2 AND revision = $3",
+            tenant,
+            name,
+            revision,
+        )
     )
     if row is None:
         raise NotFound(f"function {name[:64]!r} of tenant {tenant[:64]!r} has no revision {revision}")
@@ -206,9 +212,9 @@ async def wanted(queries: Queries) -> list[Wanted]:
 
 async def share(transaction: ControlTransaction, tenant: TenantId, name: str, traffic: Traffic) -> OwnFunction:
     """Wish how calls are shared out. Raises `NotFound` for a revision that is not kept, `Invalid`, `Conflict`."""
-    check_traffic(traffic)
     await lock(transaction, tenant)
     await found(transaction, tenant, name)
+    check_traffic(traffic)
     there = {one.revision for one in await revisions(transaction, tenant, name)}
     if missing := sorted(set(traffic) - there):
         raise NotFound(f"function {name!r} of tenant {tenant!r} has no revision {missing[0]}")
@@ -255,7 +261,7 @@ async def mark(
     address: str | None,
     failure: str | None,
 ) -> None:
-    changed = await transaction.execute(
+    changed = revision <= REVISION_MAX and await transaction.execute(
         "UPDATE own_revisions SET address = $4, failure = $5 WHERE tenant = $1 AND name = $2 AND revision = $3",
         tenant,
         name,

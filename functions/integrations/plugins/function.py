@@ -53,9 +53,10 @@ async def deploy(
     tenant: str, body: NewRevision, transaction: ControlTransaction, settings: Settings, caller: Caller, call: Call
 ) -> FunctionDetails:
     """Take a function's sources as its next revision, and sign them. Nothing of them is run here."""
+    place, seed = owner(caller, tenant), read_key(settings, "tokens")
+    await own.lock(transaction, place)
     manifest, archive = parsed(json.dumps(body.manifest)), body.archive_bytes()
     archives.unpacked(archive)
-    place, seed = owner(caller, tenant), read_key(settings, "tokens")
     revision = await own.add(transaction, place, manifest, archive, seed=seed, by=caller.subject)
     if body.traffic:
         await own.share(transaction, place, manifest.slug, {revision: 100})

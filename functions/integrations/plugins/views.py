@@ -17,9 +17,9 @@ from shared.errors import Invalid
 class NewRevision(BaseModel):
     """A packed function and what it declares, as `dcoder functions deploy` makes both."""
 
-    archive: str = Field(max_length=ARCHIVE_BYTES_MAX * 4 // 3 + 4)
+    archive: str = Field("", max_length=ARCHIVE_BYTES_MAX * 4 // 3 + 4)
     """The zip, in base64."""
-    manifest: dict[str, Any]  # Any: JSON, which `parsed` checks
+    manifest: dict[str, Any] = Field({})  # Any: JSON, which `parsed` checks
     traffic: bool = True
     """Whether all calls go to it once it answers. Otherwise nothing changes until traffic is shared out anew."""
 
@@ -34,7 +34,7 @@ class NewRevision(BaseModel):
 class Sharing(BaseModel):
     """How calls are shared out: revision → per cent, together 100."""
 
-    traffic: dict[int, int] = Field(min_length=1, max_length=10)
+    traffic: dict[int, int] = Field({}, max_length=10)
 
 
 class Address(BaseModel):
