@@ -1,4 +1,5 @@
-"""The only file that functions-framework loads. `DCODER_FUNCTION` names the functions that this process serves.
+"""The only file that functions-framework loads. `DCODER_FUNCTION` names the functions that this process serves, or
+`DCODER_BUNDLE` holds the one function of a tenant's own.
 
 functions-framework calls `main` and awaits what it returns as an ASGI response, so `main` returns the app itself.
 """
@@ -8,14 +9,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.function.app import Application, build
-from shared.function.catalog import select
+from shared.function.catalog import Deployable, select
 from shared.settings import Settings
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+
+def served(settings: Settings) -> list[Deployable]:
+    """What this process serves. Raises `Fault` for a function that is not there and for a bundle that is not ours."""
+    if settings.bundle is None:
+        return select(settings.functions)
+    from shared.bundles.loading import loaded
+
+    return [loaded(settings)]
+
+
 settings = Settings.from_environment()
-app = build(select(settings.functions), settings)
+app = build(served(settings), settings)
 
 
 async def main(request: Request) -> Application:

@@ -10,16 +10,17 @@ ROLES: Mapping[str, frozenset[str]] = {
     "operator": frozenset(
         {
             "tenants:*", "keys:*", "audit:read", "usage:read", "events:*", "schedules:*", "platform:*",
+            "functions:*",
         }
     ),
     "admin": frozenset(
         {
             "documents:*", "keys:*", "secrets:*", "models:use", "usage:read", "audit:read", "events:*",
-            "schedules:read", "tenants:export", "guardrails:*",
+            "schedules:read", "tenants:export", "guardrails:*", "functions:read", "functions:use",
         }
     ),
-    "member": frozenset({"documents:*", "models:use", "usage:read"}),
-    "viewer": frozenset({"documents:read", "models:use"}),
+    "member": frozenset({"documents:*", "models:use", "usage:read", "functions:use"}),
+    "viewer": frozenset({"documents:read", "models:use", "functions:use"}),
     "hook": frozenset({"hooks:use"}),
     "system": frozenset({"*:*"}),
 }  # fmt: skip

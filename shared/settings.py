@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from shared.errors import Fault
 
 SERVER_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+NOT_GRANTED = "not-granted"
+"""`Settings` wants every variable. Who was not given a store gets no address of it."""
 DEFAULT_SERVER = "default"
 """The name of the PostgreSQL server that holds the control database."""
 
@@ -39,6 +41,10 @@ class Settings:
     dedicated_tenant: str = ""
     """When set, the process serves this tenant only, `postgres_url` is the tenant's own database, and of keys there are
     issuer.key (the public half of tokens.key) and, for who seals, data.key."""
+    bundle: Path | None = None
+    """Folder of the signed bundle that holds the function to serve, in place of those of the image."""
+    bundle_digest: str = ""
+    """SHA-256 of the statement of exactly that bundle, in hexadecimal digits; any other is refused."""
     connections_max: int = 16
     """Hard budget of PostgreSQL connections for this process."""
     postgres_servers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -50,6 +56,11 @@ class Settings:
     store alone, which then must take them."""
     private_provider_urls: bool = False
     """Whether a tenant's provider may have a loopback or private address (local stacks, in-house models)."""
+
+    @property
+    def has_database(self) -> bool:
+        """Whether there is a database for this process. A tenant's own function has one only if it asks for it."""
+        return self.postgres_url != NOT_GRANTED
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -72,6 +83,8 @@ class Settings:
 
         def postgres(name: str) -> str:
             url = required(name)
+            if url == NOT_GRANTED and source.get("DCODER_BUNDLE"):
+                return url
             if flaw := address_flaw(url):  # never the address itself: it holds a password
                 raise Fault(f"{name} {flaw}. Expected: postgresql://dcoder:password@host:5432/dcoder")
             return url
@@ -88,6 +101,8 @@ class Settings:
             secrets_dir=Path(required("DCODER_SECRETS_DIR")),
             functions=function_names(source.get("DCODER_FUNCTION", "")),
             dedicated_tenant=source.get("DCODER_TENANT", ""),
+            bundle=Path(source["DCODER_BUNDLE"]) if source.get("DCODER_BUNDLE") else None,
+            bundle_digest=source.get("DCODER_BUNDLE_DIGEST", ""),
             connections_max=whole("DCODER_CONNECTIONS_MAX", 16),
             postgres_servers=named_servers(source.get("DCODER_POSTGRES_SERVERS", "")),
             broker_url=source.get("DCODER_BROKER_URL", ""),

@@ -22,7 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "logs": ("logs", "Show what the processes wrote."),
     "test": ("testing", "Run every check and test of the project."),
     "generate": ("testing", "Write the files that are derived from the code."),
-    "functions": ("functions", "List, run or add functions."),
+    "functions": ("functions", "List, run, add or deploy functions."),
     "tenant": ("tenants", "Add, list, export or remove tenants."),
     "key": ("keys", "Create, list, rotate or revoke virtual keys."),
     "ingest": ("documents", "Upload documents and wait until they are searchable."),

@@ -1,4 +1,4 @@
-"""`functions ls|run|new`."""
+"""`functions ls|run|new`, and what `shared.cli.own` adds for functions of a tenant."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
-from shared.cli.client import running
+from shared.cli.client import platform_as_operator, running
 from shared.cli.failures import Failed, Misused
 from shared.cli.output import Result, as_json_option, command, print_result, rows_of, table
+from shared.cli.own import (
+    deploy_command,
+    logs_command,
+    packed_function,
+    path_of,
+    remove_command,
+    rollback_command,
+    show_command,
+    traffic_command,
+)
 from shared.function.declaration import (
     DeadLettered,
     DomainEvent,
@@ -27,16 +38,26 @@ from shared.host.ports import LOOPBACK, free_port
 from shared.host.stack import GATEWAY, ROOT, platform_functions
 
 NAME = re.compile(r"([a-z][a-z0-9]*)/([a-z][a-z0-9_]*)")
+OWN_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
 @click.group(name="functions")
 def functions_command() -> None:
-    """List, run or add functions."""
+    """List, run, add or deploy functions."""
 
 
 def list_text(result: Result) -> str:
+    if "tenant" in result:
+        own = [[row["name"], own_shares(row)] for row in rows_of(result, "functions")]
+        return table(own, head=["function", "calls"])
     rows = [[row["name"], row["operation"], row["trigger"], row["permission"]] for row in operations_of(result)]
     return table(rows, head=["function", "operation", "started by", "permission"])
+
+
+def own_shares(row: Mapping[str, object]) -> str:
+    serving = row["serving"]
+    assert isinstance(serving, dict)
+    return ", ".join(f"revision {revision}: {percent} %" for revision, percent in serving.items()) or "none yet"
 
 
 def operations_of(result: Result) -> Iterator[Mapping[str, object]]:
@@ -46,8 +67,11 @@ def operations_of(result: Result) -> Iterator[Mapping[str, object]]:
 
 
 @command(list_text, name="ls")
-def list_command() -> Result:
+@click.option("--tenant", default="", metavar="NAME", help="Only the functions that this tenant brought along.")
+def list_command(tenant: str) -> Result:
     """List every function: what starts each of its operations, and the permission it takes."""
+    if tenant:
+        return {"tenant": tenant, **platform_as_operator().call("GET", path_of(tenant)).json()}
     from shared.function import catalog
 
     return {
@@ -88,28 +112,38 @@ def trigger_text(operation: Operation) -> str:
 
 
 @click.command(name="run")
-@click.argument("name")
+@click.argument("name", metavar="NAME|FOLDER")
 @click.option("--port", type=click.IntRange(1, 65535), help="Default: a free one.")
 @as_json_option
 def run_command(name: str, port: int | None, as_json: bool) -> None:
-    """Serve one function alone under functions-framework, against the running stack, until Ctrl-C."""
+    """Serve one function alone, against the running stack, until Ctrl-C: one of the platform's under
+    functions-framework, or the one in FOLDER before it is deployed."""
+    if Path(name).is_dir():
+        run_folder(Path(name).resolve(), port, as_json=as_json)
     known = [*platform_functions(), GATEWAY]
     if name not in known:
         raise Misused(f"there is no function {name!r}", why=f"known: {', '.join(known)}", fix="dcoder functions ls")
+    url = f"http://{LOOPBACK}:{free_port(port or 0)}"
+    become(framework_command(url), name, url, as_json=as_json)
+
+
+def run_folder(folder: Path, port: int | None, *, as_json: bool) -> NoReturn:
+    """A tenant's function before it is deployed. Raises `Failed` when it cannot be."""
+    packed_function(folder)
+    chosen = free_port(port or 0)
+    argv = [sys.executable, "-P", "-m", "shared.host.trial", str(folder), str(chosen)]
+    become(argv, folder.name, f"http://{LOOPBACK}:{chosen}", as_json=as_json)
+
+
+def become(argv: list[str], name: str, url: str, *, as_json: bool) -> NoReturn:
+    """Run the server in this process's place, so that its signals and exit status are our caller's."""
     _, record = running()
     environment = record.get("environment")
-    url = f"http://{LOOPBACK}:{free_port(port or 0)}"
     print_result({"name": name, "url": url}, lambda _: f"{name} listens on {url}; Ctrl-C stops it", as_json=as_json)
     sys.stdout.flush()
-    os.execve(  # noqa: S606  this process becomes functions-framework, so its signals and exit status are our caller's
-        sys.executable,
-        framework_command(url),
-        {
-            **os.environ,
-            **(environment if isinstance(environment, dict) else {}),
-            "PYTHONPATH": str(ROOT),
-            "DCODER_FUNCTION": name,
-        },
+    told = environment if isinstance(environment, dict) else {}
+    os.execve(  # noqa: S606  as the docstring says
+        sys.executable, argv, {**os.environ, **told, "PYTHONPATH": str(ROOT), "DCODER_FUNCTION": name}
     )
 
 
@@ -122,9 +156,12 @@ def framework_command(url: str) -> list[str]:
 
 
 @command(lambda result: "\n".join(["created:", *(f"  {one}" for one in rows(result))]), name="new")
-@click.argument("path", metavar="CAPABILITY/NAME")
-def new_command(path: str) -> Result:
-    """Add a function that answers, with its test: a folder functions/CAPABILITY/NAME."""
+@click.argument("path", metavar="CAPABILITY/NAME|FOLDER")
+@click.option("--own", is_flag=True, help="A function for a tenant, in FOLDER, to be deployed with `functions deploy`.")
+def new_command(path: str, own: bool) -> Result:
+    """Add a function that answers, with its test: a folder functions/CAPABILITY/NAME, or with --own any folder."""
+    if own:
+        return {"created": scaffold_own(Path(path))}
     found = NAME.fullmatch(path)
     if found is None:
         raise Misused(
@@ -155,6 +192,26 @@ def scaffold(root: Path, capability: str, name: str) -> list[str]:
             (root / relative).write_text(text)
             created.append(relative)
     return created
+
+
+def scaffold_own(folder: Path) -> list[str]:
+    """Write a tenant's function: declaration, handler and test. Raises `Failed` rather than overwrite a folder."""
+    name = folder.name
+    if not OWN_NAME.fullmatch(name):
+        fix = "dcoder functions new --own rates"
+        raise Misused(f"{name!r} is no name of a function", why="lower-case words joined by _", fix=fix)
+    if folder.exists():
+        raise Failed(f"{folder} exists already", fix="choose another name")
+    folder.mkdir(parents=True)
+    root = f"/v1/own/{name.replace('_', '-')}"
+    files = {
+        "__init__.py": "",
+        "function.py": OWN_FUNCTION.format(name=name, root=root),
+        f"test_{name}.py": OWN_TEST.format(name=name),
+    }
+    for path, text in files.items():
+        (folder / path).write_text(text)
+    return [str(folder / path) for path in files]
 
 
 FUNCTION = '''"""Greets the caller by name."""
@@ -194,5 +251,52 @@ async def test_a_caller_is_greeted_by_name() -> None:
     assert (await greet(caller)).text == "Hello, ada of acme"
 '''
 
-for one in (list_command, run_command, new_command):
+OWN_FUNCTION = '''"""Greets the caller by name."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from shared.function import Function
+from shared.identity import Caller
+
+{name} = Function()
+
+
+class Greeting(BaseModel):
+    """What the caller is told."""
+
+    text: str
+
+
+@{name}.get("{root}/hello", permission="documents:read")
+async def greet(caller: Caller) -> Greeting:
+    """Greet the caller."""
+    return Greeting(text=f"Hello, {{caller.subject}} of {{caller.tenant}}")
+'''
+OWN_TEST = '''"""{name}."""
+
+from __future__ import annotations
+
+import asyncio
+
+from {name}.function import greet
+from shared.identity import Caller
+from shared.ids import TenantId
+
+
+def test_a_caller_is_greeted_by_name() -> None:
+    caller = Caller(TenantId("acme"), "ada", "member", "key")
+    assert asyncio.run(greet(caller)).text == "Hello, ada of acme"
+'''
+
+OWN_COMMANDS = (
+    deploy_command,
+    show_command,
+    traffic_command,
+    rollback_command,
+    logs_command,
+    remove_command,
+)
+for one in (list_command, run_command, new_command, *OWN_COMMANDS):
     functions_command.add_command(one)

@@ -13,10 +13,11 @@ from shared.cli.bringup import gateway_of
 from shared.cli.client import Client, key_of
 from shared.cli.cluster import cluster_of, say_waiting
 from shared.cli.output import rows_of, say
-from shared.function.dedication import NEVER_GRANTED, NOT_GRANTED
+from shared.function.dedication import NEVER_GRANTED
 from shared.host.dedications import SETTLED_S
 from shared.host.home import find_home
 from shared.ids import TenantId
+from shared.settings import NOT_GRANTED
 
 if TYPE_CHECKING:
     from knative.dedications import Cluster

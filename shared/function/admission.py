@@ -29,7 +29,7 @@ from shared.errors import (
 )
 from shared.function import body, idempotency, problems
 from shared.function.call import Call, current_call
-from shared.function.forwarding import Forwarder, elsewhere, may_be_elsewhere
+from shared.function.forwarding import Forwarder, elsewhere, may_be_elsewhere, target_of
 from shared.function.head import Head, read_head
 from shared.function.injection import hints_of
 from shared.function.tenants import database_of
@@ -188,7 +188,7 @@ class Admission:
                 receive = body.bounded(receive, self._body_bytes_max)
                 if address := await self._elsewhere(call.caller):
                     forwarder = await self._process.get(Forwarder)
-                    await forwarder.app(address, call, self._deployable)(scope, receive, outgoing)
+                    await forwarder.app(address, call, target_of(self._deployable))(scope, receive, outgoing)
                     return
                 async with self._slots[call.caller.kind].slot():
                     if self.route.changes:

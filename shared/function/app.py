@@ -108,7 +108,7 @@ class Application:
 
     async def _healthy(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer: Response = JSONResponse({"status": "ok", "functions": [one.name for one in self.deployables]})
-        if scope["path"] == "/health/ready":
+        if scope["path"] == "/health/ready" and self.process.settings.has_database:
             try:
                 await (await own_database(self.process)).fetchval("SELECT 1")
             except (Problem, OSError) as failure:

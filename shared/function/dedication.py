@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from shared.function.process import Process
 from shared.identity import Tokens
 from shared.ids import TenantId
-from shared.settings import Settings
+from shared.settings import NOT_GRANTED, Settings
 from shared.tenancy import TenantRegistry
 from shared.tenancy.dedications import Credentials
 
-NOT_GRANTED = "not-granted"
-"""`Settings` wants every variable. Who was not given a store gets no address of it."""
 NEVER_GRANTED = (
     "DCODER_NATS_URL", "DCODER_REDIS_URL", "DCODER_OBJECTS_URL", "DCODER_OBJECTS_ACCESS_KEY",
     "DCODER_OBJECTS_SECRET_KEY",

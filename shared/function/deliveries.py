@@ -29,7 +29,7 @@ from shared.function.declaration import (
     Operation,
 )
 from shared.function.denials import Denial, deny
-from shared.function.forwarding import EventRefused, Forwarder, elsewhere, may_be_elsewhere
+from shared.function.forwarding import EventRefused, Forwarder, elsewhere, may_be_elsewhere, target_of
 from shared.function.head import Head, read_head
 from shared.function.injection import Injected
 from shared.function.transaction import ManagedTransaction
@@ -130,7 +130,7 @@ class Deliveries:
     async def _hand_on(self, address: str, event: CloudEvent, deployable: Deployable, trace: str) -> None:
         forwarder = await self._process.get(Forwarder)
         try:
-            await forwarder.deliver(address, event, deployable, trace=trace)
+            await forwarder.deliver(address, event, target_of(deployable), trace=trace)
         except EventRefused as refused:
             await self._bury(deployable.name, event, refused.detail)
 

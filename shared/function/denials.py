@@ -90,6 +90,9 @@ class Denials:
 
 async def deny(process: Process, denial: Denial) -> None:
     """Note a refusal. Never raises: an audit store that is away must not turn a 403 into a 500."""
+    if not process.settings.has_database:  # who hands calls on to it refuses, and records, the same before
+        log("denied", action=denial.action, code=denial.code)
+        return
     try:
         (await process.get(Denials)).record(denial)
     except Exception as failure:  # noqa: BLE001  as the docstring says

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -47,6 +48,19 @@ REQUEST_ID = b"x-request-id"
 """Every answer of a function bears it. One without comes from something on the way."""
 
 
+@dataclass(frozen=True)
+class Target:
+    """What is known of the function that another process serves. `onward`: what it may call for its callers."""
+
+    name: str
+    timeout_s: int
+    onward: frozenset[str]
+
+
+def target_of(deployable: Deployable) -> Target:
+    return Target(deployable.name, deployable.function.timeout_s, onward_of(deployable.function))
+
+
 class EventRefused(Refusal):
     """A process of one tenant says that an event will never succeed: the pooled function keeps the event."""
 
@@ -65,16 +79,16 @@ class Forwarder:
         limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=IDLE_MAX)
         self._http = httpx.AsyncClient(limits=limits, trust_env=False, follow_redirects=False)
 
-    def app(self, address: str, call: Call, deployable: Deployable) -> ASGIApp:
+    def app(self, address: str, call: Call, target: Target) -> ASGIApp:
         """Serves the call from there. It raises `Unavailable` or `DeadlineExceeded` when there is no whole answer."""
 
         async def passed_on(scope: Scope, receive: Receive, send: Send) -> None:
-            request = self._request(address, call, deployable, scope=scope, receive=receive)
+            request = self._request(address, call, target, scope=scope, receive=receive)
             try:
-                async with self._answer(request, deployable.name, call.caller.tenant) as answer:
+                async with self._answer(request, target.name, call.caller.tenant) as answer:
                     if REQUEST_ID.decode() not in answer.headers:
                         raise Unavailable(
-                            f"{deployable.name!r} of {call.caller.tenant!r} is not served at the moment",
+                            f"{target.name!r} of {call.caller.tenant!r} is not served at the moment",
                             retry_after_s=2,
                         )
                     await while_connected(receive, passed_back(answer, send))
@@ -85,36 +99,34 @@ class Forwarder:
 
         return passed_on
 
-    async def deliver(self, address: str, event: CloudEvent, deployable: Deployable, *, trace: str) -> None:
+    async def deliver(self, address: str, event: CloudEvent, target: Target, *, trace: str) -> None:
         """Deliver the event there. Raises `Busy` for "try again", `EventRefused` for what will never succeed."""
         caller = Caller(event.tenant, f"event:{event.id}"[:120], "system", "function")
         headers, content = to_http(event)
         request = self._http.build_request(
             "POST",
-            f"{address}/events/{deployable.name}",
-            headers={**headers, "traceparent": trace, "authorization": self._bearer(caller, deployable)},
+            f"{address}/events/{target.name}",
+            headers={**headers, "traceparent": trace, "authorization": self._bearer(caller, target)},
             content=content,
-            timeout=self._timeout(deployable),
+            timeout=self._timeout(target),
         )
         try:
-            async with self._answer(request, deployable.name, event.tenant) as answer:
+            async with self._answer(request, target.name, event.tenant) as answer:
                 await answer.aread()
         finally:
             self._announce(event.tenant)
         if (reason := refusal_in(answer)) is not None:
             raise EventRefused(reason)
         if answer.status_code != 204:
-            raise Unavailable(f"{deployable.name!r} of {event.tenant!r} answered {answer.status_code}", retry_after_s=2)
+            raise Unavailable(f"{target.name!r} of {event.tenant!r} answered {answer.status_code}", retry_after_s=2)
 
-    def _request(
-        self, address: str, call: Call, deployable: Deployable, *, scope: Scope, receive: Receive
-    ) -> httpx.Request:
+    def _request(self, address: str, call: Call, target: Target, *, scope: Scope, receive: Receive) -> httpx.Request:
         import httpx
 
         headers = [(name, value) for name, value in scope["headers"] if name in PASSED_ON]
         headers.append((REQUEST_ID, call.request_id.encode()))
         headers.append((b"traceparent", call.traceparent.encode()))
-        headers.append((b"authorization", self._bearer(call.caller, deployable).encode()))
+        headers.append((b"authorization", self._bearer(call.caller, target).encode()))
         has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
         path = scope.get("raw_path") or quote(scope["path"]).encode()
         query = b"?" + scope["query_string"] if scope["query_string"] else b""
@@ -123,7 +135,7 @@ class Forwarder:
             httpx.URL(address).copy_with(raw_path=path + query),
             headers=headers,
             content=body.pieces(receive) if has_body else None,
-            timeout=self._timeout(deployable),
+            timeout=self._timeout(target),
         )
 
     @asynccontextmanager
@@ -143,14 +155,13 @@ class Forwarder:
                 f"{function!r} of tenant {tenant!r} is not reachable: {type(lost).__name__}", retry_after_s=2
             ) from lost
 
-    def _bearer(self, caller: Caller, deployable: Deployable) -> str:
-        onward = onward_of(deployable.function)
-        return f"Bearer {self._tokens.mint_forwarded(caller, function=deployable.name, onward=onward)}"
+    def _bearer(self, caller: Caller, target: Target) -> str:
+        return f"Bearer {self._tokens.mint_forwarded(caller, function=target.name, onward=target.onward)}"
 
-    def _timeout(self, deployable: Deployable) -> httpx.Timeout:
+    def _timeout(self, target: Target) -> httpx.Timeout:
         import httpx
 
-        return httpx.Timeout(deployable.function.timeout_s + ANSWER_GRACE_S, connect=CONNECT_TIMEOUT_S)
+        return httpx.Timeout(target.timeout_s + ANSWER_GRACE_S, connect=CONNECT_TIMEOUT_S)
 
     def _announce(self, tenant: TenantId) -> None:
         """Have published and sealed what the process committed. Should this get lost, the sweeps come by."""

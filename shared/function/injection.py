@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 from starlette.requests import Request
 
 from shared.audit.checkpoint import AuditSigner
+from shared.bundles.serving import OwnFunctions
 from shared.clock import Clock
 from shared.embeddings import Embeddings
 from shared.errors import Fault, Invalid
@@ -125,6 +126,7 @@ PROVIDERS: Mapping[type, Provider] = {
     Cache: cache_of_tenant,
     Invoke: invoke,
     LanguageModel: language_model,
+    OwnFunctions: of_process(OwnFunctions),
 }
 
 RUNTIME_GRANTS = frozenset({"postgres", "events", "tokens-key", "pepper-key", "hooks-key"})
@@ -158,6 +160,7 @@ GRANTS: Mapping[type, frozenset[str]] = {
     LanguageModel: frozenset({"functions"}),
     Providers: frozenset({"internet"}),
     Guardrails: NOTHING,
+    OwnFunctions: REGISTRY_GRANTS | {"functions"},
 }
 """For every type of `PROVIDERS`, what its opening takes: stores, key files, the network."""
 

@@ -117,7 +117,7 @@ embedded one; PostgreSQL needs pgvector in `template1` and a role that may creat
 machine's platform, and nowhere with `--stores` |
 | `DCODER_HANDBOOK=skip` | leave out the handbook and the first question |
 """
-SETTING_VARIABLES = {"functions": "DCODER_FUNCTION", "dedicated_tenant": "DCODER_TENANT"}
+SETTING_VARIABLES = {"functions": "DCODER_FUNCTION", "dedicated_tenant": "DCODER_TENANT", "bundle": "DCODER_BUNDLE"}
 
 
 def roles_page() -> str:

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from shared.audit import PENDING
 from shared.audit.checkpoint import AuditSigner
+from shared.bundles.serving import OwnFunctions
 from shared.embeddings import Embeddings
 from shared.errors import Fault
 from shared.events import CloudEvent, Events, Relay
@@ -136,6 +137,10 @@ async def open_forwarder(process: Process) -> Forwarder:
     return Forwarder(addresses, await process.get(Tokens), await process.get(Databases))
 
 
+async def open_own_functions(process: Process) -> OwnFunctions:
+    return OwnFunctions(await process.get(ControlDatabase))
+
+
 async def open_client(process: Process) -> FunctionClient:
     return FunctionClient(process.settings)
 
@@ -207,6 +212,7 @@ OPENERS: Mapping[type, Opener] = {
     Providers: open_providers,
     Guardrails: open_guardrails,
     Forwarder: open_forwarder,
+    OwnFunctions: open_own_functions,
 }
 """Of a process that serves all tenants."""
 

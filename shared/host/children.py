@@ -33,6 +33,8 @@ class Command:
     unprivileged: bool = False
     descriptors: tuple[int, ...] = ()
     """Open files that it inherits under the same numbers."""
+    inherits: bool = True
+    """Whether it gets the host's own environment too. What is not the platform's code must not: it holds secrets."""
     orphan_signal: signal.Signals | None = None
     """What it gets when the host dies, when that is not the stop signal."""
 
@@ -79,7 +81,7 @@ class Surroundings(TypedDict):
 def surroundings(command: Command) -> Surroundings:
     return Surroundings(
         cwd=command.cwd,
-        env={**os.environ, **command.environment},
+        env={**(os.environ if command.inherits else {}), **command.environment},
         start_new_session=True,  # Ctrl-C at the terminal reaches the host alone, which stops children in order
         pass_fds=command.descriptors,
         preexec_fn=death_signal(command.on_host_death),

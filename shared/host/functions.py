@@ -1,4 +1,7 @@
-"""A process that serves functions with uvicorn, and what may run beside them."""
+"""A process that serves functions with uvicorn, and what may run beside them.
+
+`python -m shared.host.functions` serves functions alone.
+"""
 
 from __future__ import annotations
 
@@ -61,3 +64,7 @@ def run_until_stopped(beside: Sequence[Task] = ()) -> None:
     os.environ.setdefault("DCODER_LOG", "")
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         uvloop.run(serve(beside))
+
+
+if __name__ == "__main__":
+    run_until_stopped()

@@ -2,7 +2,7 @@
 
 data/       one folder a server          logs/       one file a process
 secrets/    32-byte keys, passwords of the servers (stores.json), virtual keys for the command line (keys.json)
-own/        keys of the processes that serve one tenant alone
+own/        keys of the processes that serve one tenant alone         bundles/   what tenants' own functions are given
 host.json   the running host             children.json   its processes        ports.json   ports of the last run
 """
 
@@ -55,6 +55,11 @@ class Home:
     @property
     def secrets(self) -> Path:
         return self.path / "secrets"
+
+    @property
+    def bundles(self) -> Path:
+        """What the processes of tenants' own functions are given: one folder a revision."""
+        return self.path / "bundles"
 
     @property
     def progress(self) -> Path:
@@ -116,7 +121,7 @@ class Home:
 
     def wipe(self) -> None:
         """Remove everything the host put here, and the directory itself when nothing else is in it."""
-        for name in ("data", "logs", "secrets", "own", "checkpoints", "cache"):
+        for name in ("data", "logs", "secrets", "own", "bundles", "checkpoints", "cache"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in ("host.json", "children.json", "ports.json", "host.lock", "up.lock"):
             self.remove(name)

@@ -1,10 +1,11 @@
-"""Every function but the gateway, with event delivery and schedule ticks: `python -m shared.host.platform`."""
+"""Every function but the gateway, with what the host does beside: `python -m shared.host.platform`."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
 
 from shared.host.functions import run_until_stopped
+from shared.host.home import find_home
 from shared.host.stack import GATEWAY
 from shared.settings import Settings
 
@@ -41,9 +42,22 @@ def tick(settings: Settings) -> Awaitable[None]:
     return Ticks(settings.platform_url + TICKS_PATH, lambda: tokens.mint(caller, audience=SCHEDULES)).run()
 
 
+async def run_own(settings: Settings) -> None:
+    """Run tenants' own functions, each revision in a process of its own."""
+    from shared.function.process import Process
+    from shared.function.resources import OPENERS
+    from shared.host.revisions import OwnProcesses
+
+    process = Process(settings, OPENERS)
+    try:
+        await OwnProcesses(process, find_home()).run()
+    finally:
+        await process.close()
+
+
 def main() -> None:
     settings = Settings.from_environment()
-    run_until_stopped([lambda: deliver(settings), lambda: tick(settings)])
+    run_until_stopped([lambda: deliver(settings), lambda: tick(settings), lambda: run_own(settings)])
 
 
 if __name__ == "__main__":

@@ -7,17 +7,18 @@ operator's hands) says where the process answers. Only then are calls handed on,
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from urllib.parse import urlsplit
 
 from shared.errors import Conflict, Invalid, NotFound
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase, ControlTransaction
 
 COLUMNS = "tenant, function, state, address, asked_at, changed_at"
+ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 ROWS_MAX = 10_000
 FRESH_S = 0.8
 """For so long at most a process goes by what it read before. Who stops processes waits longer."""
@@ -90,9 +91,7 @@ async def serve_at(transaction: ControlTransaction, tenant: TenantId, function: 
 
     Raises `NotFound`, `Invalid` for what is no origin, `Conflict` when it is to end.
     """
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname or f"{parts.scheme}://{parts.netloc}" != address:
-        raise Invalid("address must be http(s)://host[:port] and nothing else")
+    check_origin(address)
     before = await found(transaction, tenant, function)
     if before.state == "ending":
         raise Conflict(f"function {function!r} is about to serve tenant {tenant!r} together with all others again")
@@ -104,6 +103,12 @@ async def serve_at(transaction: ControlTransaction, tenant: TenantId, function: 
         address,
     )
     return await found(transaction, tenant, function)
+
+
+def check_origin(address: str) -> None:
+    """Raises `Invalid` for what is no origin."""
+    if not ORIGIN.fullmatch(address):
+        raise Invalid("address must be http(s)://host[:port] and nothing else")
 
 
 async def end(transaction: ControlTransaction, tenant: TenantId, function: str) -> Dedication:
@@ -133,6 +138,12 @@ async def refuse_any(transaction: ControlTransaction, tenant: TenantId) -> None:
         raise Conflict(
             f"tenant {tenant!r} has functions of its own ({', '.join(functions)}), which know its database's address. "
             f"End that first: dcoder tenant undedicate {tenant} {functions[0]}"
+        )
+    own = [row["name"] for row in await transaction.fetch("SELECT name FROM own_functions WHERE tenant = $1", tenant)]
+    if own:
+        raise Conflict(
+            f"tenant {tenant!r} brought functions along ({', '.join(own)}), which know its database's address. "
+            f"Delete them first, and deploy them again afterwards: dcoder functions rm {own[0]} --tenant {tenant} --yes"
         )
 
 

@@ -87,7 +87,7 @@ async def note(ground: Ground, transaction: ControlTransaction, tenant: TenantId
     """Note in `transaction` where the tenant is to go. Returns whether there is anything to do.
 
     Asking again, or for the server that the tenant is on, changes nothing.
-    Raises `Invalid` for an unknown server, `NotFound`, `Conflict` (also while functions are dedicated to the tenant),
+    Raises `Invalid` for an unknown server, `NotFound`, `Conflict` (also while the tenant has processes of its own),
     and `Unavailable` for a server that is away.
     """
     row = await transaction.fetchrow(

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from shared.clock import Clock
 from shared.errors import Unauthenticated
 from shared.events import CloudEvent
-from shared.identity import TOKEN_EXTENSION, Caller, Identity, Tokens, hook_token
+from shared.identity import TOKEN_EXTENSION, Caller, Identity, Tokens, TokenVerifier, hook_token
 from shared.ids import KeyId, TenantId
 
 SEED = bytes(range(32))
@@ -151,3 +151,43 @@ async def test_the_hook_token_is_a_hook_and_nothing_more(clock: StoppedClock) ->
     identity = Identity(NoKeys(), Tokens(SEED, clock), bytes(32))
     caller = await identity.caller(hook_token(bytes(32)), audience="integrations-webhooks")
     assert (caller.kind, caller.role) == ("hook", "hook")
+
+
+def test_a_forwarded_call_keeps_its_caller_and_opens_one_function_of_one_tenant(clock: StoppedClock) -> None:
+    tokens = Tokens(SEED, clock)
+    token = tokens.mint_forwarded(ACME, function="knowledge-search")
+    verifier = TokenVerifier(tokens.public, clock)
+
+    assert verifier.verify_forwarded(token, tenant=ACME.tenant, function="knowledge-search") == ACME
+    for tenant, function in ((TenantId("other"), "knowledge-search"), (ACME.tenant, "knowledge-answers")):
+        with pytest.raises(Unauthenticated):
+            verifier.verify_forwarded(token, tenant=tenant, function=function)
+    with pytest.raises(Unauthenticated):
+        verifier.verify(token, audience="knowledge-search")
+
+
+def test_a_forwarded_calls_token_is_good_for_the_functions_that_are_named_and_no_other(clock: StoppedClock) -> None:
+    tokens = Tokens(SEED, clock)
+    token = tokens.mint_forwarded(ACME, function="knowledge-answers", onward=["gateway-llm"])
+
+    assert tokens.verify(token, audience="gateway-llm") == replace(ACME, kind="function")
+    with pytest.raises(Unauthenticated):
+        tokens.verify(token, audience="governance-keys")
+
+
+def test_a_functions_token_is_no_forwarded_one(clock: StoppedClock) -> None:
+    tokens = Tokens(SEED, clock)
+    token = tokens.mint(ACME, audience="acme/knowledge-search")
+
+    with pytest.raises(Unauthenticated):
+        tokens.verifier.verify_forwarded(token, tenant=ACME.tenant, function="knowledge-search")
+
+
+def test_the_public_half_verifies_events_and_calls_and_mints_nothing(clock: StoppedClock) -> None:
+    tokens = Tokens(SEED, clock)
+    verifier = TokenVerifier(tokens.public, clock)
+
+    verifier.verify_event(tokens.sign_event(event()))
+
+    assert not {"mint", "mint_forwarded", "sign_event"} & set(dir(verifier))
+    assert tokens.public != SEED

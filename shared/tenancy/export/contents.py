@@ -23,6 +23,8 @@ CONTROL_TABLES: Mapping[str, str] = {
     "schedule_ticks": "tenant = $1",
     "audit_outbox": "tenant = $1",
     "outbox": "event->>'tenant' = $1",
+    "own_functions": "tenant = $1",
+    "own_revisions": "tenant = $1",
 }
 """Table of the control database → which of its rows are the tenant's."""
 

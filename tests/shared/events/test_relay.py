@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -12,8 +13,9 @@ import pytest
 from shared.errors import TooLarge, Unavailable
 from shared.events import CloudEvent, Events, Relay
 from shared.events.stream import STREAM, Stream, connect
-from shared.ids import PLATFORM
+from shared.ids import PLATFORM, TenantId
 from shared.postgres import ControlDatabase
+from shared.tenancy import TenantRegistry
 from tests.fixtures.control import control_database
 
 
@@ -115,3 +117,26 @@ async def test_the_stream_drops_a_second_event_of_the_same_id(events: Events) ->
     event = event_of("relay.twice")
     assert await events.publish(event)
     assert not await events.publish(event)
+
+
+async def test_a_tenants_outbox_gets_no_event_of_somebody_else_signed(
+    registry: TenantRegistry, tenant: TenantId, nats_url: str
+) -> None:
+    signed: list[CloudEvent] = []
+
+    def sign(event: CloudEvent) -> CloudEvent:
+        signed.append(event)
+        return event
+
+    database = await registry.database(tenant)
+    own = replace(event_of("relay.own"), tenant=tenant)
+    async with database.transaction() as transaction:
+        for one in (event_of("relay.platforms"), replace(own, id=str(uuid4()), tenant=TenantId("another")), own):
+            await transaction.execute("INSERT INTO outbox (event) VALUES ($1)", one.to_json())
+    events = Events(Stream(nats_url), sign=sign)
+
+    await Relay(events).drain(database)
+    await events.close()
+
+    assert [one.id for one in signed if one.type.startswith("relay.")] == [own.id]
+    assert await database.fetchval("SELECT count(*) FROM outbox") == 0

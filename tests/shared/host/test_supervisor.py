@@ -15,9 +15,11 @@ import pytest
 
 from shared.host.children import Command, Trace, end, spawn, trace
 from shared.host.home import Home
+from shared.host.ports import is_free, listen
 from shared.host.servers import StartFailed
-from shared.host.stack import ROOT
+from shared.host.stack import ROOT, PythonChild
 from shared.host.supervisor import Supervisor, end_leftovers
+from tests.fixtures.ports import free_port
 from tests.fixtures.stack import wait_until
 
 
@@ -56,7 +58,11 @@ class Told:
 
 
 def recorded(home: Home) -> Trace:
-    record = home.read("children.json")["sleeper"]
+    return trace_of(home, "sleeper")
+
+
+def trace_of(home: Home, name: str) -> Trace:
+    record = home.read("children.json")[name]
     assert isinstance(record, dict)
     return Trace(record["pid"], record["started"])
 
@@ -133,3 +139,24 @@ def test_children_stop_when_their_host_is_killed(tmp_path: Path) -> None:
     host.kill()
     host.wait()
     wait_until(lambda: not child.running, timeout_s=10)
+
+
+async def test_one_process_is_retired_and_the_others_stay(tmp_path: Path) -> None:
+    home, told = Home(tmp_path), Told()
+    supervisor = Supervisor(home, told)
+    port = free_port()
+    listener = listen(port)
+    child = PythonChild("own", "shared.host.ports", port, supervisor.hold(listener), {})
+    (tmp_path / "one").mkdir()
+    await supervisor.start(Sleeper(tmp_path / "one"), Sleeper(tmp_path, name="own"))
+    kept, gone = recorded(home), trace_of(home, "own")
+
+    await supervisor.retire(child)
+
+    assert (kept.running, gone.running) == (True, False)
+    assert set(home.read("children.json")) == {"sleeper"}
+    assert listener.fileno() == -1
+    assert is_free(port)
+    await asyncio.sleep(0.2)
+    assert told.named("restarting") == []
+    await supervisor.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -166,3 +167,21 @@ async def test_an_unknown_tenant_is_not_moved(spread_tenants: Runtime) -> None:
     for method, body in (("POST", {"server": "second"}), ("DELETE", None)):
         answer = await order(spread_tenants, method, "/v1/tenants/nobody-here/move", body)
         assert answer.status_code == 404
+
+
+async def test_a_tenants_own_event_moves_nobody(spread_tenants: Runtime, control: ControlDatabase) -> None:
+    """Who can write to its tenant's outbox can have any event of that tenant signed."""
+    tenant = "stays-put"
+    await order(spread_tenants, "POST", "/v1/tenants", {"name": tenant})
+    await order(spread_tenants, "POST", f"/v1/tenants/{tenant}/move", {"server": "second"})
+    forged = replace(moving.asked(TenantId(tenant)), tenant=TenantId("acme"))
+
+    assert await deliver(spread_tenants, forged) == 204
+
+    row = (await order(spread_tenants, "GET", f"/v1/tenants/{tenant}")).json()
+    assert (row["state"], row["server"]) == ("moving", "default")
+    reason = await control.fetchval("SELECT reason FROM dead_letters WHERE event_id = $1", forged.id)
+    assert reason == "forbidden: a tenant's event moves nobody"
+    await order(spread_tenants, "DELETE", f"/v1/tenants/{tenant}/move")
+    await deliver(spread_tenants, moving.asked(TenantId(tenant)))
+    await order(spread_tenants, "DELETE", f"/v1/tenants/{tenant}")
