@@ -38,6 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--with", action="append", default=[], metavar="NAMES", help=f"also run: {', '.join(EXTRAS)} (comma-separated)"
     )
+    parser.addoption(
+        "--target", choices=["local", "cluster"], default="local", help="where tests/semantics looks for the platform"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -32,9 +32,16 @@ LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_
 @click.option(
     "--with", "extras", default="", metavar="NAMES", help="Also run what needs these: minio, image, terraform, cluster."
 )
+@click.option(
+    "--target",
+    type=click.Choice(["local", "cluster"]),
+    default="local",
+    show_default=True,
+    help="Where tests/semantics looks for the platform.",
+)
 @as_json_option
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
-def test_command(extras: str, as_json: bool, pytest_arguments: tuple[str, ...]) -> None:
+def test_command(extras: str, target: str, as_json: bool, pytest_arguments: tuple[str, ...]) -> None:
     """Formatting, lint, types, import rules, generated files, then every test, one worker process for each processor.
 
     Further arguments go to pytest, and then it runs alone, in one process: dcoder test tests/shared/host -k kill
@@ -42,7 +49,7 @@ def test_command(extras: str, as_json: bool, pytest_arguments: tuple[str, ...]) 
     output = sys.stderr if as_json else sys.stdout
     outcomes = {} if pytest_arguments else {name: check(name, argv, fix, output) for name, argv, fix in CHECKS}
     arguments = pytest_arguments or ("-n", str(os.cpu_count() or 1), *BY_FILE)
-    status = run_module("pytest", [*arguments, *(("--with", extras) if extras else ())], output)
+    status = run_module("pytest", [*arguments, *(("--with", extras) if extras else ()), "--target", target], output)
     failed = [name for name, passed in outcomes.items() if not passed]
     if failed:
         say(f"failed: {', '.join(failed)}")

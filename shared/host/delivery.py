@@ -1,8 +1,8 @@
 """Delivery: takes events from the stream and posts them to the functions that asked for them, as a broker would.
 
 Each function has one durable consumer. 2xx is done; 408, 425, 429, 5xx and no answer are tried again, later each time;
-any other status, or the last attempt, makes a dead letter. A message is acknowledged only when its outcome is on
-disk somewhere, so whatever dies here is delivered again.
+any other status, or the last attempt, makes a dead letter, but 401 makes none: the event is not ours. A message is
+acknowledged only when its outcome is on disk somewhere, so whatever dies here is delivered again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from shared.errors import Problem, Unavailable
+from shared.errors import Problem, Unauthenticated, Unavailable
 from shared.events.cloudevent import CloudEvent
 from shared.events.dead_letters import bury
 from shared.events.http import to_http
@@ -212,6 +212,9 @@ class Consumer:
             await self._give_up(message, event, "delivered again and again without an answer", None)
             return
         status, wait_s = await self._post(event)
+        if status == Unauthenticated.status:
+            await self._forged(message, event)
+            return
         outcome = verdict(status)
         if outcome == "done":
             await message.ack()
@@ -222,6 +225,12 @@ class Consumer:
             delay_s = max(wait_s, self._retry.delay_s(attempts, random.random()))  # noqa: S311  jitter
             log("event_delayed", function=self.subscription.function, event_id=event.id, status=status, delay_s=delay_s)
             await message.nak(delay=delay_s)
+
+    async def _forged(self, message: Msg, event: CloudEvent) -> None:
+        """Drop what we did not sign: a dead letter of it could be re-driven, and what is re-driven gets our signature.
+        The function's refusal is in the audit log."""
+        log("event_forged", function=self.subscription.function, event_id=event.id)
+        await message.term()
 
     async def _give_up(self, message: Msg, event: CloudEvent, reason: str, status: int | None) -> None:
         """Acknowledge only once the dead letter is written; until then the message stays with the stream."""

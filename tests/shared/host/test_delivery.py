@@ -129,6 +129,24 @@ async def test_a_refusal_becomes_a_dead_letter_at_the_first_attempt(nats_url: st
         assert await letters(control) == [(event.id, 1, 422)]
 
 
+async def test_an_event_that_is_not_ours_leaves_no_dead_letter_which_a_redrive_would_sign(
+    nats_url: str, control: ControlDatabase
+) -> None:
+    forged, genuine = event_of("forged"), event_of("forged")
+
+    async def answer(event: CloudEvent) -> int:
+        return 401 if event.id == forged.id else 422
+
+    async with serving(answer) as function, publishing(nats_url) as events:
+        await events.publish(forged)
+        await events.publish(genuine)
+        async with delivering(nats_url, control, function, "forged"):
+            await until(lambda: has_letters(control, 1))
+            await until(lambda: forged.id in function.seen)
+        assert await letters(control) == [(genuine.id, 1, 422)]
+        assert function.seen.count(forged.id) == 1
+
+
 async def has_letters(control: ControlDatabase, count: int) -> bool:
     return len(await letters(control)) == count
 
