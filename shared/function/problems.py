@@ -1,4 +1,4 @@
-"""Problems on the wire: `application/problem+json` (RFC 9457), or OpenAI's error shape where its SDKs call."""
+"""Problems on the wire: `application/problem+json` (RFC 9457), or the shape of OpenAI or Anthropic for their SDKs."""
 
 from __future__ import annotations
 
@@ -38,13 +38,15 @@ FLAWS_MAX = 20
 def messages(problem: Problem, *, dialect: Dialect, request_id: str, path: str = "") -> list[Message]:
     """The ASGI messages that answer with this problem."""
     if dialect == "openai":
-        from shared.llm.dialect import openai_error
+        from shared.llm.dialect import model_error
 
-        body, kind = openai_error(problem), b"application/json"
+        body, kind = model_error(problem, path=path, request_id=request_id), b"application/json"
     else:
         body, kind = problem.document(instance=path, request_id=request_id), b"application/problem+json"
     payload = json.dumps(body, default=str, ensure_ascii=False).encode()
     headers = [(b"content-type", kind), (b"content-length", str(len(payload)).encode())]
+    if dialect == "openai":
+        headers.append((b"request-id", request_id.encode()))  # Anthropic's SDK reads it, OpenAI's `x-request-id`
     if problem.retry_after_s is not None:
         headers.append((b"retry-after", str(problem.retry_after_s).encode()))
     if problem.status == 401:

@@ -73,7 +73,8 @@ def errors_page() -> str:
     parts = [
         GENERATED,
         "# Errors\n\nEvery platform route answers errors as `application/problem+json` (RFC 9457); the LLM gateway in ",
-        "OpenAI's error shape. `code` is stable.\n\n| status | code | retry helps | meaning |\n|---|---|---|---|\n",
+        "OpenAI's error shape, under `/v1/messages` in Anthropic's. `code` is stable.\n\n",
+        "| status | code | retry helps | meaning |\n|---|---|---|---|\n",
     ]
     for kind in sorted(problem_kinds(errors.Problem), key=lambda one: (one.status, one.code)):
         said = (kind.__doc__ or kind.title).strip().partition("\n")[0]

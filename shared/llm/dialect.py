@@ -1,4 +1,4 @@
-"""OpenAI's error shape, which its SDKs parse and act on."""
+"""The error shapes of OpenAI and Anthropic, which their SDKs parse and act on."""
 
 from __future__ import annotations
 
@@ -23,3 +23,28 @@ def openai_error(problem: Problem) -> dict[str, object]:
             "code": problem.members.get("openai_code") or CODES.get(problem.status, problem.code),
         }
     }
+
+
+ANTHROPIC_PATH = "/v1/messages"
+ANTHROPIC_TYPES = {
+    401: "authentication_error", 402: "billing_error", 403: "permission_error", 404: "not_found_error",
+    413: "request_too_large", 429: "rate_limit_error", 504: "timeout_error", 529: "overloaded_error",
+}  # fmt: skip
+
+
+def anthropic_type(status: int) -> str:
+    return ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+
+
+def anthropic_error(problem: Problem, *, request_id: str) -> dict[str, object]:
+    """`{"type": "error", "error": {type, message, details}, request_id}`. Our code is in `details.error_code`."""
+    code = problem.members.get("openai_code") or problem.code
+    error = {"type": anthropic_type(problem.status), "message": problem.detail, "details": {"error_code": code}}
+    return {"type": "error", "error": error, "request_id": request_id}
+
+
+def model_error(problem: Problem, *, path: str, request_id: str) -> dict[str, object]:
+    """The error in the dialect of the route that was called."""
+    if path == ANTHROPIC_PATH or path.startswith(f"{ANTHROPIC_PATH}/"):
+        return anthropic_error(problem, request_id=request_id)
+    return openai_error(problem)

@@ -18,11 +18,13 @@ DOC_CHAT = "doc-chat"
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a call used. `cached` is the part of `input` that the provider had cached."""
+    """What a call used. `cached` is the part of `input` that the provider had cached, `cache_written` the part
+    that it put into its cache."""
 
     input: int = 0
     output: int = 0
     cached: int = 0
+    cache_written: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ def cost_micro_usd(price: Price | None, used: Tokens | None) -> int | None:
     Cached tokens are part of the input tokens and have a price of their own.
     """
     if price is None or used is None:
+        return None
+    if used.cache_written:  # dearer than input, by how much the table does not say
         return None
     if price.input_tokens_max is not None and used.input > price.input_tokens_max:
         return None

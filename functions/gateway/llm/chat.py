@@ -8,9 +8,10 @@ from starlette.responses import Response
 from functions.gateway.llm.bodies import Wanted, for_provider, parsed
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.presence import Stream
-from functions.gateway.llm.providers import finished, opened
+from functions.gateway.llm.providers import bearer, finished, opened
 from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.settlement import Settlement
+from functions.gateway.llm.wires import OpenAi
 from shared.errors import Malformed
 from shared.function import Call
 from shared.llm.outbound import Providers
@@ -48,9 +49,10 @@ async def relay(
     ask_usage = wanted.stream and not wanted.wants_usage
     async with settlement.or_settled():
         body = for_provider(wanted, model, ask_usage=ask_usage)
-        answer = await opened(providers, provider, PATH, body, key)
+        answer = await opened(providers, provider, PATH, body, bearer(key))
+    wire = OpenAi(withhold_usage=ask_usage)
     content_type = answer.headers.get("content-type", "")
     if not (answer.status_code == 200 and content_type.startswith(EVENT_STREAM)):
-        return await finished(answer, settlement, provider, key)
-    stream = Relay(answer, provider, settlement, withhold_usage=ask_usage)
+        return await finished(answer, settlement, provider, key, wire)
+    stream = Relay(answer, provider, settlement, wire)
     return Stream(stream.pieces(), media_type=content_type, headers={"x-dcoder-provider": provider.name})

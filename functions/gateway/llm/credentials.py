@@ -10,16 +10,18 @@ from shared.postgres import TenantDatabase
 from shared.secrets import TenantSecrets
 
 PROVIDERS_MAX = 500
+OPENAI, ANTHROPIC = "openai-compatible", "anthropic"
 
 
 @dataclass(frozen=True)
 class Provider:
-    """An OpenAI-compatible endpoint and the tenant's key to it, still sealed."""
+    """An endpoint in one of the two dialects and the tenant's key to it, still sealed."""
 
     name: str
     base_url: str
     models: tuple[str, ...]
     sealed: bytes = field(repr=False)
+    kind: str = OPENAI
 
     async def key(self, sealing: TenantSecrets) -> str:
         return (await sealing.open(f"provider:{self.name}", self.sealed)).decode()
@@ -32,8 +34,10 @@ async def providers_of(tenant: TenantDatabase, providers: Providers, *, afresh: 
         return kept
     began = time.monotonic()
     rows = await tenant.fetch(
-        "SELECT name, base_url, models, sealed FROM provider_credentials ORDER BY name LIMIT $1", PROVIDERS_MAX
+        "SELECT name, base_url, models, sealed, kind FROM provider_credentials ORDER BY name LIMIT $1", PROVIDERS_MAX
     )
-    found = tuple(Provider(row["name"], row["base_url"], tuple(row["models"]), bytes(row["sealed"])) for row in rows)
+    found = tuple(
+        Provider(row["name"], row["base_url"], tuple(row["models"]), bytes(row["sealed"]), row["kind"]) for row in rows
+    )
     providers.remembered.put(tenant.tenant, found, as_of=began)
     return found

@@ -14,8 +14,8 @@ from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.models import OWN, Target
 from functions.gateway.llm.neighbours import ANSWERS, Json, content_of, problem_in
 from functions.gateway.llm.presence import Stream
-from functions.gateway.llm.relay import DONE, error_event
 from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
+from functions.gateway.llm.wires import DONE, OpenAi
 from shared.errors import Malformed, Problem, Unavailable
 from shared.function import Call
 from shared.function.invoke import Invoke
@@ -109,7 +109,7 @@ async def streamed(ask: Ask, invoke: Invoke) -> AsyncGenerator[bytes, None]:
         yield sse.encode(DONE.decode())
     except Problem as problem:
         settlement.outcome = "provider_error"
-        yield error_event(problem)
+        yield OpenAi().error_event(problem)
     finally:
         await settlement.settle()
 

@@ -13,8 +13,9 @@ from functions.gateway.llm.bodies import Wanted, for_provider, parsed
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.models import OWN
 from functions.gateway.llm.neighbours import SEARCH, content_of
-from functions.gateway.llm.providers import finished, opened
+from functions.gateway.llm.providers import bearer, finished, opened
 from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
+from functions.gateway.llm.wires import OpenAi
 from shared.errors import Malformed
 from shared.function import Call
 from shared.function.invoke import Invoke
@@ -53,8 +54,8 @@ async def relay(
     )
     async with settlement.or_settled():
         body = for_provider(wanted, model, ask_usage=False)
-        answer = await opened(providers, provider, PATH, body, key)
-    return await finished(answer, settlement, provider, key)
+        answer = await opened(providers, provider, PATH, body, bearer(key))
+    return await finished(answer, settlement, provider, key, OpenAi())
 
 
 async def built_in(call: Call, wanted: Wanted, ledger: Ledger, invoke: Invoke) -> Response:

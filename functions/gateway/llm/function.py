@@ -1,13 +1,13 @@
-"""The LLM gateway: OpenAI's routes over a tenant's own providers and the built-in models."""
+"""The LLM gateway: OpenAI's and Anthropic's routes over a tenant's own providers and the built-in models."""
 
 from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from functions.gateway.llm import chat, doc_chat, embeddings, models
+from functions.gateway.llm import chat, doc_chat, embeddings, messages, models
 from functions.gateway.llm.bodies import Wanted
-from functions.gateway.llm.credentials import providers_of
+from functions.gateway.llm.credentials import ANTHROPIC, OPENAI, providers_of
 from functions.gateway.llm.presence import answered
 from functions.gateway.llm.watching import Watch
 from shared.errors import Malformed
@@ -65,6 +65,7 @@ async def chat_completions(
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
+        models.check_dialect(target, wanted.model, OPENAI)
         if target.provider is not None:
             return await chat.relay(
                 call, wanted, target.provider, target.model, providers=providers, sealing=sealing, ledger=ledger
@@ -92,6 +93,7 @@ async def create_embeddings(
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
+        models.check_dialect(target, wanted.model, OPENAI)
         if target.provider is not None:
             return await embeddings.relay(
                 call, wanted, target.provider, target.model, providers=providers, sealing=sealing, ledger=ledger
@@ -100,6 +102,32 @@ async def create_embeddings(
         return await embeddings.built_in(call, wanted, ledger, invoke)
 
     return await answered(request, work())
+
+
+@llm.route("/v1/messages", permission="models:use")
+async def create_message(
+    request: Request, call: Call, tenant: TenantDatabase, sealing: TenantSecrets, ledger: Ledger, providers: Providers
+) -> Response:
+    """A message in Anthropic's dialect, whole or as a stream, by a provider that speaks it: bytes unchanged."""
+    wanted = await messages.parse(request)
+
+    async def work() -> Response:
+        target = await models.chosen(call.caller, wanted.model, tenant, providers)
+        models.check_dialect(target, wanted.model, ANTHROPIC)
+        assert target.provider is not None  # built-in models are of the other dialect
+        return await messages.relay(
+            call, request, wanted, target.provider, target.model, providers=providers, sealing=sealing, ledger=ledger
+        )
+
+    return await answered(request, work())
+
+
+@llm.route("/v1/messages/count_tokens", permission="models:use")
+async def count_message_tokens(
+    request: Request, call: Call, tenant: TenantDatabase, sealing: TenantSecrets, ledger: Ledger, providers: Providers
+) -> Response:
+    """How many tokens a message's input has, by the provider's own count, which costs nothing."""
+    return await create_message(request, call, tenant, sealing, ledger, providers)
 
 
 def refuse(wanted: Wanted, builtin: str) -> None:

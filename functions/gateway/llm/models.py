@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from functions.gateway.llm.credentials import Provider, providers_of
-from shared.errors import NotFound
+from functions.gateway.llm.credentials import ANTHROPIC, OPENAI, Provider, providers_of
+from shared.errors import NotFound, Refusal
 from shared.identity import Caller
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
@@ -30,6 +30,20 @@ class Target:
     def names(self) -> frozenset[str]:
         """The names that a key's scope may have for it."""
         return frozenset({self.model} | ({f"{self.provider.name}/{self.model}"} if self.provider else set()))
+
+
+class OtherDialect(Refusal):
+    """The model is there, its provider speaks another dialect than the route: nothing was asked."""
+
+    status, code, title = 400, "other_dialect", "Model of another dialect"
+
+
+def check_dialect(target: Target, model: str, kind: str) -> None:
+    """Raises `OtherDialect` unless a provider of that kind serves the model, or, in OpenAI's dialect, we do."""
+    serving = target.provider.kind if target.provider else OPENAI
+    if (serving == ANTHROPIC) != (kind == ANTHROPIC):
+        route = "/v1/messages" if serving == ANTHROPIC else "OpenAI's routes"
+        raise OtherDialect(f"the model {model!r} is served by {route} only; nothing translates it", param="model")
 
 
 async def chosen(caller: Caller, model: str, tenant: TenantDatabase, providers: Providers) -> Target:
@@ -112,4 +126,8 @@ def names(providers: Sequence[Provider]) -> Iterator[str]:
         for model in provider.models:
             yield f"{provider.name}/{model}" if model in seen else model
         seen.update(provider.models)
-    yield from (f"{DOC_CHAT}/{model}" for provider in providers for model in provider.models if "embed" not in model)
+    yield from (f"{DOC_CHAT}/{model}" for provider in providers for model in provider.models if writes(provider, model))
+
+
+def writes(provider: Provider, model: str) -> bool:
+    return provider.kind != ANTHROPIC and "embed" not in model

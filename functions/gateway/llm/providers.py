@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from functions.gateway.llm.bodies import json_object, tokens_in
+from functions.gateway.llm.bodies import json_object
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
+from functions.gateway.llm.wires import Wire
 from shared.errors import DeadlineExceeded, Problem, Unavailable
-from shared.llm.dialect import error_type
 from shared.llm.outbound import NotConnected, Providers
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ PASSED_HEADERS = (
     "retry-after", "retry-after-ms", "x-should-retry", "openai-processing-ms", "x-ratelimit-limit-requests",
     "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", "x-ratelimit-limit-tokens",
     "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens",
+    *(f"anthropic-ratelimit-{what}-{kind}" for what in ("requests", "tokens", "input-tokens", "output-tokens")
+      for kind in ("limit", "remaining", "reset")),
 )  # fmt: skip
 
 
@@ -57,10 +59,17 @@ async def translated(provider: Provider) -> AsyncIterator[None]:
         raise NotConnected(f"provider {provider.name!r} has an unusable address", retry_after_s=60) from wrong
 
 
-async def opened(providers: Providers, provider: Provider, path: str, body: bytes, key: str) -> httpx.Response:
+def bearer(key: str) -> dict[bytes, bytes]:
+    """The credential of OpenAI's dialect. In bytes: httpx would put what it cannot encode into its exception."""
+    return {b"authorization": b"Bearer " + key.encode()}
+
+
+async def opened(
+    providers: Providers, provider: Provider, path: str, body: bytes, credential: dict[bytes, bytes]
+) -> httpx.Response:
     """The provider's answer with its head read. One attempt. Raises what `translated` says, or `ForbiddenAddress`."""
     headers = {
-        b"authorization": b"Bearer " + key.encode(),  # httpx would put what it cannot encode into its exception
+        **credential,
         b"content-type": b"application/json",
         b"accept": b"text/event-stream, application/json",
         b"accept-encoding": b"identity",  # passed on as it comes; who compresses all the same is unpacked
@@ -85,7 +94,9 @@ async def whole(answer: httpx.Response, provider: Provider) -> bytes:
     return bytes(received)
 
 
-async def finished(answer: httpx.Response, settlement: Settlement, provider: Provider, key: str) -> Response:
+async def finished(
+    answer: httpx.Response, settlement: Settlement, provider: Provider, key: str, wire: Wire
+) -> Response:
     """A whole answer, or the provider's error, passed on with its status."""
     async with settlement.or_settled():
         content = await whole(answer, provider)
@@ -96,15 +107,16 @@ async def finished(answer: httpx.Response, settlement: Settlement, provider: Pro
             raise BadAnswer(f"provider {provider.name!r} answered with the status {answer.status_code}")
     failed = answer.status_code >= 400
     settlement.outcome = "provider_error" if failed else "done"
-    settlement.used = NOTHING if failed else tokens_in(json_object(content))
+    settlement.used = NOTHING if failed else wire.told(json_object(content))
     headers = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
     headers["content-type"] = "application/json" if failed else answer.headers.get("content-type", "application/json")
     headers |= {"x-dcoder-provider": provider.name} | cost_header(await settlement.settle())
-    return Response(refusal(content, answer.status_code, key) if failed else content, answer.status_code, headers)
+    return Response(refusal(content, answer.status_code, key, wire) if failed else content, answer.status_code, headers)
 
 
-def refusal(content: bytes, status: int, key: str) -> bytes:
-    """The provider's error in OpenAI's shape: its own bytes where they have it. The tenant's key is never repeated."""
+def refusal(content: bytes, status: int, key: str, wire: Wire) -> bytes:
+    """The provider's error in its dialect's shape: its own bytes where they have it. The tenant's key is never
+    repeated."""
     if key:
         content = content.replace(key.encode(), b"[key]")
     error = json_object(content).get("error")
@@ -112,6 +124,4 @@ def refusal(content: bytes, status: int, key: str) -> bytes:
         return content
     said = error if isinstance(error, str) else content.decode("utf-8", "replace").strip()
     message = f"the provider answered {status}: {said[:ERROR_CHARS_MAX]}"
-    return json.dumps(
-        {"error": {"message": message, "type": error_type(status), "param": None, "code": "provider_error"}}
-    ).encode()
+    return json.dumps(wire.error(message, status)).encode()

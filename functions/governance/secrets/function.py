@@ -22,9 +22,10 @@ COLUMNS = "name, kind, base_url, models, created_at, updated_at"
 
 
 class Provider(BaseModel):
-    """A model provider that speaks OpenAI's wire format, and the key to it."""
+    """A model provider that speaks OpenAI's or Anthropic's wire format, and the key to it. `base_url` is what that
+    dialect's SDK takes: with `/v1` for OpenAI's, without it for Anthropic's."""
 
-    kind: Literal["openai-compatible"] = "openai-compatible"
+    kind: Literal["openai-compatible", "anthropic"] = "openai-compatible"
     base_url: str = Field(max_length=500)
     api_key: SecretStr = Field(min_length=1, max_length=4000)
     models: list[str] = Field(min_length=1, max_length=500)

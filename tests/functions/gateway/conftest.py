@@ -37,6 +37,7 @@ FUNCTIONS = (
     "gateway-guardrails",
 )
 PROVIDER_KEY = "sk-provider-0123456789abcdef"
+CLAUDES = ["claude-sonnet-4-5"]
 MODELS = ["gpt-4o-mini", "house-model", "text-embedding-3-small"]
 
 
@@ -140,6 +141,7 @@ async def chatter(served: tuple[Application, Settings], provider: ScriptedProvid
     headers = {"authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=settings.llm_url, headers=headers, timeout=30) as client:
         await store(client, "scripted", provider.base_url, MODELS)
+        await store(client, "claudes", provider.origin, CLAUDES, kind="anthropic")
         control = await application.process.get(ControlDatabase)
         yield Gateway(settings.llm_url, tenant, key, client, provider, control, application, datetime.now(UTC))
     await registry.delete(tenant)
@@ -152,7 +154,9 @@ def gateway(chatter: Gateway) -> Gateway:
     return replace(chatter, since=datetime.now(UTC))
 
 
-async def store(client: httpx.AsyncClient, name: str, base_url: str, models: list[str]) -> None:
-    content = {"base_url": base_url, "api_key": PROVIDER_KEY, "models": models}
+async def store(
+    client: httpx.AsyncClient, name: str, base_url: str, models: list[str], *, kind: str = "openai-compatible"
+) -> None:
+    content = {"kind": kind, "base_url": base_url, "api_key": PROVIDER_KEY, "models": models}
     answer = await client.put(f"/v1/secrets/providers/{name}", json=content)
     assert answer.status_code == 200, answer.text

@@ -1,0 +1,82 @@
+"""Anthropic's messages over a provider that speaks them: one attempt, bytes unchanged."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from functions.gateway.llm.bodies import Wanted, for_provider, parsed
+from functions.gateway.llm.credentials import Provider
+from functions.gateway.llm.presence import Stream
+from functions.gateway.llm.providers import finished, opened
+from functions.gateway.llm.relay import Relay
+from functions.gateway.llm.settlement import Settlement
+from functions.gateway.llm.wires import Anthropic
+from shared.errors import Malformed
+from shared.function import Call
+from shared.llm.outbound import Providers
+from shared.secrets import TenantSecrets
+from shared.usage import Ledger
+
+PATH, COUNT_PATH = "/v1/messages", "/v1/messages/count_tokens"
+EVENT_STREAM = "text/event-stream"
+PASSED = {b"anthropic-version", b"anthropic-beta"}
+VERSION = b"2023-06-01"  # for callers that name none: Anthropic refuses a call without one
+
+
+async def parse(request: Request) -> Wanted:
+    """Raises `Malformed`."""
+    wanted = await parsed(request, required="messages")
+    if not isinstance(wanted.content["messages"], list):
+        raise Malformed("'messages' is not a list", param="messages")
+    return wanted
+
+
+async def relay(
+    call: Call,
+    request: Request,
+    wanted: Wanted,
+    provider: Provider,
+    model: str,
+    *,
+    providers: Providers,
+    sealing: TenantSecrets,
+    ledger: Ledger,
+) -> Response:
+    """Ask the provider, once, on the path that the caller took. `model` is what the provider calls it."""
+    counting = request.url.path == COUNT_PATH
+    wire = Anthropic(call.request_id, billed=not counting)
+    key = await provider.key(sealing)
+    feature = "count_tokens" if counting else "messages"
+    entry = await ledger.begin(
+        call.caller, request_id=call.request_id, model=model, provider=provider.name, feature=feature
+    )
+    settlement = Settlement(ledger, entry)
+    async with settlement.or_settled():
+        body = for_provider(wanted, model, ask_usage=False)
+        answer = await opened(providers, provider, path_of(request), body, headers_of(request, key))
+    content_type = answer.headers.get("content-type", "")
+    if not (answer.status_code == 200 and content_type.startswith(EVENT_STREAM)):
+        passed = await finished(answer, settlement, provider, key, wire)
+        passed.headers["request-id"] = call.request_id
+        return passed
+    stream = Relay(answer, provider, settlement, wire)
+    headers = {"x-dcoder-provider": provider.name, "request-id": call.request_id}
+    return Stream(stream.pieces(), media_type=content_type, headers=headers)
+
+
+def path_of(request: Request) -> str:
+    """The SDKs' beta clients mark their calls in the query. Nothing else of the query is passed on."""
+    path = COUNT_PATH if request.url.path == COUNT_PATH else PATH
+    return f"{path}?beta=true" if request.query_params.get("beta") == "true" else path
+
+
+def headers_of(request: Request, key: str) -> dict[bytes, bytes]:
+    """The tenant's key, and of the caller's headers the two that choose the format. Several of a name stay several
+    values of one, as RFC 9110 §5.3 has it."""
+    headers = {b"x-api-key": key.encode()}
+    for name, value in request.headers.raw:
+        if name in PASSED:
+            headers[name] = headers[name] + b"," + value if name in headers else value
+    headers.setdefault(b"anthropic-version", VERSION)
+    return headers

@@ -1,0 +1,128 @@
+"""What the two wire formats differ in: where usage stands, how a stream ends, how an error looks.
+
+One object serves one call: it keeps what the call's events have told so far.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from functions.gateway.llm.bodies import json_object, tokens_in, whole
+from shared.errors import Problem
+from shared.llm import sse
+from shared.llm.dialect import anthropic_error, anthropic_type, error_type, openai_error
+from shared.usage import Tokens
+
+DONE = b"[DONE]"
+Json = dict[str, Any]  # Any: JSON of the provider's
+
+
+class Wire(Protocol):
+    """A provider's wire format, for one call."""
+
+    complete: bool
+    failed: bool
+    used: Tokens | None
+
+    def keep(self, data: bytes) -> bool:
+        """Read what an event tells; whether the caller gets it."""
+
+    def told(self, content: Json) -> Tokens | None:
+        """What a whole answer says it used."""
+
+    def error(self, message: str, status: int) -> Json:
+        """A provider's error that came in no known shape."""
+
+    def error_event(self, problem: Problem) -> bytes:
+        """The explicit end of a stream that broke: a cut connection alone would look like a complete answer."""
+
+
+@dataclass
+class OpenAi:
+    """Events end with `[DONE]`. `withhold_usage`: the caller did not ask for the usage event, we did."""
+
+    withhold_usage: bool = False
+    complete: bool = False
+    failed: bool = False
+    used: Tokens | None = None
+
+    def keep(self, data: bytes) -> bool:
+        if data == DONE:
+            self.complete = True
+        if b'"usage"' not in data and b'"error"' not in data:
+            return True
+        content = json_object(data)
+        self.failed = self.failed or bool(content.get("error"))
+        told = tokens_in(content)
+        if told is None:
+            return True
+        self.used = told
+        return not (self.withhold_usage and content.get("choices") == [])
+
+    def told(self, content: Json) -> Tokens | None:
+        return tokens_in(content)
+
+    def error(self, message: str, status: int) -> Json:
+        return {"error": {"message": message, "type": error_type(status), "param": None, "code": "provider_error"}}
+
+    def error_event(self, problem: Problem) -> bytes:
+        return sse.encode(json.dumps(openai_error(problem), ensure_ascii=False))
+
+
+@dataclass
+class Anthropic:
+    """Events end with `message_stop`. `message_start` tells the input, each `message_delta` the output so far: what a
+    call used is known from the first `message_delta` on."""
+
+    request_id: str
+    billed: bool = True
+    """False for the counting of tokens, which costs nothing."""
+    complete: bool = False
+    failed: bool = False
+    used: Tokens | None = None
+    _counts: dict[str, int] = field(default_factory=dict)
+
+    def keep(self, data: bytes) -> bool:
+        if b'"message_' not in data and b'"error"' not in data:
+            return True  # most events: deltas of text, thinking and tools' arguments
+        content = json_object(data)
+        match content.get("type"):
+            case "message_start":
+                message = content.get("message")
+                self._count(message.get("usage") if isinstance(message, dict) else None)
+            case "message_delta":
+                self._count(content.get("usage"))
+                self.used = anthropic_tokens(self._counts)
+            case "message_stop":
+                self.complete = True
+            case "error":
+                self.failed = True
+        return True
+
+    def told(self, content: Json) -> Tokens | None:
+        if not self.billed:
+            return Tokens()
+        self._count(content.get("usage"))
+        return anthropic_tokens(self._counts)
+
+    def error(self, message: str, status: int) -> Json:
+        error = {"type": anthropic_type(status), "message": message}
+        return {"type": "error", "error": error, "request_id": self.request_id}
+
+    def error_event(self, problem: Problem) -> bytes:
+        told = json.dumps(anthropic_error(problem, request_id=self.request_id), ensure_ascii=False)
+        return b"event: error\n" + sse.encode(told)  # Anthropic's SDKs skip an event without its name
+
+    def _count(self, usage: object) -> None:
+        if isinstance(usage, dict):
+            self._counts |= {name: count for name, value in usage.items() if (count := whole(value)) is not None}
+
+
+def anthropic_tokens(counts: dict[str, int]) -> Tokens | None:
+    """Anthropic's `input_tokens` leave out what was read from its cache and written to it; ours hold all three."""
+    if "input_tokens" not in counts or "output_tokens" not in counts:
+        return None
+    read, written = counts.get("cache_read_input_tokens", 0), counts.get("cache_creation_input_tokens", 0)
+    return Tokens(counts["input_tokens"] + read + written, counts["output_tokens"], read, written)
