@@ -30,6 +30,7 @@ LEFT_OUT_TABLES: Mapping[str, str] = {
     "data_keys": "the tenant's data key, wrapped by the platform's: it would open every sealed credential",
     "role_passwords": "the sealed password of the tenant's database role",
     "idempotency_keys": "answers kept for repeated calls: a cache that expires",
+    "usage_daily": "sums of usage_ledger, which is exported",
     "schema_migrations": "the schema's versions are in the manifest's first line",
 }
 """Tables of either database, with the reason."""
