@@ -17,6 +17,7 @@ from shared.host.home import Home
 PLATFORM = "platform"
 tenant_option = click.option("--tenant", default=DEMO, show_default=True, help="Whose.")
 MICRO = 1_000_000
+GROUPS = ("day", "model", "provider", "feature", "key")
 KEY_BYTES = 32
 
 
@@ -38,10 +39,15 @@ def cost_text(row: Result) -> str:
 
 @command(usage_text, name="usage")
 @tenant_option
-@click.option("--by", type=click.Choice(["day", "model", "key"]), default="model", show_default=True)
-def usage_command(tenant: str, by: str) -> Result:
+@click.option("--since", metavar="DAY", default="", help="From this day (UTC) on, as 2026-11-01.")
+@click.option("--until", metavar="DAY", default="", help="To this day, included.")
+@click.option(
+    "--by", type=click.Choice(["day", "model", "provider", "feature", "key"]), default="model", show_default=True
+)
+def usage_command(tenant: str, since: str, until: str, by: str) -> Result:
     """What a tenant used, and what it cost."""
-    return platform_as(tenant).call("GET", "/v1/usage", query={"by": by}).json()
+    days = {name: day for name, day in (("since", since), ("until", until)) if day}
+    return platform_as(tenant).call("GET", "/v1/usage", query={"by": by} | days).json()
 
 
 @click.group(name="audit")

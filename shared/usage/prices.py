@@ -1,63 +1,132 @@
 """Prices by model and date, and a call's cost in whole micro-USD.
 
-`prices.json` says where its figures come from and which day they are of. A model that is not in it has no known price.
+`prices.tsv` says where its figures come from and which day they are of (`conversion.py` makes it). Nothing of it is
+read at import, and of its lines only those of the models that are asked for are parsed. A model that is not in it has
+no known price: a cost that is not known is None, never zero.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import date
-from decimal import ROUND_HALF_EVEN, Decimal
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import Literal, get_args
 
 DOC_CHAT = "doc-chat"
+TABLE = Path(__file__).with_name("prices.tsv")
+KEPT_MAX = 4096
+PICO_PER_MICRO = 1_000_000
+
+Tier = Literal["standard", "batch", "flex", "priority"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a call used. `cached` is the part of `input` that the provider had cached, `cache_written` the part
-    that it put into its cache."""
+    """What a call used. All but the first two are parts of `input` or of `output`, and no token is in two of them."""
 
     input: int = 0
     output: int = 0
     cached: int = 0
-    cache_written: int = 0
+    """Read from the provider's prompt cache."""
+    written_5m: int = 0
+    """Written to the provider's prompt cache, to stay for five minutes; `written_1h` for an hour."""
+    written_1h: int = 0
+    audio_input: int = 0
+    image_input: int = 0
+    reasoning: int = 0
+    audio_output: int = 0
+    image_output: int = 0
+    tier: Tier = "standard"
+    """How the provider served the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Pico-USD per token: whole numbers down to a millionth of a USD per million tokens."""
+
+    input: int
+    output: int
+    cached: int
+    written_5m: int
+    written_1h: int
+    audio_input: int
+    image_input: int
+    reasoning: int
+    audio_output: int
+    image_output: int
+
+    def of(self, used: Tokens) -> int:
+        """Pico-USD, exact. Parts that exceed their whole are counted up to it, in the order of their fields."""
+        left, cost = used.input, 0
+        for name in INPUT_PARTS:
+            part = min(getattr(used, name), left)
+            left -= part
+            cost += part * getattr(self, name)
+        cost += left * self.input
+        left = used.output
+        for name in OUTPUT_PARTS:
+            part = min(getattr(used, name), left)
+            left -= part
+            cost += part * getattr(self, name)
+        return int(cost + left * self.output)
+
+
+INPUT_PARTS = ("cached", "written_5m", "written_1h", "audio_input", "image_input")
+OUTPUT_PARTS = ("reasoning", "audio_output", "image_output")
+FALLS_BACK: Mapping[str, str] = {
+    "cached": "input",
+    "written_5m": "input",
+    "written_1h": "written_5m",
+    "audio_input": "input",
+    "image_input": "input",
+    "reasoning": "output",
+    "audio_output": "output",
+    "image_output": "output",
+}
+"""What is asked for a kind of token that has no price of its own: a publisher that names none asks the ordinary one."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """The rates of one service tier for calls with more than `above` input tokens."""
+
+    tier: Tier
+    above: int
+    rates: Rates
 
 
 @dataclass(frozen=True)
 class Price:
-    """USD per million tokens, which is micro-USD per token, from a day on.
-
-    Beyond `input_tokens_max` the publisher asks another price, which is not known here.
-    """
+    """What a model costs from a day on. `cards` are in ascending order of `above` within a tier."""
 
     model: str
     since: date
-    input: Decimal
-    cached: Decimal
-    output: Decimal
-    input_tokens_max: int | None = None
+    cards: tuple[Card, ...]
+
+    def rates(self, tier: Tier, input_tokens: int) -> Rates | None:
+        """None when the publisher's price for the tier is not known."""
+        fitting = [
+            card.rates for card in self.cards if card.tier == tier and (input_tokens > card.above or not card.above)
+        ]
+        return fitting[-1] if fitting else None
 
 
-PriceTable = Mapping[str, tuple[Price, ...]]
-
-
-def price_of(model: str, day: date, table: PriceTable | None = None) -> Price | None:
+def price_of(model: str, day: date, *, provider: str = "") -> Price | None:
     """The price in force that day, or None when it is not known.
 
-    A date at the end of the name (`gpt-4o-2024-11-20`) is looked past unless it has a price of its own. What
-    `doc-chat/<model>` costs is the cost of the model's own call.
+    A model of a reseller is found as `<provider>/<model>`. A date at the end of the name (`gpt-4o-2024-11-20`) is
+    looked past unless it has a price of its own. What `doc-chat/<model>` costs is the cost of the model's own call.
     """
-    prices = price_table() if table is None else table
     if model.startswith(f"{DOC_CHAT}/"):
         model = DOC_CHAT
-    for name in (model, without_date(model)):
-        fitting = [price for price in prices.get(name, ()) if price.since <= day]
-        if fitting:
-            return max(fitting, key=lambda price: price.since)
+    for name in dict.fromkeys((model, without_date(model))):
+        for called in (f"{provider}/{name}", name) if provider else (name,):
+            fitting = [price for price in prices_of(called) if price.since <= day]
+            if fitting:
+                return max(fitting, key=lambda price: price.since)
     return None
 
 
@@ -66,43 +135,76 @@ def without_date(model: str) -> str:
     return head if head and len(tail) in (6, 8) and tail.replace("-", "").isdigit() else model
 
 
-def cost_micro_usd(price: Price | None, used: Tokens | None) -> int | None:
-    """Whole micro-USD: multiplied exactly, rounded once, half to even. None when price or usage is not known.
+def cost_pico_usd(price: Price | None, used: Tokens | None) -> int | None:
+    """The exact cost. None when usage, price or the price of the tier is not known."""
+    rates = price.rates(used.tier, used.input) if price is not None and used is not None else None
+    return None if rates is None or used is None else rates.of(used)
 
-    Cached tokens are part of the input tokens and have a price of their own.
-    """
-    if price is None or used is None:
-        return None
-    if used.cache_written:  # dearer than input, by how much the table does not say
-        return None
-    if price.input_tokens_max is not None and used.input > price.input_tokens_max:
-        return None
-    cached = min(used.cached, used.input)
-    exact = (used.input - cached) * price.input + cached * price.cached + used.output * price.output
-    return int(exact.to_integral_value(ROUND_HALF_EVEN))
+
+def cost_micro_usd(price: Price | None, used: Tokens | None) -> int | None:
+    """Whole micro-USD: multiplied exactly, rounded once, half to even. None when the cost is not known."""
+    exact = cost_pico_usd(price, used)
+    return None if exact is None else half_even(exact)
+
+
+def half_even(pico: int) -> int:
+    """Pico-USD as whole micro-USD."""
+    whole, rest = divmod(pico, PICO_PER_MICRO)
+    return whole + (2 * rest + whole % 2 > PICO_PER_MICRO)
+
+
+@lru_cache(maxsize=KEPT_MAX)
+def prices_of(name: str) -> tuple[Price, ...]:
+    """All prices that the table has under this very name."""
+    if not name or "\n" in name or "\t" in name:
+        return ()
+    table, found = table_bytes(), []
+    at = table.find(b"\n" + name.encode() + b"\t")
+    while at >= 0:
+        found.append(price_in(table[at + 1 : table.index(b"\n", at + 1)].decode()))
+        at = table.find(b"\n" + name.encode() + b"\t", at + 1)
+    return tuple(found)
 
 
 @cache
-def price_table() -> PriceTable:
-    """The table that comes with this version."""
-    content = json.loads(Path(__file__).with_name("prices.json").read_text(encoding="utf-8"))
-    return indexed(price_in(row) for row in content["prices"])
+def table_bytes() -> bytes:
+    return TABLE.read_bytes()
 
 
-def indexed(prices: Iterable[Price]) -> PriceTable:
-    found: dict[str, tuple[Price, ...]] = {}
-    for price in prices:
-        found[price.model] = (*found.get(price.model, ()), price)
-    return found
+def lines_in(table: bytes) -> list[str]:
+    """The table's prices, one a line, without the lines that say where they are from."""
+    return [line for line in table.decode().splitlines() if line and not line.startswith("#")]
 
 
-def price_in(row: Mapping[str, str | int]) -> Price:
-    limit = row.get("input_tokens_max")
-    return Price(
-        str(row["model"]),
-        date.fromisoformat(str(row["from"])),
-        Decimal(row["input"]),
-        Decimal(row["cached"]),
-        Decimal(row["output"]),
-        None if limit is None else int(limit),
-    )
+def price_in(line: str) -> Price:
+    """`model<TAB>since<TAB>tier>above rate=pico-USD …<TAB>…`"""
+    model, since, *cards = line.split("\t")
+    return Price(model, date.fromisoformat(since), tuple(card_in(card) for card in cards))
+
+
+def card_in(text: str) -> Card:
+    head, *rates = text.split(" ")
+    tier, _, above = head.partition(">")
+    if tier not in TIERS:
+        raise ValueError(f"{tier!r} is no service tier; there are {', '.join(TIERS)}")
+    given = {name: int(value) for name, _, value in (rate.partition("=") for rate in rates)}
+    return Card(tier, int(above or 0), complete(given))
+
+
+def complete(given: Mapping[str, int]) -> Rates:
+    """Rates from those that have a price of their own."""
+    rates = dict(given)
+    for name, other in FALLS_BACK.items():
+        rates.setdefault(name, rates[other])
+    return Rates(**rates)
+
+
+def card_text(card: Card) -> str:
+    """The shortest text that `card_in` reads as this card."""
+    rates = {field.name: getattr(card.rates, field.name) for field in fields(Rates)}
+    own = [f"{name}={rate}" for name, rate in rates.items() if rates.get(FALLS_BACK.get(name, "")) != rate]
+    return " ".join([f"{card.tier}>{card.above}" if card.above else card.tier, *own])
+
+
+def price_text(price: Price) -> str:
+    return "\t".join([price.model, price.since.isoformat(), *map(card_text, price.cards)])

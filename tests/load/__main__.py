@@ -25,6 +25,8 @@ BENCHMARKS = (
         "search",
         "audit",
         "sealing",
+        "prices",
+        "usage",
     ),
     "gateway_overhead",
 )

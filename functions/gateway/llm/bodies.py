@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
 
 from shared.errors import Malformed, UnsupportedMediaType
-from shared.usage import Tokens
+from shared.usage import Tier, Tokens
 
 TOKENS_MAX = 2**40
 READ = frozenset({"model", "stream", "stream_options"})
+TIER_OF: Mapping[str, Tier] = {"flex": "flex", "priority": "priority", "fast": "priority", "batch": "batch"}
+"""What a provider calls the tier that it served. Its `default` and `scale` have the standard price."""
+PARTS: Mapping[str, tuple[str, str]] = {
+    "cached": ("prompt_tokens_details", "cached_tokens"),
+    "written_5m": ("prompt_tokens_details", "cache_write_tokens"),
+    "audio_input": ("prompt_tokens_details", "audio_tokens"),
+    "image_input": ("prompt_tokens_details", "image_tokens"),
+    "reasoning": ("completion_tokens_details", "reasoning_tokens"),
+    "audio_output": ("completion_tokens_details", "audio_tokens"),
+    "image_output": ("completion_tokens_details", "image_tokens"),
+}
 ASK_USAGE = b'{"stream_options":{"include_usage":true},'
 
 
@@ -106,9 +117,20 @@ def tokens_in(content: dict[str, Any]) -> Tokens | None:
     if not isinstance(usage, dict):
         return None
     sent, written = whole(usage.get("prompt_tokens")), whole(usage.get("completion_tokens", 0))
-    details = usage.get("prompt_tokens_details")
-    cached = whole(details.get("cached_tokens")) if isinstance(details, dict) else 0
-    return None if sent is None or written is None else Tokens(sent, written, cached or 0)
+    if sent is None or written is None:
+        return None
+    return Tokens(sent, written, tier=TIER_OF.get(str(content.get("service_tier")), "standard"), **parts_in(usage))
+
+
+def parts_in(usage: dict[str, Any]) -> dict[str, int]:
+    """The kinds of tokens that have prices of their own, as far as the provider tells them apart."""
+    found: dict[str, int] = {}
+    for name, (group, member) in PARTS.items():
+        details = usage.get(group)
+        count = whole(details.get(member)) if isinstance(details, dict) else None
+        if count:
+            found[name] = count
+    return found
 
 
 def whole(value: object) -> int | None:

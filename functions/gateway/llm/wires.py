@@ -117,7 +117,9 @@ class Anthropic:
 
     def _count(self, usage: object) -> None:
         if isinstance(usage, dict):
-            self._counts |= {name: count for name, value in usage.items() if (count := whole(value)) is not None}
+            written = usage.get("cache_creation")
+            told = {**usage, **(written if isinstance(written, dict) else {})}
+            self._counts |= {name: count for name, value in told.items() if (count := whole(value)) is not None}
 
 
 def anthropic_tokens(counts: dict[str, int]) -> Tokens | None:
@@ -125,4 +127,11 @@ def anthropic_tokens(counts: dict[str, int]) -> Tokens | None:
     if "input_tokens" not in counts or "output_tokens" not in counts:
         return None
     read, written = counts.get("cache_read_input_tokens", 0), counts.get("cache_creation_input_tokens", 0)
-    return Tokens(counts["input_tokens"] + read + written, counts["output_tokens"], read, written)
+    for_an_hour = min(counts.get("ephemeral_1h_input_tokens", 0), written)
+    return Tokens(
+        counts["input_tokens"] + read + written,
+        counts["output_tokens"],
+        cached=read,
+        written_5m=written - for_an_hour,
+        written_1h=for_an_hour,
+    )

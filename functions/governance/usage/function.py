@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from functions.governance.usage.totals import totals
+from functions.governance.usage.totals import advance, totals
 from shared.errors import Invalid, NotFound
 from shared.function import Function, Scale, Tick
 from shared.identity import Caller
@@ -43,12 +43,15 @@ class UsageReport(BaseModel):
 async def report(
     control: ControlDatabase,
     caller: Caller,
-    by: Literal["day", "model", "key", "tenant"] = "model",
+    by: Literal["day", "model", "provider", "feature", "key", "tenant"] = "model",
     since: date | None = None,
     until: date | None = None,
     tenant: str = "",
 ) -> UsageReport:
-    """Totals by day (UTC), model, key or tenant. A tenant sees its own; an operator sees all, or the one named."""
+    """Totals by day (UTC), model, provider, feature, key or tenant.
+
+    A tenant sees its own; an operator sees all, or the one named.
+    """
     if caller.role != "operator" and tenant not in ("", caller.tenant):
         raise NotFound(f"there is no tenant {tenant[:40]!r}")
     if since and until and since > until:
@@ -64,6 +67,7 @@ async def report(
 
 
 @usage.every("* * * * *")
-async def sweep(tick: Tick, ledger: Ledger) -> None:
-    """Close the calls of processes that died, and make the coming months' partitions."""
+async def sweep(tick: Tick, ledger: Ledger, control: ControlDatabase) -> None:
+    """Close the calls of processes that died, make the coming months' partitions, and bring the daily sums up."""
     await ledger.sweep()
+    await advance(control)

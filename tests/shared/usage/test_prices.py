@@ -2,33 +2,79 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import fields, replace
 from datetime import date, timedelta
-from decimal import Decimal
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.usage.prices import Price, Tokens, cost_micro_usd, indexed, price_of, price_table
+from shared.usage import prices
+from shared.usage.prices import (
+    FALLS_BACK,
+    INPUT_PARTS,
+    OUTPUT_PARTS,
+    TABLE,
+    TIERS,
+    Card,
+    Price,
+    Rates,
+    Tier,
+    Tokens,
+    complete,
+    cost_micro_usd,
+    cost_pico_usd,
+    half_even,
+    lines_in,
+    price_in,
+    price_of,
+    price_text,
+)
 
 TODAY = date(2026, 11, 24)
 COUNTS = st.integers(0, 10**9)
-PRICES = st.decimals(min_value=0, max_value=1000, places=4)
+RATES = st.builds(Rates, **{field.name: st.integers(0, 10**9) for field in fields(Rates)})
+PARTS = st.fixed_dictionaries({name: st.integers(0, 10**6) for name in (*INPUT_PARTS, *OUTPUT_PARTS)})
 
 
-def price(since: date = TODAY, each: str = "1", limit: int | None = None) -> Price:
-    return Price("m", since, Decimal(each), Decimal(each), Decimal(each), limit)
+def price(*cards: Card, since: date = TODAY) -> Price:
+    return Price("m", since, cards)
 
 
-@given(COUNTS, COUNTS, COUNTS, PRICES, PRICES, PRICES)
+def card(each: int, *, tier: Tier = "standard", above: int = 0) -> Card:
+    return Card(tier, above, complete({"input": each, "output": each}))
+
+
+@given(RATES, PARTS, COUNTS, COUNTS)
 def test_a_cost_is_the_exact_product_rounded_once(
-    sent: int, written: int, cached: int, of_input: Decimal, of_cached: Decimal, of_output: Decimal
+    rates: Rates, parts: dict[str, int], plain_in: int, plain_out: int
 ) -> None:
-    cached = min(cached, sent)
-    exact = (sent - cached) * Fraction(of_input) + cached * Fraction(of_cached) + written * Fraction(of_output)
-    cost = cost_micro_usd(Price("m", TODAY, of_input, of_cached, of_output), Tokens(sent, written, cached))
-    assert cost == round(exact)
+    sent = plain_in + sum(parts[name] for name in INPUT_PARTS)
+    written = plain_out + sum(parts[name] for name in OUTPUT_PARTS)
+    used = Tokens(sent, written, tier="standard", **parts)
+    exact = plain_in * rates.input + plain_out * rates.output
+    exact += sum(count * getattr(rates, name) for name, count in parts.items())
+    priced = price(Card("standard", 0, rates))
+    assert cost_pico_usd(priced, used) == exact
+    assert cost_micro_usd(priced, used) == round(Fraction(exact, 10**6))
+
+
+@given(st.integers(0, 10**18))
+def test_half_a_micro_usd_goes_to_the_even_one(pico: int) -> None:
+    assert half_even(pico) == round(Fraction(pico, 10**6))
+
+
+@given(RATES, PARTS, st.integers(0, 1000), st.integers(0, 1000))
+def test_parts_larger_than_their_whole_are_charged_up_to_it(
+    rates: Rates, parts: dict[str, int], sent: int, written: int
+) -> None:
+    cost = rates.of(Tokens(sent, written, tier="standard", **parts))
+    dearest_in = max(rates.input, *(getattr(rates, name) for name in INPUT_PARTS))
+    dearest_out = max(rates.output, *(getattr(rates, name) for name in OUTPUT_PARTS))
+    assert 0 <= cost <= sent * dearest_in + written * dearest_out
 
 
 @given(COUNTS, COUNTS)
@@ -43,10 +89,12 @@ def test_more_tokens_never_cost_less(sent: int, written: int) -> None:
 @given(st.lists(st.integers(0, 1000), min_size=1, unique=True), st.integers(0, 1100))
 def test_the_price_of_a_day_is_the_last_one_that_came_into_force(days: list[int], asked: int) -> None:
     start = date(2024, 1, 1)
-    table = indexed(price(start + timedelta(days=day), str(day)) for day in days)
-    found = price_of("m", start + timedelta(days=asked), table)
+    table = tuple(price(card(day), since=start + timedelta(days=day)) for day in days)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prices, "prices_of", lambda name: table if name == "m" else ())
+        found = price_of("m", start + timedelta(days=asked))
     in_force = [day for day in days if day <= asked]
-    assert (found and found.input) == (Decimal(max(in_force)) if in_force else None)
+    assert (found and found.cards[0].rates.input) == (max(in_force) if in_force else None)
 
 
 def test_an_unknown_model_has_no_price_and_its_call_no_cost() -> None:
@@ -55,16 +103,47 @@ def test_an_unknown_model_has_no_price_and_its_call_no_cost() -> None:
 
 
 def test_unknown_usage_has_no_cost() -> None:
-    assert cost_micro_usd(price(), None) is None
+    assert cost_micro_usd(price(card(1)), None) is None
 
 
-def test_beyond_the_known_tier_the_cost_is_unknown() -> None:
-    assert cost_micro_usd(price(limit=10), Tokens(10, 5)) == 15
-    assert cost_micro_usd(price(limit=10), Tokens(11, 5)) is None
+def test_a_tier_without_a_price_has_no_cost() -> None:
+    priced = price(card(1_000_000), card(2_000_000, tier="flex"))
+    used = Tokens(1, 1)
+    costs = [cost_micro_usd(priced, replace(used, tier=tier)) for tier in TIERS]
+    assert dict(zip(TIERS, costs, strict=True)) == {"standard": 2, "batch": None, "flex": 4, "priority": None}
 
 
-def test_more_cached_than_sent_is_all_of_it_cached() -> None:
-    assert cost_micro_usd(Price("m", TODAY, Decimal(2), Decimal(1), Decimal(0)), Tokens(10, 0, 50)) == 10
+def test_above_a_threshold_all_tokens_have_the_other_price() -> None:
+    priced = price(card(1_000_000), card(2_000_000, above=10), card(3_000_000, above=20))
+    assert [cost_micro_usd(priced, Tokens(sent, 1)) for sent in (0, 10, 11, 20, 21)] == [1, 11, 24, 42, 66]
+
+
+def test_what_has_no_price_of_its_own_costs_what_it_falls_back_to() -> None:
+    rates = complete({"input": 1, "output": 2, "written_5m": 3})
+    assert rates == Rates(1, 2, 1, 3, 3, 1, 1, 2, 2, 2)
+
+
+@given(st.lists(st.tuples(st.sampled_from(TIERS), st.integers(0, 10**6), RATES), min_size=1, max_size=4))
+def test_a_price_is_read_as_it_was_written(cards: list[tuple[Tier, int, Rates]]) -> None:
+    written = price(*(Card(*one) for one in cards))
+    assert price_in(price_text(written)) == written
+
+
+def test_a_model_that_could_break_the_table_has_no_price() -> None:
+    assert [price_of(name, TODAY) for name in ("", "gpt-4o\t2023-01-01", "x\ngpt-4o", "#", "gpt-4o\0")] == [None] * 5
+
+
+def test_a_reseller_s_model_goes_by_the_reseller_s_name() -> None:
+    own, resold = price_of("gpt-4o", TODAY), price_of("gpt-4o", TODAY, provider="azure")
+    assert own is not None
+    assert resold is not None
+    assert (own.model, resold.model) == ("gpt-4o", "azure/gpt-4o")
+    assert price_of("gpt-4o", TODAY, provider="my-own") == own
+
+
+def test_importing_the_ledger_reads_no_price() -> None:
+    code = "from shared.usage import prices, Ledger; raise SystemExit(prices.table_bytes.cache_info().currsize)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -89,21 +168,38 @@ def test_a_dated_name_with_a_price_of_its_own_keeps_it() -> None:
     old, current = price_of("gpt-4o-2024-05-13", TODAY), price_of("gpt-4o", TODAY)
     assert old is not None
     assert current is not None
-    assert old.input > current.input
+    assert old.cards[0].rates.input > current.cards[0].rates.input
 
 
 def test_a_price_that_changed_is_found_by_its_day() -> None:
     before, after = price_of("o3", date(2025, 6, 9)), price_of("o3", date(2025, 6, 10))
     assert before is not None
     assert after is not None
-    assert (before.input, after.input) == (Decimal(10), Decimal(2))
+    assert [one.cards[0].rates.input for one in (before, after)] == [10_000_000, 2_000_000]
 
 
 def test_the_table_holds_only_prices_that_can_be_one() -> None:
-    for prices in price_table().values():
-        assert len({one.since for one in prices}) == len(prices)
-        for one in prices:
-            assert one.cached >= 0
-            assert 0 <= one.input < 1000
-            assert 0 <= one.output < 1000
-            assert one.since <= TODAY
+    found = [price_in(line) for line in lines_in(TABLE.read_bytes())]
+    assert len({(one.model, one.since) for one in found}) == len(found) > 1000
+    usd_per_million_max = 1000
+    for one in found:
+        assert one.since <= TODAY
+        for of_tier in one.cards:
+            for field in fields(Rates):
+                assert 0 <= getattr(of_tier.rates, field.name) <= usd_per_million_max * 10**6, one.model
+
+
+def test_only_built_in_models_are_free() -> None:
+    free = [
+        one.model
+        for one in map(price_in, lines_in(TABLE.read_bytes()))
+        if not any(of_tier.rates.input or of_tier.rates.output for of_tier in one.cards)
+    ]
+    assert sorted(free) == ["all-minilm-l6-v2", "doc-chat"]
+
+
+def test_every_kind_of_token_falls_back_to_one_that_is_told_first() -> None:
+    known = {"input", "output"}
+    for name, other in FALLS_BACK.items():
+        assert other in known
+        known.add(name)

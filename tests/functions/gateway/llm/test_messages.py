@@ -77,7 +77,8 @@ async def test_the_sdk_puts_thinking_and_a_tools_arguments_together_from_a_strea
     ):
         final = await stream.get_final_message()
     thinking, tool = final.content
-    assert (thinking.type, tool.type) == ("thinking", "tool_use")
+    assert thinking.type == "thinking"
+    assert tool.type == "tool_use"
     assert thinking.thinking == "hm é"
     assert tool.input == {"city": "Köln"}
     (row,) = await gateway.ledger()
@@ -120,15 +121,21 @@ async def test_counting_tokens_is_a_free_row(gateway: Gateway) -> None:
     assert (row["feature"], row["outcome"], row["cost_micro_usd"]) == ("count_tokens", "done", 0)
 
 
-async def test_what_was_written_to_the_cache_is_counted_and_its_cost_is_unknown_and_not_nothing(
-    gateway: Gateway,
+@pytest.mark.parametrize(
+    ("an_hour", "micro_usd"), [(None, 7 * 3 + 3 + 375 + 45), (40, 7 * 3 + 3 + 225 + 240 + 45)], ids=["5m", "some 1h"]
+)
+async def test_what_was_read_from_the_cache_and_written_to_it_has_prices_of_its_own(
+    gateway: Gateway, an_hour: int | None, micro_usd: int
 ) -> None:
-    gateway.provider.will(message(cache_creation_input_tokens=100, cache_read_input_tokens=10))
+    """Per million tokens of this model: 3 USD of input, 0.3 read, 3.75 written for five minutes, 6 for an hour, 15 of
+    output."""
+    told = {} if an_hour is None else {"cache_creation": {"ephemeral_1h_input_tokens": an_hour}}
+    gateway.provider.will(message(cache_creation_input_tokens=100, cache_read_input_tokens=10, **told))
     answer = await send(gateway)
-    assert answer.headers["x-dcoder-cost-micro-usd"] == "unknown"
+    assert answer.headers["x-dcoder-cost-micro-usd"] == str(micro_usd)
     (row,) = await gateway.ledger()
-    assert (row["input_tokens"], row["cached_tokens"], row["cost_micro_usd"]) == (117, 10, None)
-    assert (row["usage_known"], row["price_known"]) == (True, False)
+    assert (row["input_tokens"], row["cached_tokens"], row["cost_micro_usd"]) == (117, 10, micro_usd)
+    assert (row["usage_known"], row["price_known"]) == (True, True)
 
 
 @pytest.mark.parametrize(
