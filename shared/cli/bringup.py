@@ -68,7 +68,7 @@ def up_command(
     if stores == "here":
         start_stores(place)
         say(f"✓ stores at {urlsplit(place.objects.url).hostname}")
-    confidential = deployment.secrets_of(place, None)
+    confidential = deployment.prepared(place, None)
     done = deployment.deploy(cluster, place, manifests, confidential=confidential, wait_s=wait_s)
     say(f"✓ release {done['release']} is ready in namespace {place.namespace!r}")
     origin = gateway or gateway_of(cluster)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -12,6 +10,8 @@ import click
 
 from shared.cli.failures import Missing, Misused
 from shared.cli.output import Result, command, rows_of, say, table
+from shared.cli.stores import keys_option, prepare_stores, secrets_of, store_settings
+from shared.host.home import find_home
 
 if TYPE_CHECKING:
     from knative.environment import Environment
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from knative.manifest import Manifest
     from knative.readiness import State
 
-STORE_SETTINGS = (
-    "DCODER_POSTGRES_URL", "DCODER_REDIS_URL", "DCODER_OBJECTS_ACCESS_KEY", "DCODER_OBJECTS_SECRET_KEY",
-)  # fmt: skip
 WAIT_S = 300
 
 context_option = click.option("--context", default="", help="kubectl's context; default: the current one.")
@@ -61,18 +58,6 @@ def check(cluster: Kubectl, environment: Environment, manifests: tuple[Manifest,
         )
 
 
-def secrets_of(environment: Environment, folder: Path | None) -> tuple[Manifest, ...]:
-    """From the process's environment, and what it lacks from the host that runs in DCODER_HOME."""
-    from knative.secrets import manifests
-    from shared.host.home import find_home
-
-    home = find_home()
-    told = home.read("host.json").get("environment")
-    host = cast("Mapping[str, str]", told) if isinstance(told, Mapping) else {}
-    settings = {name: os.environ.get(name) or str(host.get(name, "")) for name in STORE_SETTINGS}
-    return manifests(environment, folder or home.secrets, settings)
-
-
 def applied_text(result: Result) -> str:
     if result["dry_run"]:
         return "\n".join(str(one) for one in cast("list[str]", result["applied"])) + "\nnothing was changed"
@@ -82,8 +67,8 @@ def applied_text(result: Result) -> str:
 @command(applied_text, name="apply")
 @environment_argument
 @click.option("--image", default="", help="Instead of the environment's.")
-@click.option("--secrets", is_flag=True, help="Also write the Secrets, from key files and DCODER_* addresses.")
-@click.option("--keys", type=click.Path(path_type=Path), help="Folder of the key files; default: those of DCODER_HOME.")
+@click.option("--secrets", is_flag=True, help="Also prepare the databases and write the Secrets, from DCODER_*.")
+@keys_option
 @click.option("--dry-run", is_flag=True, help="Ask the cluster what would change; change nothing.")
 @click.option("--wait", "wait_s", default=WAIT_S, show_default=True, help="Seconds until everything must be ready.")
 @context_option
@@ -94,18 +79,28 @@ def apply_command(
     cluster = cluster_of(context)
     place, manifests = rendered(environment, image)
     check(cluster, place, manifests)
-    confidential = secrets_of(place, keys) if secrets else ()
-    if not secrets and not dry_run:
-        need_secrets(cluster, place)
     if dry_run:
         return dry(cluster, place, manifests)
+    confidential = prepared(place, keys) if secrets else ()
+    if not secrets:
+        need_secrets(cluster, place)
     return deploy(cluster, place, manifests, confidential=confidential, wait_s=wait_s)
 
 
-def dry(cluster: Kubectl, environment: Environment, manifests: tuple[Manifest, ...]) -> Result:
-    from knative import apply
+def prepared(environment: Environment, keys: Path | None) -> tuple[Manifest, ...]:
+    """The Secrets, once the databases that they lead to are at the version of this code."""
+    home = find_home()
+    settings = store_settings(home)
+    prepare_stores(home, keys, settings)
+    say("✓ the databases are at the version of this code")
+    return secrets_of(environment, keys, settings)
 
-    said = apply.apply(cluster, manifests, dry_run=True)
+
+def dry(cluster: Kubectl, environment: Environment, manifests: tuple[Manifest, ...]) -> Result:
+    from knative import apply, secrets, stamps
+
+    marked = stamps.stamped(manifests, stamps.stored(cluster, environment, secrets.names(environment)), environment)
+    said = apply.apply(cluster, marked, dry_run=True)
     gone = apply.superfluous(cluster, environment, manifests)
     return {"ok": True, "dry_run": True, "applied": [*said, *(f"{kind}/{name} pruned" for kind, name in gone)]}
 
@@ -119,9 +114,11 @@ def deploy(
     wait_s: int,
 ) -> Result:
     """Apply with the Secrets first, remove what is no longer rendered, wait, and write the release down."""
-    from knative import apply, releases
+    from knative import apply, releases, secrets, stamps
 
-    said = apply.apply(cluster, (manifests[0], *confidential, *manifests[1:]), dry_run=False)
+    kept = stamps.stored(cluster, environment, secrets.names(environment)) if not confidential else {}
+    marked = stamps.stamped(manifests, {**kept, **stamps.values_of(confidential)}, environment)
+    said = apply.apply(cluster, (marked[0], *confidential, *marked[1:]), dry_run=False)
     gone = apply.superfluous(cluster, environment, manifests)
     apply.prune(cluster, environment, gone)
     wait(cluster, environment, manifests, wait_s)

@@ -12,6 +12,7 @@ from shared.cli.bringup import down_command, up_command
 from shared.cli.cluster import apply_command, delete_command, rollback_command, status_command
 from shared.cli.failures import Failed
 from shared.cli.output import Result, command
+from shared.cli.stores import prepare_command
 
 
 @click.group(name="deploy")
@@ -75,5 +76,5 @@ def difference(wanted: Mapping[str, str], folder: Path, name: str) -> str:
 
 deploy_command.add_command(render_command)
 deploy_command.add_command(diff_command)
-for one in (apply_command, status_command, rollback_command, delete_command, up_command, down_command):
+for one in (prepare_command, apply_command, status_command, rollback_command, delete_command, up_command, down_command):
     deploy_command.add_command(one)
