@@ -21,6 +21,7 @@ from tests.fixtures.stack import Cli
 
 IMAGE = "DCODER_TEST_IMAGE"
 GATEWAY = "DCODER_TEST_GATEWAY"
+ENVIRONMENT = "DCODER_TEST_ENVIRONMENT"
 UP_S = 900
 
 
@@ -91,13 +92,13 @@ def deployed() -> Iterator[Deployed]:
         pytest.skip(f"{IMAGE} is not set: name the image that the cluster's nodes have")
     with scratch_directory() as folder:
         cli = Cli(Path(folder) / "home")
-        environment = load("local")
+        environment = load(os.environ.get(ENVIRONMENT, "local"))
         gateway = os.environ.get(GATEWAY, "")
         place = Deployed(cli, environment, gateway, image)
         try:
             more = ("--gateway", gateway) if gateway else ()
-            up = place.run("deploy", "up", "existing", "local", "--image", image, *more)
+            up = place.run("deploy", "up", "existing", environment.name, "--image", image, *more)
             yield Deployed(cli, environment, str(up["gateway"]), image)
         finally:
-            cli.run("deploy", "down", "existing", "local")
+            cli.run("deploy", "down", "existing", environment.name)
             cli.run("down", "--wipe")
