@@ -51,7 +51,8 @@ def egress(grants: frozenset[str], environment: Environment) -> list[Rule]:
     for name in STORES:
         if name in grants:
             store = getattr(environment, name)
-            rules.append({"to": [{"ipBlock": {"cidr": store.cidr}}], "ports": [tcp(store.port)]})
+            place = pods(name) if store.pod else {"ipBlock": {"cidr": store.cidr}}
+            rules.append({"to": [place], "ports": [tcp(store.port)]})
     if environment.postgres_servers is not None and "postgres" in grants:
         for one in environment.postgres_servers.listeners:
             rules.append({"to": [{"ipBlock": {"cidr": one.cidr}}], "ports": [tcp(one.port)]})
@@ -71,6 +72,11 @@ def policy(name: str, environment: Environment, spec: Rule) -> Manifest:
         "metadata": metadata(name, environment),
         "spec": spec,
     }
+
+
+def pods(name: str) -> Rule:
+    """Those of this namespace that are called so."""
+    return {"podSelector": {"matchLabels": {"app.kubernetes.io/name": name}}}
 
 
 def namespace(name: str) -> Rule:

@@ -39,7 +39,8 @@ def manifests(environment: Environment, folder: Path, settings: Mapping[str, str
 
 def names(environment: Environment) -> list[str]:
     stores = (environment.postgres, environment.postgres_servers, environment.redis, environment.objects)
-    return [environment.keys_secret, *(one.secret for one in stores if one is not None)]
+    own = [f"{name}-pod" for name in environment.pods]
+    return [environment.keys_secret, *(one.secret for one in stores if one is not None), *own]
 
 
 def key(folder: Path, name: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 from knative.environment import Environment
 from knative.kubectl import Kubectl
 from knative.manifest import Manifest
-from knative.policies import template_of
+from knative.policies import pods_of
 
 ANNOTATION = "dcoder.dev/secrets"
 PURPOSE = b"dcoder.dev/secrets of a revision"
@@ -23,7 +23,7 @@ Values = Mapping[str, Mapping[str, str]]
 
 
 def stamped(manifests: Iterable[Manifest], values: Values, environment: Environment) -> tuple[Manifest, ...]:
-    """The manifests with each Service's hash; as they are while there is no root key, by which a hash tells nothing."""
+    """The manifests, those that make pods with their hash; none has one while there is no root key to key it."""
     root = values.get(environment.keys_secret, {}).get("root.key")
     if root is None:
         return tuple(manifests)
@@ -31,26 +31,28 @@ def stamped(manifests: Iterable[Manifest], values: Values, environment: Environm
     return tuple(with_stamp(one, values, key) for one in manifests)
 
 
-def with_stamp(manifest: Manifest, values: Values, key: bytes) -> Manifest:
-    template = template_of(manifest)
+def with_stamp(manifest: Manifest, values: Values, mac_key: bytes) -> Manifest:
+    template = pods_of(manifest)
     if template is None:
         return manifest
-    read = [(secret, name, values.get(secret, {}).get(name)) for secret, name in sorted(set(reads(template["spec"])))]
-    stamp = hmac.new(key, json.dumps(read).encode(), hashlib.sha256).hexdigest()[:32]
-    annotations = {**template["metadata"]["annotations"], ANNOTATION: stamp}
+    read = [(one, key, values.get(one, {}).get(key)) for one, key in sorted(set(reads(template["spec"], values)))]
+    stamp = hmac.new(mac_key, json.dumps(read).encode(), hashlib.sha256).hexdigest()[:32]
+    annotations = {**template["metadata"].get("annotations", {}), ANNOTATION: stamp}
     marked = {**template, "metadata": {**template["metadata"], "annotations": annotations}}
     return {**manifest, "spec": {**manifest["spec"], "template": marked}}
 
 
-def reads(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:  # Any: see Manifest
+def reads(spec: Mapping[str, Any], values: Values) -> Iterator[tuple[str, str]]:  # Any: see Manifest
     """Secret and key of each variable and file of a pod."""
     for container in spec["containers"]:
         for one in container["env"]:
             if reference := one.get("valueFrom", {}).get("secretKeyRef"):
                 yield reference["name"], reference["key"]
     for volume in spec["volumes"]:
-        for item in volume.get("secret", {}).get("items", ()):
-            yield volume["secret"]["secretName"], item["key"]
+        if mounted := volume.get("secret"):
+            name = mounted["secretName"]
+            keys = [item["key"] for item in mounted["items"]] if "items" in mounted else values.get(name, {})
+            yield from ((name, key) for key in keys)
 
 
 def values_of(secrets: Iterable[Manifest]) -> dict[str, Mapping[str, str]]:

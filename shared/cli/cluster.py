@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from shared.cli.failures import Missing, Misused
-from shared.cli.output import Result, command, say
-from shared.cli.stores import keys_option, prepare_stores, secrets_of, store_settings
-from shared.host.home import find_home
+from shared.cli.output import Result, command
+from shared.cli.readiness import wait
+from shared.cli.stores import keys_option, prepared
 
 if TYPE_CHECKING:
     from knative.environment import Environment
     from knative.kubectl import Kubectl
     from knative.manifest import Manifest
-    from knative.readiness import State
     from knative.releases import History
 
 WAIT_S = 300
@@ -91,21 +90,12 @@ def apply_command(
     check(cluster, place, manifests)
     if dry_run:
         return dry(cluster, place, manifests)
-    confidential = prepared(place, keys) if secrets else ()
+    confidential = prepared(cluster, place, manifests, keys=keys, wait_s=wait_s) if secrets else ()
     if not secrets:
         need_secrets(cluster, place)
     if canary is not None:
         return try_out(cluster, place, manifests, confidential=confidential, percent=canary, wait_s=wait_s)
     return deploy(cluster, place, manifests, confidential=confidential, wait_s=wait_s)
-
-
-def prepared(environment: Environment, keys: Path | None) -> tuple[Manifest, ...]:
-    """The Secrets, once the databases that they lead to are at the version of this code."""
-    home = find_home()
-    settings = store_settings(home)
-    prepare_stores(home, keys, settings)
-    say("✓ the databases are at the version of this code")
-    return secrets_of(environment, keys, settings)
 
 
 def dry(cluster: Kubectl, environment: Environment, manifests: tuple[Manifest, ...]) -> Result:
@@ -197,26 +187,12 @@ def need_secrets(cluster: Kubectl, environment: Environment) -> None:
         )
 
 
-def wait(cluster: Kubectl, environment: Environment, manifests: tuple[Manifest, ...], wait_s: int) -> None:
-    from knative.readiness import states, wait_until_ready
-
-    told: set[str] = set()
-
-    def report(waiting: list[State]) -> None:
-        for one in waiting:
-            if one.text() not in told:
-                told.add(one.text())
-                say(f"waiting for {one.text()}")
-
-    wait_until_ready(lambda: states(cluster, environment, manifests), timeout_s=wait_s, report=report)
-
-
 @command(lambda result: "\n".join(cast("list[str]", result["deleted"])) or "there was nothing", name="delete")
 @environment_argument
 @click.option("--yes", is_flag=True, help="Required: it deletes the namespace with its Secrets.")
 @context_option
 def delete_command(environment: str, yes: bool, context: str) -> Result:
-    """Take ENVIRONMENT off the cluster. The stores and what is in them stay."""
+    """Take ENVIRONMENT off the cluster, and the data of its stores where they are pods. Your own stores stay."""
     from knative import apply
 
     place, _ = rendered(environment)

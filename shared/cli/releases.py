@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from shared.cli.cluster import WAIT_S, cluster_of, context_option, environment_argument, rendered, wait
+from shared.cli.cluster import WAIT_S, cluster_of, context_option, environment_argument, rendered
 from shared.cli.output import Result, command, rows_of, table
+from shared.cli.readiness import wait
 
 
 def status_text(result: Result) -> str:

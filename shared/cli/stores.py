@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -15,10 +15,14 @@ import click
 
 from shared.cli.failures import Failed, Missing
 from shared.cli.output import Result, command, say
+from shared.cli.readiness import wait
 from shared.host.home import Home, ensure_keys, find_home
+from shared.host.ports import LOOPBACK
+from shared.host.stack import ADMIN_URL
 
 if TYPE_CHECKING:
     from knative.environment import Environment
+    from knative.kubectl import Kubectl
     from knative.manifest import Manifest
     from shared.settings import Settings
 
@@ -51,10 +55,82 @@ def secrets_of(environment: Environment, keys: Path | None, settings: Mapping[st
     return manifests(environment, keys or find_home().secrets, settings)
 
 
-def prepare_stores(home: Home, keys: Path | None, settings: Mapping[str, str]) -> Result:
+def prepared(
+    cluster: Kubectl, environment: Environment, manifests: Sequence[Manifest], *, keys: Path | None, wait_s: int
+) -> tuple[Manifest, ...]:
+    """The Secrets, once the stores answer and the databases are at the version of this code."""
+    home = find_home()
+    if not environment.pods:
+        settings = store_settings(home)
+        prepare_stores(home, keys, settings, os.environ.get(ADMIN_URL, ""))
+        confidential = secrets_of(environment, keys, settings)
+    else:
+        confidential = with_pods(cluster, environment, manifests, home=home, keys=keys, wait_s=wait_s)
+    say("✓ the databases are at the version of this code")
+    return confidential
+
+
+def with_pods(
+    cluster: Kubectl,
+    environment: Environment,
+    manifests: Sequence[Manifest],
+    *,
+    home: Home,
+    keys: Path | None,
+    wait_s: int,
+) -> tuple[Manifest, ...]:
+    """Start the stores that are pods, and prepare the databases through a forwarded port."""
+    from knative.base import confidential as own
+    from shared.host.home import store_secrets
+
+    home.prepare()
+    need_home(cluster, environment, home)
+    ensure_keys(home)
+    kept = store_secrets(home)
+    settings = {**store_settings(home), **own.settings(environment, kept)}
+    secrets = (*own.manifests(environment, kept), *secrets_of(environment, keys, settings))
+    start_pods(cluster, environment, manifests, secrets, wait_s)
+    if "postgres" not in environment.pods:
+        prepare_stores(home, keys, settings, os.environ.get(ADMIN_URL, ""))
+        return secrets
+    with cluster.forwarded("service/postgres", environment.postgres.port, environment.namespace) as port:
+        here = own.platform_url(environment, kept, LOOPBACK, port)
+        prepare_stores(
+            home, keys, {**settings, "DCODER_POSTGRES_URL": here}, own.administrator_url(kept, LOOPBACK, port)
+        )
+    return secrets
+
+
+def need_home(cluster: Kubectl, environment: Environment, home: Home) -> None:
+    """Raises `Missing` when the pods were made with passwords that are not here."""
+    there = [name for name in environment.pods if cluster.one("secret", f"{name}-pod", environment.namespace)]
+    if there and not home.read("secrets/stores.json"):
+        raise Missing(
+            f"{home.secrets} has no passwords for the stores of namespace {environment.namespace!r}",
+            why="they were made by a deployment from another DCODER_HOME",
+            fix="DCODER_HOME of the machine that deployed it, or without --secrets",
+        )
+
+
+def start_pods(
+    cluster: Kubectl,
+    environment: Environment,
+    manifests: Sequence[Manifest],
+    secrets: Sequence[Manifest],
+    wait_s: int,
+) -> None:
+    from knative import apply, stamps
+
+    pods = [one for one in manifests if one["metadata"]["name"] in environment.pods]
+    marked = stamps.stamped(pods, stamps.values_of(secrets), environment)
+    apply.apply(cluster, (manifests[0], *secrets, *marked), dry_run=False)
+    wait(cluster, environment, marked, wait_s)
+    say(f"✓ the pods of {', '.join(environment.pods)} are ready")
+
+
+def prepare_stores(home: Home, keys: Path | None, settings: Mapping[str, str], administrator: str) -> Result:
     """Bring the databases behind `DCODER_POSTGRES_URL` up to date. Safe to repeat. Raises `Missing` and `Failed`."""
     from shared.host.control import prepare
-    from shared.host.stack import ADMIN_URL
     from shared.postgres import refusals
     from shared.settings import Settings
 
@@ -66,7 +142,6 @@ def prepare_stores(home: Home, keys: Path | None, settings: Mapping[str, str]) -
     home.prepare()
     given = {**UNUSED, **{name: value for name, value in settings.items() if value}}
     place = Settings.from_environment({**given, "DCODER_SECRETS_DIR": str(keys or home.secrets)})
-    administrator = os.environ.get(ADMIN_URL, "")
     try:
         if keys is None:
             make_keys(home, place, administrator)
@@ -107,4 +182,4 @@ def prepare_command(keys: Path | None) -> Result:
     DCODER_POSTGRES_URL is the platform's role there; DCODER_POSTGRES_ADMIN_URL, if set, a superuser who makes it.
     """
     home = find_home()
-    return prepare_stores(home, keys, store_settings(home))
+    return prepare_stores(home, keys, store_settings(home), os.environ.get(ADMIN_URL, ""))
