@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.errors import Fault
 
@@ -18,16 +18,41 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Placement = Literal["alone", "capability", "all"]
 
 
+Image = Annotated[str, Field(pattern=r"^[a-z0-9.:/_-]+(:[A-Za-z0-9._-]+|@sha256:[0-9a-f]{64})$")]
+
+
 class Typed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Store(Typed):
-    """A server whose URL holds a password: key `url` of the named Secret. `cidr` and `port` are where it listens."""
+class Pod(Typed):
+    """A store as a pod of the platform's namespace (`knative/base`), with a volume of its own."""
+
+    image: Image
+    storage_gib: Annotated[int, Field(ge=1)]
+    storage_class: Label | None = None
+    """Null: the cluster's default."""
+    cpu_millicores: Annotated[int, Field(ge=10)]
+    memory_mib: Annotated[int, Field(ge=64)]
+
+
+class Placed(Typed):
+    """Where a store is: your own, which listens at `cidr`, or a pod."""
 
     secret: Label
-    cidr: Cidr
     port: Port
+    cidr: Cidr | None = None
+    pod: Pod | None = None
+
+    @model_validator(mode="after")
+    def either(self) -> Self:
+        if (self.cidr is None) == (self.pod is None):
+            raise ValueError("give cidr, where your own store listens, or pod, and not both")
+        return self
+
+
+class Store(Placed):
+    """A server whose URL holds a password: key `url` of the named Secret."""
 
 
 class Listener(Typed):
@@ -44,13 +69,10 @@ class PostgresServers(Typed):
     listeners: Annotated[list[Listener], Field(min_length=1)]
 
 
-class Objects(Typed):
+class Objects(Placed):
     """An S3-compatible store: the Secret holds `access-key` and `secret-key`."""
 
     url: Annotated[str, Field(pattern=r"^https?://[^@/]+$")]
-    secret: Label
-    cidr: Cidr
-    port: Port
 
 
 class Broker(Typed):
@@ -79,7 +101,7 @@ class Environment(Typed):
 
     name: Label
     namespace: Label
-    image: Annotated[str, Field(pattern=r"^[a-z0-9.:/_-]+(:[A-Za-z0-9._-]+|@sha256:[0-9a-f]{64})$")]
+    image: Image
     placement: Placement
     domain: Host
     tls_secret: Label | None
@@ -92,6 +114,12 @@ class Environment(Typed):
     keys_secret: Label
     """Secret with root.key, tokens.key, audit.key, pepper.key and hooks.key, 32 bytes each."""
     sizes: Sizes
+
+    @property
+    def pods(self) -> dict[str, Pod]:
+        """The stores that are pods, by name."""
+        stores: dict[str, Placed] = {"postgres": self.postgres, "redis": self.redis, "objects": self.objects}
+        return {name: one.pod for name, one in stores.items() if one.pod is not None}
 
 
 def parse(text: str, source: str) -> Environment:

@@ -6,7 +6,8 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ MANAGER = "dcoder"
 TIMEOUT_S = 120.0
 REQUEST_TIMEOUT = "20s"
 SAID_CHARS_MAX = 1500
+FORWARDED = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ")
 WHITE = re.compile(r"\s*")
 
 Object = Mapping[str, Any]  # Any: what the cluster answers
@@ -74,6 +76,26 @@ class Kubectl:
         if dry_run:
             options.append("--dry-run=server")
         return self.run("apply", *options, "--filename=-", given=json.dumps(document)).splitlines()
+
+    @contextmanager
+    def forwarded(self, resource: str, port: int, namespace: str) -> Iterator[int]:
+        """A port of this machine's loopback address that leads to the resource's port, for the block's length.
+
+        Raises `Fault` when none is opened.
+        """
+        context = ("--context", self.context) if self.context else ()
+        argv = [self.program, *context, "--namespace", namespace, "port-forward", resource, f":{port}"]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+            try:
+                assert process.stdout is not None
+                assert process.stderr is not None
+                opened = FORWARDED.match(process.stdout.readline())
+                if opened is None:
+                    process.terminate()
+                    raise Fault(f"kubectl port-forward {resource}: {process.stderr.read().strip()[-SAID_CHARS_MAX:]}")
+                yield int(opened[1])
+            finally:
+                process.terminate()
 
 
 def documents(text: str) -> list[Object]:

@@ -53,7 +53,8 @@ def egress(grants: frozenset[str], environment: Environment) -> list[Rule]:
     for name in STORES:
         if name in grants:
             store = getattr(environment, name)
-            rules.append({"to": [{"ipBlock": {"cidr": store.cidr}}], "ports": [tcp(store.port)]})
+            place = pods(name) if store.pod else {"ipBlock": {"cidr": store.cidr}}
+            rules.append({"to": [place], "ports": [tcp(store.port)]})
     if environment.postgres_servers is not None and "postgres" in grants:
         for one in environment.postgres_servers.listeners:
             rules.append({"to": [{"ipBlock": {"cidr": one.cidr}}], "ports": [tcp(one.port)]})
@@ -66,13 +67,18 @@ def egress(grants: frozenset[str], environment: Environment) -> list[Rule]:
     return rules
 
 
-def policy(name: str, environment: Environment, spec: Rule, *, tenant: str) -> Manifest:
+def policy(name: str, environment: Environment, spec: Rule, *, tenant: str = POOLED) -> Manifest:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": metadata(name, environment, tenant=tenant),
         "spec": spec,
     }
+
+
+def pods(name: str) -> Rule:
+    """Those of this namespace that are called so."""
+    return {"podSelector": {"matchLabels": {"app.kubernetes.io/name": name}}}
 
 
 def namespace(name: str) -> Rule:

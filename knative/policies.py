@@ -19,9 +19,15 @@ def template_of(manifest: Manifest) -> dict[str, Any] | None:  # Any: see Manife
     return dict(manifest["spec"]["template"]) if served else None
 
 
+def pods_of(manifest: Manifest) -> dict[str, Any] | None:  # Any: see Manifest
+    """The template of the pods that it makes, None when it makes none."""
+    made = manifest["kind"] == "StatefulSet" or template_of(manifest) is not None
+    return dict(manifest["spec"]["template"]) if made else None
+
+
 def every_container(keeps: Callable[[Mapping[str, Any]], bool]) -> Rule:  # Any: see Manifest
     def rule(manifest: Manifest) -> bool:
-        template = template_of(manifest)
+        template = pods_of(manifest)
         return template is None or all(keeps(one) for one in template["spec"]["containers"])
 
     return rule
@@ -51,7 +57,7 @@ def min_scale_has_a_reason(manifest: Manifest) -> bool:
 
 def tenant_is_labelled(manifest: Manifest) -> bool:
     """`pooled` or a tenant; a dedicated Service (`DCODER_TENANT`) bears its own tenant's."""
-    template = template_of(manifest)
+    template = pods_of(manifest)
     if template is None:
         return True
     label = template["metadata"].get("labels", {}).get("dcoder.dev/tenant")
@@ -61,7 +67,7 @@ def tenant_is_labelled(manifest: Manifest) -> bool:
 
 
 def mounts_no_token(manifest: Manifest) -> bool:
-    template = template_of(manifest)
+    template = pods_of(manifest)
     if template is not None:
         return template["spec"].get("automountServiceAccountToken") is False
     return manifest["kind"] != "ServiceAccount" or manifest.get("automountServiceAccountToken") is False

@@ -12,7 +12,7 @@ from knative.manifest import SELECTOR, Manifest
 from knative.preflight import resource_of
 from shared.errors import Fault
 
-CONDITIONED = frozenset({"Broker", "DomainMapping", "Ingress", "PingSource", "Trigger"})
+CONDITIONED = frozenset({"Broker", "DomainMapping", "Ingress", "PingSource", "StatefulSet", "Trigger"})
 POLL_S = 2.0
 
 
@@ -38,6 +38,9 @@ def state_of(found: Object) -> State:
     kind, name, status = found["kind"], found["metadata"]["name"], found.get("status", {})
     if status.get("observedGeneration", 0) < found["metadata"].get("generation", 0):
         return State(kind, name, False, "its controller has not looked at it yet")
+    if kind == "StatefulSet":
+        up = status.get("updatedReplicas", 0) == status.get("readyReplicas", 0) == found["spec"]["replicas"]
+        return State(kind, name, up, "" if up else "its pod is not ready yet; kubectl describe pod says why")
     conditions = {one["type"]: one for one in status.get("conditions", ())}
     ready = conditions.get("Ready")
     if ready is None:

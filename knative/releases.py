@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from knative.environment import Environment
 from knative.kubectl import MANAGER, Kubectl, Object
-from knative.manifest import SELECTOR, metadata
+from knative.manifest import SELECTOR, Manifest, metadata
+from knative.policies import template_of
 from shared.errors import Fault
 
 RECORD = "dcoder-releases"
 KEPT_MAX = 10
+CANARY = "canary"
+"""The tag of its revisions, which gives each an address of its own: `canary-<service>`."""
 SERVICES = "services.serving.knative.dev"
 
 
@@ -30,22 +33,48 @@ class Release:
 
 @dataclass(frozen=True)
 class History:
-    """The last releases, oldest first, and the one that serves."""
+    """The last releases, oldest first, the one that serves, and the one that is tried out beside it."""
 
     releases: tuple[Release, ...] = ()
     current: int = 0
+    canary: Release | None = None
+    canary_percent: int = 0
 
     def after(self, image: str, revisions: Mapping[str, str], at: datetime) -> History:
-        """With one more release, unless nothing differs from the current one."""
-        serving = next((one for one in self.releases if one.number == self.current), None)
-        if serving is not None and dict(serving.revisions) == dict(revisions):
-            return self
+        """With one more release, unless nothing differs from the current one. A canary ends by it."""
+        if self.current and dict(self.served().revisions) == dict(revisions):
+            return History(self.releases, self.current)
+        return self.with_release(self.next(image, revisions, at))
+
+    def next(self, image: str, revisions: Mapping[str, str], at: datetime) -> Release:
         number = max((one.number for one in self.releases), default=0) + 1
-        release = Release(number, at.isoformat(timespec="seconds"), image, revisions)
-        return History((*self.releases, release)[-KEPT_MAX:], number)
+        return Release(number, at.isoformat(timespec="seconds"), image, revisions)
+
+    def with_release(self, release: Release) -> History:
+        return History((*self.releases, release)[-KEPT_MAX:], release.number)
+
+    def served(self) -> Release:
+        """The current release. Raises `Fault` when there is none."""
+        found = next((one for one in self.releases if one.number == self.current), None)
+        if found is None:
+            raise Fault("nothing serves yet, so a canary would have nothing beside it; apply without --canary first")
+        return found
+
+    def promotable(self) -> Release:
+        """The canary. Raises `Fault` when there is none that became ready."""
+        if self.canary is None:
+            raise Fault("there is no canary; `deploy apply --canary PERCENT` makes one")
+        if not self.canary.revisions:
+            raise Fault("the canary did not become ready; apply it again, or `deploy rollback`")
+        return self.canary
 
     def before(self, number: int = 0) -> Release:
-        """The named release, or the one before the current. Raises `Fault` when it is not kept."""
+        """The named release; else the current one while a canary is out, and the one before it otherwise.
+
+        Raises `Fault` when it is not kept.
+        """
+        if not number and self.canary is not None:
+            number = self.current
         if number:
             found = next((one for one in self.releases if one.number == number), None)
         else:
@@ -61,11 +90,13 @@ def read(cluster: Kubectl, environment: Environment) -> History:
     if found is None:
         return History()
     document = json.loads(found["data"]["history"])
-    return History(tuple(Release(**one) for one in document["releases"]), document["current"])
+    canary = document.get("canary")
+    kept = tuple(Release(**one) for one in document["releases"])
+    return History(kept, document["current"], Release(**canary) if canary else None, document.get("canary_percent", 0))
 
 
 def write(cluster: Kubectl, environment: Environment, history: History) -> None:
-    document = {"releases": [asdict(one) for one in history.releases], "current": history.current}
+    document = asdict(history)
     record = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -73,6 +104,26 @@ def write(cluster: Kubectl, environment: Environment, history: History) -> None:
         "data": {"history": json.dumps(document)},
     }
     cluster.apply([record])
+
+
+def split(manifests: Iterable[Manifest], serving: Mapping[str, str], percent: int) -> tuple[Manifest, ...]:
+    """The manifests with `percent` of each Service's calls for its newest revision, the rest for the one that serves.
+
+    A Service that does not serve yet has nothing to share.
+    """
+    return tuple(
+        {**one, "spec": {**one["spec"], "traffic": shares(serving[one["metadata"]["name"]], percent)}}
+        if template_of(one) is not None and one["metadata"]["name"] in serving
+        else one
+        for one in manifests
+    )
+
+
+def shares(revision: str, percent: int) -> list[Manifest]:
+    return [
+        {"revisionName": revision, "latestRevision": False, "percent": 100 - percent},
+        {"latestRevision": True, "percent": percent, "tag": CANARY},
+    ]
 
 
 def ready_revisions(cluster: Kubectl, environment: Environment) -> dict[str, str]:

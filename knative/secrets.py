@@ -15,7 +15,14 @@ KEY_NAMES = ("root", "tokens", "audit", "pepper", "hooks")
 
 def manifests(environment: Environment, folder: Path, settings: Mapping[str, str]) -> tuple[Manifest, ...]:
     """One Secret for the keys and one per store. Raises `Fault` naming what is missing, never its value."""
+    servers = environment.postgres_servers
+    further = (
+        [secret(servers.secret, environment, {"servers": setting(settings, "DCODER_POSTGRES_SERVERS")})]
+        if servers
+        else []
+    )
     return (
+        *further,
         secret(environment.keys_secret, environment, {f"{name}.key": key(folder, name) for name in KEY_NAMES}),
         secret(environment.postgres.secret, environment, {"url": setting(settings, "DCODER_POSTGRES_URL")}),
         secret(environment.redis.secret, environment, {"url": setting(settings, "DCODER_REDIS_URL")}),
@@ -31,8 +38,9 @@ def manifests(environment: Environment, folder: Path, settings: Mapping[str, str
 
 
 def names(environment: Environment) -> list[str]:
-    stores = (environment.postgres, environment.redis, environment.objects)
-    return [environment.keys_secret, *(one.secret for one in stores)]
+    stores = (environment.postgres, environment.postgres_servers, environment.redis, environment.objects)
+    own = [f"{name}-pod" for name in environment.pods]
+    return [environment.keys_secret, *(one.secret for one in stores if one is not None), *own]
 
 
 def key(folder: Path, name: str) -> bytes:

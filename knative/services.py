@@ -16,6 +16,15 @@ from shared.settings import NOT_GRANTED
 KEYS_PATH = "/etc/dcoder/keys"
 BUNDLE_PATH = "/etc/dcoder/bundle"
 USER = 65532
+SECURITY_CONTEXT = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "readOnlyRootFilesystem": True,
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
 STORES = ("postgres", "redis")
 WINDOW_OF_TICKED = "20s"
 """Pods go after a window without a call. At the usual 60 s, a tick a minute would keep them for ever."""
@@ -126,15 +135,7 @@ def container(workload: Workload, environment: Environment) -> Part:
         # A period of 0 lets queue-proxy probe every 50 ms until ready; any other falls back to the kubelet's seconds.
         "readinessProbe": {"httpGet": {"path": "/health/ready", "port": 8080}, "periodSeconds": 0},
         "livenessProbe": {"httpGet": {"path": "/health/live", "port": 8080}, "periodSeconds": 10, "timeoutSeconds": 5},
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "readOnlyRootFilesystem": True,
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": SECURITY_CONTEXT,
         "volumeMounts": [
             {"name": "keys", "mountPath": KEYS_PATH, "readOnly": True},
             {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108  the pod's own volume

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from knative.image import bill, interpreter, layout, proof, symbols
+from knative.image import bill, interpreter, layout, proof, stores, symbols
 from knative.image.archives import Foundation, from_archive, from_folder
 from knative.image.bytecode import compile_beside, compile_instead
 from knative.image.contents import (
@@ -78,14 +78,17 @@ def stage(variant: Variant, folder: Path, *, with_base: bool, progress: Callable
         trees[name].mkdir(parents=True)
         write(trees[name])
     libraries = [trees[name] / DEPENDENCIES for name in trees if (trees[name] / DEPENDENCIES).is_dir()]
-    proof.check(trees["application"] / APPLICATION, libraries)
+    if "application" in trees:
+        proof.check(trees["application"] / APPLICATION, libraries)
     return trees
 
 
 def stages(variant: Variant, *, with_base: bool) -> Mapping[str, Stage]:
-    """What writes each layer, from the bottom up. Every variant has the same lower layers."""
-    common = [entry for entry in read_lock(LOCK) if entry.name not in OMITTED]
+    """What writes each layer, from the bottom up. Every variant of the functions has the same lower layers."""
     lowest: dict[str, Stage] = {"base": stage_base} if with_base else {}
+    if variant.name == "stores":
+        return {**lowest, "stores": stores.stage}
+    common = [entry for entry in read_lock(LOCK) if entry.name not in OMITTED]
     own: dict[str, Stage] = {}
     if variant.lock is not None:
         extra = beyond(read_lock(variant.lock), common)
@@ -147,7 +150,10 @@ def assemble(wanted: Wanted, below: Foundation, trees: Mapping[str, Path], scrat
     """The staged trees as layers upon the base, with their configuration."""
     layers = [layout.pack(name, tree, scratch / f"{name}.tar") for name, tree in trees.items()]
     given = labels(wanted.variant, revision=wanted.revision, source=wanted.source, base=(below.name, below.digest))
-    return layout.Image((*below.layers, *layers), architecture(), settings(below.program, given))
+    configuration = settings(below.program, given)
+    if wanted.variant.name == "stores":
+        configuration = stores.settings(configuration)
+    return layout.Image((*below.layers, *layers), architecture(), configuration)
 
 
 def settings(program: str, given_labels: Mapping[str, str]) -> layout.Document:

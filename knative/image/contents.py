@@ -28,9 +28,10 @@ class Variant:
 
 VARIANTS: Mapping[str, Variant] = {
     "functions": Variant("functions", TITLE),
+    "stores": Variant("stores", "D.Coder stores: PostgreSQL with pgvector, Valkey, SeaweedFS"),
     "translate": Variant("translate", f"{TITLE}, with litellm", lock="translate"),
 }
-LOCK, MODEL_LOCK = "runtime", "models"
+LOCK, MODEL_LOCK, LOCAL_LOCK = "runtime", "models", "local"
 
 ENTRYPOINT = ("-P", "-m", "shared.function.serving")
 """After the interpreter. -P: nothing is imported from the working directory."""

@@ -78,8 +78,11 @@ def beyond(wanted: Sequence[Locked], present: Sequence[Locked]) -> list[Locked]:
     return [entry for entry in wanted if entry.name not in below]
 
 
-def install(entries: Sequence[Locked], target: Path) -> list[Wheel]:
-    """Unpack the entries' wheels into `target`. The wheels in the order of their names. Raises `Fault`."""
+def install(entries: Sequence[Locked], target: Path, *, pruned: bool = True) -> list[Wheel]:
+    """Unpack the entries' wheels into `target`, programs included unless pruned. In the order of their names.
+
+    Raises `Fault`.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         report, lock, unpacked = Path(scratch, "report.json"), Path(scratch, "kept.lock"), Path(scratch, "unpacked")
         lock.write_text("\n".join(entry.text for entry in entries) + "\n")
@@ -90,7 +93,8 @@ def install(entries: Sequence[Locked], target: Path) -> list[Wheel]:
         if done.returncode != 0:
             raise Fault(f"pip could not install the locked wheels: {done.stderr.strip()[-1500:]}")
         wheels = [wheel(one) for one in json.loads(report.read_text())["install"]]
-        shutil.copytree(unpacked, target, dirs_exist_ok=True, ignore=pruned_below(unpacked), symlinks=True)
+        left_out = pruned_below(unpacked) if pruned else None
+        shutil.copytree(unpacked, target, dirs_exist_ok=True, ignore=left_out, symlinks=True)
     drop_empty(target)
     return sorted(wheels, key=lambda one: one.name)
 

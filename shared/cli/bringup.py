@@ -14,9 +14,10 @@ from shared.cli import cluster as deployment
 from shared.cli.client import Client, keep_tenant_key, key_of
 from shared.cli.cluster import WAIT_S, cluster_of, context_option
 from shared.cli.documents import ask, wait_until_final
-from shared.cli.failures import Failed, Missing
+from shared.cli.failures import Failed, Missing, Misused
 from shared.cli.keys import create_key
 from shared.cli.output import Result, command, say
+from shared.cli.stores import prepared
 from shared.host.home import Home, find_home
 
 if TYPE_CHECKING:
@@ -67,10 +68,10 @@ def up_command(
     say(f"✓ the cluster takes environment {place.name!r}")
     if dry_run:
         return deployment.dry(cluster, place, manifests)
-    if stores == "here":
+    if stores == "here" and not place.pods:
         start_stores(place)
         say(f"✓ stores at {urlsplit(place.objects.url).hostname}")
-    confidential = deployment.secrets_of(place, None)
+    confidential = prepared(cluster, place, manifests, keys=None, wait_s=wait_s)
     done = deployment.deploy(cluster, place, manifests, confidential=confidential, wait_s=wait_s)
     say(f"✓ release {done['release']} is ready in namespace {place.namespace!r}")
     origin = gateway or gateway_of(cluster)
@@ -86,13 +87,19 @@ def up_command(
 @command(lambda result: str(result["message"]), name="down")
 @click.argument("target", type=click.Choice(TARGETS))
 @click.argument("environment", default="local")
+@click.option("--wipe", is_flag=True, help="Required where stores are pods: their volumes go with the namespace.")
 @context_option
-def down_command(target: str, environment: str, context: str) -> Result:
-    """Take ENVIRONMENT off the cluster and stop the stores of DCODER_HOME. Their data stays."""
+def down_command(target: str, environment: str, wipe: bool, context: str) -> Result:
+    """Take ENVIRONMENT off the cluster and stop the stores of DCODER_HOME, whose data stays."""
     from knative import apply
     from shared.cli.lifecycle import stop_host
 
     place, _ = deployment.rendered(environment)
+    if place.pods and not wipe:
+        raise Misused(
+            f"the data of {', '.join(place.pods)} would go with namespace {place.namespace!r}",
+            fix=f"knative/down {target} {environment} --wipe",
+        )
     deleted = apply.delete(cluster_of(context), place)
     stopped = stop_host(find_home())
     message = f"{', '.join(deleted) or 'nothing'} deleted; the stores {'are stopped' if stopped else 'did not run'}"
@@ -134,8 +141,7 @@ def gateway_of(cluster: Kubectl) -> str:
 def smoke(environment: Environment, gateway: str, home: Home) -> dict[str, object]:
     """A tenant, a document through the ingress, a question; the answer must cite the document. Raises `Failed`."""
     platform, llm = (f"{name}.{environment.domain}" for name in ("platform", "llm"))
-    key = smoke_key(Client(gateway, key_of(home, "admin_key", None), host=platform), home)
-    client = Client(gateway, key, host=platform)
+    client = smoke_client(gateway, platform, home)
     name = f"lost-property-{secrets.token_hex(3)}.md"
     stored = client.call("PUT", f"/v1/documents/{name}", DOCUMENT, headers={"Content-Type": "text/markdown"}).json()
     began = time.monotonic()
@@ -143,7 +149,7 @@ def smoke(environment: Environment, gateway: str, home: Home) -> dict[str, objec
     if document["state"] != "searchable":
         raise Failed(f"the document is {document['state']}", why=str(document.get("detail", "")))
     say(f"✓ a document was searchable {time.monotonic() - began:.1f} s after its upload")
-    answered = ask(Client(gateway, key, host=llm), QUESTION)
+    answered = ask(Client(gateway, client.key, host=llm), QUESTION)
     citations = answered["citations"]
     if not isinstance(citations, list) or not any("lost-property" in str(one) for one in citations):
         raise Failed("the answer cites nothing of the document", why=str(answered["answer"])[:500])
@@ -151,11 +157,29 @@ def smoke(environment: Environment, gateway: str, home: Home) -> dict[str, objec
     return {"answer": answered["answer"], "citations": citations, "tenant": TENANT}
 
 
-def smoke_key(operator: Client, home: Home) -> str:
-    """A key of the tenant of the smoke test, which is made at the first time."""
+def smoke_client(gateway: str, host: str, home: Home) -> Client:
+    """The tenant of the smoke test by its kept key, or by another one where its data went and nobody knows that key."""
     kept = home.read("secrets/keys.json").get("tenants")
     if isinstance(kept, dict) and kept.get(TENANT):
-        return str(kept[TENANT])
+        client = Client(gateway, str(kept[TENANT]), host=host)
+        if knows(client):
+            return client
+    operator = Client(gateway, key_of(home, "admin_key", None), host=host)
+    return Client(gateway, smoke_key(operator, home), host=host)
+
+
+def knows(client: Client) -> bool:
+    try:
+        client.call("GET", "/v1/documents")
+    except Failed as failure:
+        if "401" not in failure.why:
+            raise
+        return False
+    return True
+
+
+def smoke_key(operator: Client, home: Home) -> str:
+    """A fresh key of the tenant of the smoke test, which is made where it is missing."""
     try:
         operator.call("POST", "/v1/tenants", {"name": TENANT})
     except Failed as failure:

@@ -1,9 +1,7 @@
-"""`deploy apply|status|rollback|delete`: the platform on the cluster that kubectl points at."""
+"""`deploy apply|delete`: the platform on the cluster that kubectl points at."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -11,17 +9,16 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from shared.cli.failures import Missing, Misused
-from shared.cli.output import Result, command, rows_of, say, table
+from shared.cli.output import Result, command, say
+from shared.cli.readiness import wait
+from shared.cli.stores import keys_option, prepared
 
 if TYPE_CHECKING:
     from knative.environment import Environment
     from knative.kubectl import Kubectl
     from knative.manifest import Manifest
-    from knative.readiness import State
+    from knative.releases import History
 
-STORE_SETTINGS = (
-    "DCODER_POSTGRES_URL", "DCODER_REDIS_URL", "DCODER_OBJECTS_ACCESS_KEY", "DCODER_OBJECTS_SECRET_KEY",
-)  # fmt: skip
 WAIT_S = 300
 
 context_option = click.option("--context", default="", help="kubectl's context; default: the current one.")
@@ -61,29 +58,19 @@ def check(cluster: Kubectl, environment: Environment, manifests: tuple[Manifest,
         )
 
 
-def secrets_of(environment: Environment, folder: Path | None) -> tuple[Manifest, ...]:
-    """From the process's environment, and what it lacks from the host that runs in DCODER_HOME."""
-    from knative.secrets import manifests
-    from shared.host.home import find_home
-
-    home = find_home()
-    told = home.read("host.json").get("environment")
-    host = cast("Mapping[str, str]", told) if isinstance(told, Mapping) else {}
-    settings = {name: os.environ.get(name) or str(host.get(name, "")) for name in STORE_SETTINGS}
-    return manifests(environment, folder or home.secrets, settings)
-
-
 def applied_text(result: Result) -> str:
     if result["dry_run"]:
         return "\n".join(str(one) for one in cast("list[str]", result["applied"])) + "\nnothing was changed"
-    return f"release {result['release']} serves in namespace {result['namespace']}"
+    tried = f", {result['canary_percent']} % of it go to the canary" if result["canary"] else ""
+    return f"release {result['release']} serves in namespace {result['namespace']}{tried}"
 
 
 @command(applied_text, name="apply")
 @environment_argument
 @click.option("--image", default="", help="Instead of the environment's.")
-@click.option("--secrets", is_flag=True, help="Also write the Secrets, from key files and DCODER_* addresses.")
-@click.option("--keys", type=click.Path(path_type=Path), help="Folder of the key files; default: those of DCODER_HOME.")
+@click.option("--secrets", is_flag=True, help="Also prepare the databases and write the Secrets, from DCODER_*.")
+@keys_option
+@click.option("--canary", type=click.IntRange(0, 99), help="Percent of the calls for it; 0: only by its address.")
 @click.option("--dry-run", is_flag=True, help="Ask the cluster what would change; change nothing.")
 @click.option("--wait", "wait_s", default=WAIT_S, show_default=True, help="Seconds until everything must be ready.")
 @click.option("--gateway", default="", help="Where the ingress answers, http://host:port; else the cluster is asked.")
@@ -94,6 +81,7 @@ def apply_command(
     image: str,
     secrets: bool,
     keys: Path | None,
+    canary: int | None,
     dry_run: bool,
     wait_s: int,
     gateway: str,
@@ -103,20 +91,23 @@ def apply_command(
     cluster = cluster_of(context)
     place, manifests = rendered(environment, image)
     check(cluster, place, manifests)
-    confidential = secrets_of(place, keys) if secrets else ()
-    if not secrets and not dry_run:
-        need_secrets(cluster, place)
     if dry_run:
         return dry(cluster, place, manifests)
+    confidential = prepared(cluster, place, manifests, keys=keys, wait_s=wait_s) if secrets else ()
+    if not secrets:
+        need_secrets(cluster, place)
+    if canary is not None:
+        return try_out(cluster, place, manifests, confidential=confidential, percent=canary, wait_s=wait_s)
     done = deploy(cluster, place, manifests, confidential=confidential, wait_s=wait_s)
     settle_or_roll(cluster, place, keys=keys, gateway=gateway, wait_s=wait_s)
     return done
 
 
 def dry(cluster: Kubectl, environment: Environment, manifests: tuple[Manifest, ...]) -> Result:
-    from knative import apply
+    from knative import apply, secrets, stamps
 
-    said = apply.apply(cluster, manifests, dry_run=True)
+    marked = stamps.stamped(manifests, stamps.stored(cluster, environment, secrets.names(environment)), environment)
+    said = apply.apply(cluster, marked, dry_run=True)
     gone = apply.superfluous(cluster, environment, manifests)
     return {"ok": True, "dry_run": True, "applied": [*said, *(f"{kind}/{name} pruned" for kind, name in gone)]}
 
@@ -132,16 +123,60 @@ def deploy(
     """Apply with the Secrets first, remove what is no longer rendered, wait, and write the release down."""
     from knative import apply, releases
 
-    said = apply.apply(cluster, (manifests[0], *confidential, *manifests[1:]), dry_run=False)
+    said = put(cluster, environment, manifests, confidential)
     gone = apply.superfluous(cluster, environment, manifests)
     apply.prune(cluster, environment, gone)
     wait(cluster, environment, manifests, wait_s)
     history = releases.read(cluster, environment)
     made = history.after(environment.image, releases.ready_revisions(cluster, environment), datetime.now(UTC))
     releases.write(cluster, environment, made)
+    return {**outcome(environment, made, said), "pruned": [f"{kind}/{name}" for kind, name in gone]}
+
+
+def try_out(
+    cluster: Kubectl,
+    environment: Environment,
+    manifests: tuple[Manifest, ...],
+    *,
+    confidential: tuple[Manifest, ...],
+    percent: int,
+    wait_s: int,
+) -> Result:
+    """As `deploy`, but the release that serves keeps the other calls, and nothing of it is removed.
+
+    The canary is written down before it is made, so that `rollback` ends one that does not become ready too.
+    """
+    from dataclasses import replace
+
+    from knative import releases
+
+    history = releases.read(cluster, environment)
+    shared = releases.split(manifests, history.served().revisions, percent)
+    canary = history.next(environment.image, {}, datetime.now(UTC))
+    releases.write(cluster, environment, replace(history, canary=canary, canary_percent=percent))
+    said = put(cluster, environment, shared, confidential)
+    wait(cluster, environment, shared, wait_s)
+    ready = replace(canary, revisions=releases.ready_revisions(cluster, environment))
+    made = replace(history, canary=ready, canary_percent=percent)
+    releases.write(cluster, environment, made)
+    return {**outcome(environment, made, said), "pruned": []}
+
+
+def put(
+    cluster: Kubectl, environment: Environment, manifests: tuple[Manifest, ...], confidential: tuple[Manifest, ...]
+) -> list[str]:
+    """The namespace, the Secrets, and the rest with the hash of what it reads of them."""
+    from knative import apply, secrets, stamps
+
+    kept = stamps.stored(cluster, environment, secrets.names(environment)) if not confidential else {}
+    marked = stamps.stamped(manifests, {**kept, **stamps.values_of(confidential)}, environment)
+    return apply.apply(cluster, (marked[0], *confidential, *marked[1:]), dry_run=False)
+
+
+def outcome(environment: Environment, history: History, said: list[str]) -> dict[str, object]:
     return {
-        "ok": True, "dry_run": False, "applied": said, "pruned": [f"{kind}/{name}" for kind, name in gone],
-        "release": made.current, "namespace": environment.namespace,
+        "ok": True, "dry_run": False, "applied": said, "release": history.current, "namespace": environment.namespace,
+        "canary": history.canary.number if history.canary else 0, "canary_percent": history.canary_percent,
     }  # fmt: skip
 
 
@@ -168,83 +203,12 @@ def need_secrets(cluster: Kubectl, environment: Environment) -> None:
         )
 
 
-def wait(cluster: Kubectl, environment: Environment, manifests: tuple[Manifest, ...], wait_s: int) -> None:
-    from knative.readiness import states, wait_until_ready
-
-    wait_until_ready(lambda: states(cluster, environment, manifests), timeout_s=wait_s, report=say_waiting())
-
-
-def say_waiting() -> Callable[[list[State]], None]:
-    """Tells, once each, what is waited for."""
-    told: set[str] = set()
-
-    def report(waiting: list[State]) -> None:
-        for one in waiting:
-            if one.text() not in told:
-                told.add(one.text())
-                say(f"waiting for {one.text()}")
-
-    return report
-
-
-def status_text(result: Result) -> str:
-    rows = [
-        (one["kind"], one["name"], "yes" if one["ready"] else "no", one["why"]) for one in rows_of(result, "objects")
-    ]
-    return f"release {result['release'] or 'none'}\n" + table(rows, head=("kind", "name", "ready", "why"))
-
-
-@command(status_text, name="status")
-@environment_argument
-@context_option
-def status_command(environment: str, context: str) -> Result:
-    """What of ENVIRONMENT is ready, and why the rest is not."""
-    from dataclasses import asdict
-
-    from knative import releases
-    from knative.readiness import states
-
-    cluster = cluster_of(context)
-    place, manifests = rendered(environment)
-    found = states(cluster, place, manifests)
-    history = releases.read(cluster, place)
-    return {
-        "ok": all(one.ready for one in found),
-        "release": history.current,
-        "releases": [asdict(one) for one in history.releases],
-        "objects": [asdict(one) for one in found],
-    }
-
-
-@command(lambda result: f"release {result['release']} serves; moved: {result['moved']}", name="rollback")
-@environment_argument
-@click.option("--to", "number", default=0, help="A release of `deploy status`; default: the one before.")
-@context_option
-def rollback_command(environment: str, number: int, context: str) -> Result:
-    """Let an earlier release serve again: only traffic moves, so no revision is made, and no pod while the old is warm.
-
-    The next `apply` ends it.
-    """
-    from dataclasses import replace
-
-    from knative import releases
-
-    cluster = cluster_of(context)
-    place, manifests = rendered(environment)
-    history = releases.read(cluster, place)
-    target = history.before(number)
-    moved = releases.route(cluster, place, target)
-    wait(cluster, place, manifests, WAIT_S)
-    releases.write(cluster, place, replace(history, current=target.number))
-    return {"ok": True, "release": target.number, "moved": moved}
-
-
 @command(lambda result: "\n".join(cast("list[str]", result["deleted"])) or "there was nothing", name="delete")
 @environment_argument
 @click.option("--yes", is_flag=True, help="Required: it deletes the namespace with its Secrets.")
 @context_option
 def delete_command(environment: str, yes: bool, context: str) -> Result:
-    """Take ENVIRONMENT off the cluster. The stores and what is in them stay."""
+    """Take ENVIRONMENT off the cluster, and the data of its stores where they are pods. Your own stores stay."""
     from knative import apply
 
     place, _ = rendered(environment)

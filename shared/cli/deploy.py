@@ -9,9 +9,11 @@ from pathlib import Path
 import click
 
 from shared.cli.bringup import down_command, up_command
-from shared.cli.cluster import apply_command, delete_command, rollback_command, status_command
+from shared.cli.cluster import apply_command, delete_command
 from shared.cli.failures import Failed
 from shared.cli.output import Result, command
+from shared.cli.releases import promote_command, rollback_command, status_command
+from shared.cli.stores import prepare_command
 
 
 @click.group(name="deploy")
@@ -75,5 +77,7 @@ def difference(wanted: Mapping[str, str], folder: Path, name: str) -> str:
 
 deploy_command.add_command(render_command)
 deploy_command.add_command(diff_command)
-for one in (apply_command, status_command, rollback_command, delete_command, up_command, down_command):
+for one in (prepare_command, apply_command, status_command, promote_command, rollback_command, delete_command):
+    deploy_command.add_command(one)
+for one in (up_command, down_command):
     deploy_command.add_command(one)

@@ -31,7 +31,9 @@ def built_text(result: Result) -> str:
 
 
 @command(built_text, name="build")
-@click.option("--variant", default="functions", show_default=True, help="functions, or translate: with litellm too.")
+@click.option(
+    "--variant", default="functions", show_default=True, help="functions, translate (with litellm) or stores."
+)
 @click.option("--output", type=click.Path(path_type=Path), help="The OCI archive. Default: dcoder-VARIANT.tar")
 @click.option("--tag", "name", help="REPOSITORY:TAG. Default: the one that knative/environments/local.yaml names.")
 @click.option("--base", type=click.Path(path_type=Path), help="OCI archive or root folder; default: this Python.")

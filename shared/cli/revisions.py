@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from shared.cli.cluster import say_waiting
 from shared.cli.output import say
+from shared.cli.readiness import say_waiting
 from shared.cli.settling import Place, credentials
 from shared.host.dedications import SETTLED_S
 from shared.ids import TenantId

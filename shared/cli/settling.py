@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from shared.cli.bringup import gateway_of
 from shared.cli.client import Client, key_of
-from shared.cli.cluster import cluster_of, say_waiting
+from shared.cli.cluster import cluster_of
 from shared.cli.output import rows_of, say
+from shared.cli.readiness import say_waiting
 from shared.function.dedication import NEVER_GRANTED
 from shared.host.dedications import SETTLED_S
 from shared.host.home import find_home

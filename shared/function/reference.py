@@ -112,6 +112,8 @@ HOST_SETTINGS = """
 | `DCODER_PLATFORM_PORT`, `DCODER_GATEWAY_PORT`, `DCODER_OBJECTS_PORT` | other ports than 8000, 4000 and 8333 |
 | `DCODER_POSTGRES_URL`, `DCODER_NATS_URL`, `DCODER_REDIS_URL`, `DCODER_OBJECTS_URL` | your own server instead of the \
 embedded one; PostgreSQL needs pgvector in `template1` and a role that may create roles and databases |
+| `DCODER_POSTGRES_ADMIN_URL` | `deploy prepare` and what contains it: a superuser's address, by which role, database \
+and pgvector are made where they are missing |
 | `DCODER_LISTEN` | IPv4 address at which the stores listen, for functions on a cluster; default 127.0.0.1 |
 | `DCODER_STORES_ONLY=true` | start the stores and prepare the control database, but no functions: `up --stores` |
 | `DCODER_HOOKS_ORIGIN` | where the object store announces changes, `http://host:port`; default: this \

@@ -9,9 +9,10 @@ import asyncio
 import json
 import os
 import sys
+from urllib.parse import urlsplit
 
 from shared.errors import Problem
-from shared.host.home import find_home
+from shared.host.home import Home, find_home
 from shared.host.stack import ADMIN_URL
 from shared.ids import PLATFORM
 from shared.settings import Settings
@@ -46,6 +47,20 @@ async def prepare_server(admin_url: str, name: str, password: str) -> str:
         for database in (name, "postgres", "template1"):  # a tenant's role can connect to its own database only
             await server.execute(f'REVOKE CONNECT ON DATABASE "{database}" FROM PUBLIC')
     return address(admin_url, database=name, user=name, password=password)
+
+
+async def holds_tables(settings: Settings, administrator: str) -> bool:
+    """Whether the control database is there and was migrated once."""
+    from shared.postgres import address, open_connection
+
+    url, name = settings.postgres_url, urlsplit(settings.postgres_url).path.lstrip("/")
+    if administrator:
+        async with open_connection(administrator) as server:
+            if not await server.fetchval("SELECT true FROM pg_database WHERE datname = $1", name):
+                return False
+        url = address(administrator, database=name)
+    async with open_connection(url) as database:
+        return bool(await database.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL"))
 
 
 async def migrate(url: str) -> None:
@@ -100,23 +115,26 @@ async def operator_key(settings: Settings, kept: str) -> str:
         await databases.close()
 
 
-async def main() -> dict[str, object]:
-    settings = Settings.from_environment()
-    if administrator := os.environ.get(ADMIN_URL, ""):
-        from urllib.parse import urlsplit
-
+async def prepare(settings: Settings, administrator: str, home: Home) -> dict[str, list[str] | dict[str, str]]:
+    """All of it, for a server of which `administrator` is the superuser's address; without one the role, its database
+    and pgvector must be there. Returns the tenants and the servers that could not be brought up to date.
+    """
+    if administrator:
         own = urlsplit(settings.postgres_url)
         await prepare_control_database(administrator, own.path.lstrip("/"), own.password or "")
     else:
         await migrate(settings.postgres_url)
     unprepared = await prepare_servers(settings)
     failed = await migrate_old_tenants(settings)
-    home = find_home()
     keys = home.read("secrets/keys.json")
     key = await operator_key(settings, str(keys.get("admin_key", "")))
     if key != keys.get("admin_key"):
         home.write("secrets/keys.json", {**keys, "admin_key": key})
     return {"failed_tenants": failed, "failed_servers": unprepared}
+
+
+async def main() -> dict[str, list[str] | dict[str, str]]:
+    return await prepare(Settings.from_environment(), os.environ.get(ADMIN_URL, ""), find_home())
 
 
 def emit(**message: object) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from shared.host.children import surroundings, trace
 from shared.host.dedications import Dedications
 from shared.host.home import Home, ensure_keys
-from shared.host.ports import choosing, is_free, listen
+from shared.host.ports import choosing, listen
 from shared.host.servers import StartFailed
 from shared.host.stack import FUNCTION_PORTS, WANTED_PORTS, PythonScript, Stack, plan
 from shared.host.supervisor import Report, Supervisor, end_leftovers
@@ -83,7 +83,7 @@ async def started_stack(home: Home, supervisor: Supervisor, report: Report) -> S
         if failure is None:
             return stack
         await supervisor.stop()
-        if attempt == PLANS_MAX or all(is_free(port) for port in stack.ports.values()):
+        if attempt == PLANS_MAX or not stack.taken_ports():
             raise failure
         report("replanning", {})
     raise StartFailed(f"no {len(WANTED_PORTS)} free ports could be had")

@@ -16,6 +16,8 @@ from shared.host.files import private_directory, write_private
 from shared.host.ports import LOOPBACK
 from shared.host.programs import wheel_script
 
+ENVIRONMENT = {"GOMEMLIMIT": "512MiB", "GOGC": "50"}
+
 
 @dataclass(frozen=True)
 class SeaweedPorts:
@@ -51,10 +53,17 @@ class Seaweed:
     def prepare(self) -> None:
         private_directory(self.home)
         (self.home / "data").mkdir(exist_ok=True)
-        write_private(self.home / "s3.json", json.dumps(self._identities(), indent=2))
-        write_private(self.home / "master.toml", "[master.volume_growth]\ncopy_1 = 1\n")
-        write_private(self.home / "security.toml", self._security())
-        write_private(self.home / "notification.toml", self._notification())
+        for name, text in self.configuration().items():
+            write_private(self.home / name, text)
+
+    def configuration(self) -> dict[str, str]:
+        """File name → text. They hold the keys."""
+        return {
+            "s3.json": json.dumps(self._identities(), indent=2),
+            "master.toml": "[master.volume_growth]\ncopy_1 = 1\n",
+            "security.toml": self._security(),
+            "notification.toml": self._notification(),
+        }
 
     def _identities(self) -> dict[str, object]:
         credentials = [{"accessKey": self.access_key, "secretKey": self.secret_key}]
@@ -80,9 +89,18 @@ class Seaweed:
         )
 
     def command(self) -> Command:
+        options = self.options()
+        argv = (str(wheel_script("weed")), "server", *(f"-{key}={value}" for key, value in options.items()))
+        # Everything is on disk within 0.2 s of SIGTERM, but SeaweedFS then waits 15 s for its own open streams:
+        # it gets 2 s, and as an orphan none, since it would keep its files locked against the next start.
+        # Its log buffers count as memory without being touched: a lower limit has it collect garbage all the time.
+        return Command(argv, self.home, ENVIRONMENT, stop_grace_s=2.0, orphan_signal=signal.SIGKILL)
+
+    def options(self) -> dict[str, object]:
+        """Of `weed server`."""
         ports = self.ports
         filer_socket, s3_socket = self._sockets()
-        options = {
+        return {
             "ip": self.host,
             "ip.bind": self.host,
             "dir": self.home / "data",
@@ -113,12 +131,6 @@ class Seaweed:
             "volume.index": "leveldb",
             "volume.preStopSeconds": 0,
         }
-        argv = (str(wheel_script("weed")), "server", *(f"-{key}={value}" for key, value in options.items()))
-        # Everything is on disk within 0.2 s of SIGTERM, but SeaweedFS then waits 15 s for its own open streams:
-        # it gets 2 s, and as an orphan none, since it would keep its files locked against the next start.
-        # Its log buffers count as memory without being touched: a lower limit has it collect garbage all the time.
-        environment = {"GOMEMLIMIT": "512MiB", "GOGC": "50"}
-        return Command(argv, self.home, environment, stop_grace_s=2.0, orphan_signal=signal.SIGKILL)
 
     def healthy(self) -> bool:
         return probes.seaweed(

@@ -205,6 +205,10 @@ class Valkey:
 
     def prepare(self) -> None:
         private_directory(self.home)
+        write_private(self._configuration, self.configuration())
+
+    def configuration(self) -> str:
+        """The text of its file. It holds the password."""
         lines = {
             "bind": self.host,
             "port": self.port,
@@ -217,7 +221,7 @@ class Valkey:
             "maxmemory-policy": "volatile-lru",
             "io-threads": 1,
         }
-        write_private(self._configuration, "".join(f"{key} {value}\n" for key, value in lines.items()))
+        return "".join(f"{key} {value}\n" for key, value in lines.items())
 
     def command(self) -> Command:
         return Command((str(valkey_binary()), str(self._configuration)), self.home)

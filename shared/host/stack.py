@@ -15,7 +15,7 @@ from shared.errors import Invalid
 from shared.host import probes
 from shared.host.children import Command
 from shared.host.home import Home, StoreSecrets, store_secrets
-from shared.host.ports import ANYWHERE, LOOPBACK, free_port
+from shared.host.ports import ANYWHERE, LOOPBACK, free_port, is_free
 from shared.host.seaweed import Seaweed, SeaweedPorts
 from shared.host.servers import Nats, Postgres, Server, Valkey
 
@@ -115,6 +115,12 @@ class Stack:
     moved: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     stores_only: bool = False
     """Whether functions run elsewhere, on a cluster."""
+    host: str = LOOPBACK
+    """Where the servers listen."""
+
+    def taken_ports(self) -> list[int]:
+        """Those on which a server of this stack could not listen now, each judged at the address that it would have."""
+        return [port for name, port in self.ports.items() if not is_free(port, place_of(name, self.host))]
 
     @property
     def platform_url(self) -> str:
@@ -210,6 +216,7 @@ def plan(home: Home, outside: Mapping[str, str] = os.environ) -> Stack:
             if ports[name] != wanted_port(name, outside)
         },
         stores_only=stores_only,
+        host=host,
     )
 
 

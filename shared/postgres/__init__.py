@@ -1,6 +1,14 @@
 """PostgreSQL: one connection budget a process, and database types that are bound to whose database they are."""
 
-from shared.postgres.connections import Databases, address, drop_database, end_sessions, open_connection, quoted
+from shared.postgres.connections import (
+    Databases,
+    address,
+    drop_database,
+    end_sessions,
+    open_connection,
+    quoted,
+    refusals,
+)
 from shared.postgres.database import (
     ControlDatabase,
     ControlTransaction,
@@ -21,6 +29,7 @@ __all__ = [
     "end_sessions",
     "open_connection",
     "quoted",
+    "refusals",
     "scram_verifier",
     "translated",
 ]

@@ -206,6 +206,13 @@ class Databases:
                     self._idle.pop(dsn, None)
 
 
+def refusals() -> tuple[type[Exception], ...]:
+    """What a server answers to a statement that it does not carry out."""
+    import asyncpg
+
+    return (asyncpg.PostgresError,)
+
+
 def unreachable() -> tuple[type[BaseException], ...]:
     """The failures to connect that time may heal. A tenant that was deleted, moved, or created anew by another process
     is among them: its server, database or password is not what this process remembers for some seconds more."""

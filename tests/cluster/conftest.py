@@ -100,5 +100,6 @@ def deployed() -> Iterator[Deployed]:
             up = place.run("deploy", "up", "existing", environment.name, "--image", image, *more)
             yield Deployed(cli, environment, str(up["gateway"]), image)
         finally:
-            cli.run("deploy", "down", "existing", environment.name)
+            wipe = ("--wipe",) if environment.pods else ()
+            cli.run("deploy", "down", "existing", environment.name, *wipe)
             cli.run("down", "--wipe")

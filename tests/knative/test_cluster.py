@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from knative.environment import load, with_image
 from knative.kubectl import documents
 from knative.manifest import labels
+from knative.policies import template_of
 from knative.preflight import (
     KNATIVE,
     MIB,
@@ -26,7 +28,7 @@ from knative.preflight import (
     unnamed_image,
 )
 from knative.readiness import state_of, wait_until_ready
-from knative.releases import History, routed
+from knative.releases import History, routed, split
 from knative.render import render
 from knative.schemas import faults
 from knative.secrets import manifests as secret_manifests
@@ -94,6 +96,42 @@ def test_only_the_last_releases_are_kept_and_an_unkept_one_is_refused() -> None:
         history.before(3)
     with pytest.raises(Fault, match=r"before the current one\. Kept: none"):
         History().before()
+
+
+def test_a_canary_shares_the_traffic_with_the_release_that_serves_and_new_services_have_all_of_theirs() -> None:
+    rendered = render(find(), LOCAL)
+
+    shared = split(rendered, {"knowledge": "knowledge-00001"}, 10)
+
+    traffic = {one["metadata"]["name"]: one["spec"]["traffic"] for one in shared if template_of(one) is not None}
+    assert traffic["knowledge"] == [
+        {"revisionName": "knowledge-00001", "latestRevision": False, "percent": 90},
+        {"latestRevision": True, "percent": 10, "tag": "canary"},
+    ]
+    assert traffic["governance"] == [{"latestRevision": True, "percent": 100}]
+    assert faults(shared) == []
+
+
+def test_a_rollback_ends_a_canary_first_and_a_promotion_makes_it_the_release() -> None:
+    first = History().after("a:1", {"one": "one-1"}, NOON).after("a:2", {"one": "one-2"}, NOON)
+    canary = first.next("a:3", {"one": "one-3"}, NOON)
+    out = replace(first, canary=canary, canary_percent=10)
+
+    assert out.before().number == 2
+    assert out.before(1).number == 1
+    assert out.with_release(out.promotable()) == first.after("a:3", {"one": "one-3"}, NOON)
+    assert out.after("a:2", {"one": "one-2"}, NOON) == first
+
+
+def test_a_canary_that_is_not_ready_is_not_promoted_and_none_is_made_beside_nothing() -> None:
+    serving = History().after("a:1", {"one": "one-1"}, NOON)
+
+    with pytest.raises(Fault, match="the canary did not become ready"):
+        replace(serving, canary=serving.next("a:2", {}, NOON)).promotable()
+    with pytest.raises(Fault, match="there is no canary"):
+        serving.promotable()
+    with pytest.raises(Fault, match="nothing serves yet"):
+        History().served()
 
 
 def test_a_revision_serves_when_it_has_all_the_traffic() -> None:
@@ -226,7 +264,13 @@ def cli(tmp_path: Path) -> Cli:
 def test_without_kubectl_the_command_says_so_and_ends_with_3(cli: Cli, tmp_path: Path) -> None:
     without = Cli(cli.path, {**cli.environment, "PATH": str(tmp_path)})
 
-    for arguments in (("apply", "local"), ("status", "local"), ("rollback", "local"), ("delete", "local", "--yes")):
+    for arguments in (
+        ("apply", "local"),
+        ("status", "local"),
+        ("promote", "local"),
+        ("rollback", "local"),
+        ("delete", "local", "--yes"),
+    ):
         done = without.run("deploy", *arguments)
         assert (done.returncode, "kubectl is needed" in done.stderr) == (3, True), done.stderr
 

@@ -24,7 +24,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import cast
@@ -38,6 +38,7 @@ from shared.cli import cluster as deployment
 from shared.cli.bringup import TENANT, gateway_of
 from shared.cli.client import Client, key_of
 from shared.cli.failures import Failed, Missing
+from shared.cli.readiness import wait
 from shared.host.home import find_home
 from shared.postgres import ControlDatabase, Databases
 
@@ -205,8 +206,8 @@ def roll_back(place: Deployed) -> None:
     history = releases.read(place.cluster, environment)
     target = history.before()
     releases.route(place.cluster, environment, target)
-    deployment.wait(place.cluster, environment, manifests, READY_S)
-    releases.write(place.cluster, environment, replace(history, current=target.number))
+    wait(place.cluster, environment, manifests, READY_S)
+    releases.write(place.cluster, environment, releases.History(history.releases, target.number))
 
 
 def uploads(place: Deployed) -> bool:

@@ -9,7 +9,8 @@ import pytest
 
 from functions.governance.tenants.function import tenants
 from knative.preflight import KUBERNETES_MIN
-from shared.cli.cluster import STORE_SETTINGS, WAIT_S
+from shared.cli.cluster import WAIT_S
+from shared.cli.stores import STORE_SETTINGS
 from shared.ids import TENANT_NAME
 from shared.settings import SERVER_NAME
 from tests.terraform.program import ENVIRONMENTS, MODULES, TERRAFORM

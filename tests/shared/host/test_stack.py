@@ -68,6 +68,16 @@ def test_a_port_that_names_a_socket_is_this_stacks_alone_at_every_address(home: 
         assert plan(home, {f"DCODER_{name.upper()}_PORT": str(taken)}).ports[name] != taken
 
 
+def test_a_port_is_judged_at_the_address_where_the_server_would_listen(home: Home) -> None:
+    stack = plan(home, {"DCODER_LISTEN": "127.0.0.2"})
+    assert stack.taken_ports() == []
+    with socket.socket() as another:
+        another.bind(("127.0.0.2", stack.ports["postgres"]))
+        another.listen()
+        assert is_free(stack.ports["postgres"])
+        assert stack.taken_ports() == [stack.ports["postgres"]]
+
+
 def test_two_stores_with_the_same_ports_at_two_addresses_keep_apart() -> None:
     names = [name for name in WANTED_PORTS if name.startswith("objects")]
     wanted = {f"DCODER_{name.upper()}_PORT": str(port) for name, port in zip(names, free_ports(8), strict=True)}
