@@ -13,6 +13,7 @@ import pytest
 from knative.policies import TENANT_SECRET
 from shared.cli.client import Client
 from shared.cli.failures import Failed
+from shared.cli.keys import create_key
 from shared.ids import TenantId
 from tests.cluster.conftest import Deployed, wait_for
 
@@ -53,8 +54,7 @@ def other_key(deployed: Deployed) -> str:
     """Of a tenant to which nothing is dedicated."""
     operator = deployed.platform(deployed.operator_key)
     operator.call("POST", "/v1/tenants", {"name": "plain"})
-    made = operator.call("POST", "/v1/keys", {"tenant": "plain", "name": "t", "role": "member"}).json()
-    return str(made["key"])
+    return str(create_key(operator, "plain", "admin", name="t")["key"])
 
 
 @pytest.fixture(scope="module")
