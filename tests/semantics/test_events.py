@@ -25,7 +25,7 @@ from tests.semantics.conftest import TENANT, Place
 
 pytestmark = pytest.mark.timeout(1500)
 SOON_S = 90
-MINUTES = 2
+MINUTES = 1
 CALLERS = 4
 CREATED = "com.amazonaws.s3.ObjectCreated:Put"
 TICKS = """
