@@ -62,7 +62,7 @@ def packed_function(folder: Path) -> tuple[bytes, Mapping[str, object], str]:
         )
     try:
         files = files_of(folder)
-        manifest = declared(folder.name, imported(folder.name, files, folder))
+        manifest = declared(folder.name, imported(folder.name, files))
         return packed(files), manifest.model_dump(mode="json"), manifest.slug
     except Problem as refused:
         raise Failed(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from shared.bundles import loading
 from shared.bundles.loading import Finder, checked, declared, imported
 from shared.bundles.manifest import Manifest, parsed
 from shared.bundles.signing import Bundle
@@ -71,18 +72,21 @@ def test_a_data_file_is_read_by_name() -> None:
     assert pkgutil.get_data("rates", "table.csv") == b"usd,1.25\n"
 
 
-@pytest.mark.parametrize("name", ["json", "shared", "functions", "pydantic"])
+@pytest.mark.parametrize("name", ["json", "shared", "functions", "tests", "pydantic", "uvicorn"])
 def test_a_bundle_stands_in_for_no_other_module(name: str) -> None:
     with pytest.raises(Invalid, match="choose another"):
         imported(name, files(name))
 
 
-def test_a_functions_own_folder_does_not_take_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = written(tmp_path)
+def test_a_folder_beside_the_platforms_own_takes_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, table="RATES = {}\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(Invalid, match="choose another"):
         imported("rates", files())
-    assert imported("rates", files(), folder).name == "own-rates"
+    monkeypatch.setattr(loading, "ROOT", tmp_path)
+    deployable = imported("rates", files())
+    assert deployable.name == "own-rates"
+    assert sys.modules["rates.table"].RATES, "the bundle's own file, not the folder's"
 
 
 def test_a_bundle_that_declares_more_than_was_signed_is_not_run() -> None:
