@@ -27,7 +27,7 @@ ACME = TenantId("acme")
 def _unloaded() -> Iterator[None]:
     """Each test imports the package anew."""
     yield
-    for name in [one for one in sys.modules if one.partition(".")[0] == "rates"]:
+    for name in [one for one in sys.modules if one.partition(".")[0] in ("rates", "beside")]:
         del sys.modules[name]
     sys.meta_path[:] = [one for one in sys.meta_path if not isinstance(one, Finder)]
 
@@ -79,14 +79,14 @@ def test_a_bundle_stands_in_for_no_other_module(name: str) -> None:
 
 
 def test_a_folder_beside_the_platforms_own_takes_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written(tmp_path, table="RATES = {}\n")
+    written(tmp_path, "beside", table="RATES = {}\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(Invalid, match="choose another"):
-        imported("rates", files())
+        imported("beside", files("beside"))
     monkeypatch.setattr(loading, "ROOT", tmp_path)
-    deployable = imported("rates", files())
-    assert deployable.name == "own-rates"
-    assert sys.modules["rates.table"].RATES, "the bundle's own file, not the folder's"
+    deployable = imported("beside", files("beside"))
+    assert deployable.name == "own-beside"
+    assert sys.modules["beside.table"].RATES, "the bundle's own file, not the folder's"
 
 
 def test_a_bundle_that_declares_more_than_was_signed_is_not_run() -> None:
