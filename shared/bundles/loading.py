@@ -11,14 +11,14 @@ import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder, SourceLoader
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.bundles.manifest import CAPABILITY, NAME, Manifest, parsed
 from shared.bundles.signing import Bundle, Sealed, opened
 from shared.errors import Fault, Invalid
-from shared.function.catalog import Deployable
+from shared.function.catalog import ROOT, Deployable
 from shared.function.declaration import Function, Route
 from shared.ids import TenantId
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from shared.settings import Settings
 
+OURS = frozenset({"functions", "knative", "shared", "tests"})
 ORIGIN = "/bundle"
 """Where the files seem to be, in tracebacks."""
 ARCHIVE, STATEMENT, SIGNATURE = "bundle.zip", "statement.json", "signature"
@@ -64,14 +65,11 @@ class Finder(MetaPathFinder, SourceLoader):  # type: ignore[misc]  # typeshed gi
         raise FileNotFoundError(name)
 
 
-def imported(package: str, files: Mapping[str, bytes], source: Path | None = None) -> Deployable:
-    """Import the package's `function.py`. `source`: the folder of these files, which may itself be on Python's path.
-
-    Raises `Invalid` for a name that is taken and for a flawed declaration.
-    """
+def imported(package: str, files: Mapping[str, bytes]) -> Deployable:
+    """Import the package's `function.py`. Raises `Invalid` for a name that is taken and for a flawed declaration."""
     if not NAME.fullmatch(package):
         raise Invalid(f"{package!r} is no name: lower-case words joined by single underscores")
-    if is_taken(package, source):
+    if is_taken(package):
         raise Invalid(f"{package!r} is the name of a module that Python or the platform has; choose another")
     finder = Finder(package, files)
     sys.meta_path.insert(0, finder)
@@ -85,14 +83,12 @@ def imported(package: str, files: Mapping[str, bytes], source: Path | None = Non
     return Deployable(f"{CAPABILITY}-{package.replace('_', '-')}", module.__name__, declared[0])
 
 
-def is_taken(package: str, source: Path | None) -> bool:
-    """Whether anything but the function's own folder has the name."""
-    if package in sys.modules:
+def is_taken(package: str) -> bool:
+    """Whether Python, an installed package or the platform has the name. Folders beside the platform's have none."""
+    if package in OURS or package in sys.modules or package in sys.stdlib_module_names:
         return True
-    spec = importlib.util.find_spec(package)
-    if spec is None:
-        return False
-    return source is None or [Path(one).resolve() for one in spec.submodule_search_locations or ()] != [source]
+    installed = [place for place in sys.path if place and Path(place).resolve() != ROOT]
+    return PathFinder.find_spec(package, installed) is not None
 
 
 def declared(package: str, deployable: Deployable) -> Manifest:

@@ -252,6 +252,24 @@ async def fails(transaction: ControlTransaction, tenant: TenantId, name: str, re
     await mark(transaction, tenant, name, revision, address=None, failure=text)
 
 
+async def retire(transaction: ControlTransaction, one: Wanted) -> bool:
+    """Forget where the revision answers, so that its process can end; unless calls go to it again. Returns whether."""
+    await transaction.fetchval("SELECT true FROM tenants WHERE id = $1 FOR UPDATE", one.tenant)
+    if one in await wanted(transaction):
+        return False
+    await transaction.execute(
+        "UPDATE own_revisions SET address = NULL WHERE tenant = $1 AND name = $2 AND revision = $3"
+        " AND encode(sha256(statement), 'hex') = $4",
+        *one,
+    )
+    return True
+
+
+async def forget_addresses(control: ControlDatabase) -> None:
+    """Say that nothing answers any more: who starts all processes anew does so before."""
+    await control.execute("UPDATE own_revisions SET address = NULL WHERE address IS NOT NULL")
+
+
 async def mark(
     transaction: ControlTransaction,
     tenant: TenantId,

@@ -30,7 +30,8 @@ class Target:
 
     revision: int
     percent: int
-    address: str
+    address: str | None
+    """None while its process is started anew."""
     manifest: Manifest
 
 
@@ -48,7 +49,7 @@ class OwnFunctions:
         self._known: OrderedDict[tuple[TenantId, str], Known] = OrderedDict()
 
     async def targets(self, tenant: TenantId, name: str) -> Sequence[Target]:
-        """The revisions that calls go to now; none when there is no such function, or nothing of it answers yet."""
+        """The revisions that calls go to now; none when there is no such function, or none of it served yet."""
         known = self._known.get((tenant, name))
         if known is None or time.monotonic() - known.at >= FRESH_S:
             known = Known(await self._read(tenant, name), time.monotonic())
@@ -61,7 +62,7 @@ class OwnFunctions:
         rows = await self._control.fetch(
             "SELECT r.revision, r.address, r.statement, f.serving FROM own_functions f JOIN own_revisions r"
             " USING (tenant, name) WHERE tenant = $1 AND name = $2 AND f.serving ? r.revision::text"
-            " AND r.address IS NOT NULL ORDER BY r.revision",
+            " ORDER BY r.revision",
             tenant,
             name,
         )

@@ -28,6 +28,7 @@ from shared.function.dedication import Origins, variables
 from shared.function.process import Process
 from shared.host import probes
 from shared.host.children import Command, Trace, end, spawn, trace
+from shared.host.dedications import SETTLED_S
 from shared.host.files import private_directory, tail, write_private_bytes
 from shared.host.home import Home
 from shared.host.ports import LOOPBACK, listen
@@ -57,6 +58,7 @@ class Running:
     answers: bool = False
     back_off_s: float = BACK_OFF_FIRST_S
     resting_until: float = 0.0
+    unwanted_since: float = 0.0
 
     @property
     def port(self) -> int:
@@ -74,9 +76,13 @@ class OwnProcesses:
     async def run(self) -> None:
         """Until cancelled; then every process has ended."""
         shutil.rmtree(self._home.bundles, ignore_errors=True)
+        anew = True
         try:
             while True:
                 try:
+                    if anew:
+                        await own.forget_addresses(await self._process.get(ControlDatabase))
+                        anew = False
                     await self.step()
                 except (Problem, OSError) as failure:
                     log("own_functions_delayed", error=repr(failure))
@@ -88,22 +94,34 @@ class OwnProcesses:
     async def step(self) -> None:
         """Start, look after and end processes once."""
         wanted = await own.wanted(await self._process.get(ControlDatabase))
-        for gone in [one for one in self._running if one not in wanted]:
-            await self._end(gone)
-        for one in wanted:
+        for one in [*(gone for gone in self._running if gone not in wanted), *wanted]:
             try:
-                await self._advance(one)
+                await (self._advance(one) if one in wanted else self._retire(one))
             except (Problem, OSError) as failure:  # of this one; the others need not wait for it
                 log("own_function_delayed", tenant=one.tenant, function=one.name, error=repr(failure))
 
     async def _advance(self, one: Wanted) -> None:
         running = self._running.get(one)
+        if running is not None:
+            running.unwanted_since = 0.0
         if running is None:
             await self._start(one)
         elif running.process.poll() is not None:
             await self._again(one, running)
         elif not running.answers:
             await self._look(one, running)
+
+    async def _retire(self, one: Wanted) -> None:
+        """End a process when nobody goes by what was read while calls went to it."""
+        running = self._running[one]
+        running.unwanted_since = running.unwanted_since or time.monotonic()
+        if time.monotonic() - running.unwanted_since < SETTLED_S:
+            return
+        control = await self._process.get(ControlDatabase)
+        async with control.transaction() as transaction:
+            over = await own.retire(transaction, one)
+        if over:
+            await self._end(one)
 
     async def _start(self, one: Wanted) -> None:
         listener = listen(0)
@@ -119,7 +137,7 @@ class OwnProcesses:
         kept = await own.kept(control, one.tenant, one.name, one.revision)
         registry, tokens = await self._process.get(TenantRegistry), await self._process.get(Tokens)
         held = await registry.credentials(one.tenant, tokens.public)
-        folder = self._home.bundles / one.tenant / one.name / str(one.revision)
+        folder = self._folder(one)
         write_bundle(folder, kept, held.issuer_key)
         told = environment(self._process.settings, kept, folder, database_url=held.database_url)
         command = Command(
@@ -168,7 +186,10 @@ class OwnProcesses:
             await asyncio.to_thread(end, process_trace(running), grace_s=STOP_GRACE_S)
         running.process.poll()
         running.listener.close()
-        shutil.rmtree(self._home.bundles / one.tenant / one.name / str(one.revision), ignore_errors=True)
+        shutil.rmtree(self._folder(one), ignore_errors=True)
+
+    def _folder(self, one: Wanted) -> Path:
+        return self._home.bundles / one.tenant / one.name / f"{one.revision}-{one.digest[:12]}"
 
     def _last_words(self, one: Wanted) -> str:
         text = tail(self._home.logs / f"{log_name(one.tenant, one.name, one.revision)}.log")

@@ -22,7 +22,7 @@ def main(folder: Path, port: int) -> None:
     from shared.function.protocol import BoundedProtocol
 
     try:
-        deployable = imported(folder.name, unpacked(packed(files_of(folder))), folder)
+        deployable = imported(folder.name, unpacked(packed(files_of(folder))))
         declared(folder.name, deployable)
     except Problem as refused:
         sys.exit(f"{folder} cannot be run: {refused.detail}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from shared.bundles import loading
 from shared.bundles.loading import Finder, checked, declared, imported
 from shared.bundles.manifest import Manifest, parsed
 from shared.bundles.signing import Bundle
@@ -26,7 +27,7 @@ ACME = TenantId("acme")
 def _unloaded() -> Iterator[None]:
     """Each test imports the package anew."""
     yield
-    for name in [one for one in sys.modules if one.partition(".")[0] == "rates"]:
+    for name in [one for one in sys.modules if one.partition(".")[0] in ("rates", "beside")]:
         del sys.modules[name]
     sys.meta_path[:] = [one for one in sys.meta_path if not isinstance(one, Finder)]
 
@@ -71,18 +72,21 @@ def test_a_data_file_is_read_by_name() -> None:
     assert pkgutil.get_data("rates", "table.csv") == b"usd,1.25\n"
 
 
-@pytest.mark.parametrize("name", ["json", "shared", "functions", "pydantic"])
+@pytest.mark.parametrize("name", ["json", "shared", "functions", "tests", "pydantic", "uvicorn"])
 def test_a_bundle_stands_in_for_no_other_module(name: str) -> None:
     with pytest.raises(Invalid, match="choose another"):
         imported(name, files(name))
 
 
-def test_a_functions_own_folder_does_not_take_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = written(tmp_path)
+def test_a_folder_beside_the_platforms_own_takes_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, "beside", table="RATES = {}\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(Invalid, match="choose another"):
-        imported("rates", files())
-    assert imported("rates", files(), folder).name == "own-rates"
+        imported("beside", files("beside"))
+    monkeypatch.setattr(loading, "ROOT", tmp_path)
+    deployable = imported("beside", files("beside"))
+    assert deployable.name == "own-beside"
+    assert sys.modules["beside.table"].RATES, "the bundle's own file, not the folder's"
 
 
 def test_a_bundle_that_declares_more_than_was_signed_is_not_run() -> None:

@@ -123,6 +123,11 @@ async def fill_control(found: Filled) -> None:
         )  # fmt: skip
         await control.execute("INSERT INTO schedule_ticks VALUES ($1, now(), $2)", found.mark, found.tenant)
         await control.execute("INSERT INTO outbox (event) VALUES ($1)", event)
+        await control.execute("INSERT INTO own_functions (tenant, name) VALUES ($1, $2)", found.tenant, found.mark)
+        await control.execute(
+            "INSERT INTO own_revisions (tenant, name, revision, statement, signature, archive, created_by)"
+            " VALUES ($1, $2, 1, 's', 'g', 'a', 'o')", found.tenant, found.mark,
+        )  # fmt: skip
         await control.execute(
             "INSERT INTO idempotency_keys (tenant, operation, key, fingerprint) VALUES ($1, 'o', 'cached-answer', 'x')",
             found.tenant,

@@ -233,3 +233,32 @@ async def test_what_is_to_run_is_told_with_its_digest(
     await deployed(runtime, tenant, body(), body(traffic=False))
     _, told = await asked(runtime, "GET", f"/{tenant}/rates/revisions/1")
     assert await own.wanted(control) == [(tenant, "rates", 1, told["digest"])]
+
+
+async def test_a_process_ends_only_when_no_calls_go_to_it(
+    runtime: Runtime, tenant: TenantId, control: ControlDatabase
+) -> None:
+    await deployed(runtime, tenant, body(), body())
+    await answering(runtime, tenant, 1)
+    (first,) = [one for one in await own.wanted(control) if one.revision == 2]
+    async with control.transaction() as transaction:
+        assert not await own.retire(transaction, first)
+    await asked(runtime, "PUT", f"/{tenant}/rates/traffic", b'{"traffic": {"1": 100}}')
+    async with control.transaction() as transaction:
+        assert await own.retire(transaction, first)
+
+    await asked(runtime, "PUT", f"/{tenant}/rates/traffic", b'{"traffic": {"2": 100}}')
+
+    _, told = await asked(runtime, "GET", f"/{tenant}/rates")
+    assert told["serving"] == {"1": 100}, "an ended process gets no calls before it is started again"
+
+
+async def test_calls_wait_with_a_reason_while_all_processes_start_anew(
+    runtime: Runtime, tenant: TenantId, control: ControlDatabase
+) -> None:
+    await deployed(runtime, tenant, body())
+    await answering(runtime, tenant, 1)
+    await own.forget_addresses(control)
+    answer = await runtime.call("GET", "/v1/own/rates/usd", tenant=tenant, role="member")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert (await runtime.call("GET", "/v1/own/rates/usd", tenant="globex", role="member")).status_code == 404
