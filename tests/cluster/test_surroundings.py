@@ -197,7 +197,7 @@ def test_the_stores_that_serve_all_tenants_want_a_password_that_it_does_not_have
     deployed: Deployed, awake: None
 ) -> None:
     environment = deployed.environment
-    redis = environment.redis.cidr.partition("/")[0]
+    redis = (environment.redis.cidr or f"redis.{environment.namespace}").partition("/")[0]
     assert inside(deployed, SAY, [[redis, environment.redis.port, "KEYS *\r\n"]]) in (
         "-NOAUTH Authentication required.", UNREACHABLE,
     )  # fmt: skip
