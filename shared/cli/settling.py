@@ -41,7 +41,18 @@ def place_of(name: str, *, gateway: str, keys: Path | None, context: str) -> Pla
     """Raises `Missing` without kubectl, a gateway or an operator's key."""
     from knative.environment import load
 
-    return place_at(cluster_of(context), load(name), gateway=gateway, keys=keys)
+    kubectl = cluster_of(context)
+    return place_at(kubectl, as_released(kubectl, load(name)), gateway=gateway, keys=keys)
+
+
+def as_released(kubectl: Kubectl, environment: Environment) -> Environment:
+    """With the image that serves now: tenants' own processes are of the same version as the pooled ones."""
+    from knative import releases
+    from knative.environment import with_image
+
+    history = releases.read(kubectl, environment)
+    serving = next((one for one in history.releases if one.number == history.current), None)
+    return with_image(environment, serving.image) if serving else environment
 
 
 def place_at(kubectl: Kubectl, environment: Environment, *, gateway: str, keys: Path | None) -> Place:
