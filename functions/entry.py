@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 from shared.function.app import Application, build
 from shared.function.catalog import select
+from shared.function.startup import startup
 from shared.settings import Settings
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 settings = Settings.from_environment()
-app = build(select(settings.functions), settings)
+deployables = select(settings.functions)
+startup.reached("imported")
+app = build(deployables, settings)
 
 
 async def main(request: Request) -> Application:
