@@ -69,7 +69,7 @@ async def open_early(application: Application) -> None:
     """
     from shared.function.injection import REGISTRY_GRANTS, grants_of
     from shared.identity import Identity
-    from shared.ids import PLATFORM
+    from shared.ids import PLATFORM, TenantId
     from shared.postgres import ControlDatabase
 
     control = await application.process.get(ControlDatabase)
@@ -80,8 +80,10 @@ async def open_early(application: Application) -> None:
         from shared.secrets import TenantSecrets, new_data_key
         from shared.tenancy import TenantRegistry
 
-        await application.process.get(TenantRegistry)
+        registry = await application.process.get(TenantRegistry)
         await TenantSecrets(new_data_key(PLATFORM)).seal("start", b"")  # loads the cipher that opens tenants' keys
+        if tenant := application.process.settings.dedicated_tenant:
+            await (await registry.database(TenantId(tenant))).fetchval("SELECT 1")
 
 
 def watched(application: Application) -> ASGIApp:

@@ -39,6 +39,10 @@ UNWANTED = (
 )
 MODULES_MAX = 600
 """What the knowledge group's container imports before it listens, 570, and room for a few more."""
+OTHER_SESSIONS = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
 START = """
 import sys
 from shared.function.startup import defer_models
@@ -159,6 +163,21 @@ async def test_only_what_the_functions_are_granted_is_opened_early(
         assert application.process.opened(ControlDatabase)
         assert application.process.opened(Identity)
         assert bool(application.process.opened(TenantRegistry)) is registry
+    finally:
+        await application.process.close()
+
+
+async def test_a_container_of_one_tenant_opens_that_tenants_database_early(
+    settings: Settings, registry: TenantRegistry
+) -> None:
+    alone = (await registry.create("opened-early")).id
+    application = build(select(["knowledge-documents"]), replace(settings, dedicated_tenant=alone))
+    database = await registry.database(alone)
+    try:
+        assert await database.fetchval(OTHER_SESSIONS) == 0
+        await open_early(application)
+
+        assert await database.fetchval(OTHER_SESSIONS) == 1
     finally:
         await application.process.close()
 
