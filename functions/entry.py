@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from shared.function.app import Application, build
 from shared.function.catalog import Deployable, select
+from shared.function.startup import startup
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ def served(settings: Settings) -> list[Deployable]:
 
 
 settings = Settings.from_environment()
-app = build(served(settings), settings)
+deployables = served(settings)
+startup.reached("imported")
+app = build(deployables, settings)
 
 
 async def main(request: Request) -> Application:

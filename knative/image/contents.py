@@ -41,6 +41,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONNOUSERSITE": "1",
     "PYTHONUNBUFFERED": "1",
+    "PYDANTIC_DISABLE_PLUGINS": "true",  # else it reads the entry points of every wheel; there are no plugins
     "LANG": "C.UTF-8",
     "SSL_CERT_FILE": f"/{DEPENDENCIES}/certifi/cacert.pem",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else importing litellm asks the network

@@ -22,7 +22,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, leave)
     gc.disable()  # nothing that imports make is garbage
     from shared.errors import Problem
+    from shared.function.startup import startup
 
+    startup.reached("python")
     try:
         serve(port_of(os.environ.get("PORT", str(PORT_DEFAULT))))
     except Problem as refused:
@@ -48,8 +50,11 @@ def serve(port: int) -> None:
     import uvicorn
 
     from shared.function.protocol import BoundedProtocol
+    from shared.function.startup import defer_models, startup, watched
 
-    app = import_module(APP).app
+    defer_models()
+    app = watched(import_module(APP).app)
+    startup.reached("built")
     gc.freeze()
     gc.enable()
     # No limit on the shutdown: a call may take as long as its function's timeout, and so is the pod's grace period.

@@ -1,0 +1,1 @@
+"""From no pod to the first byte, and where the time goes."""
