@@ -14,6 +14,7 @@ from shared.function.dedication import key_names
 from shared.settings import NOT_GRANTED
 
 KEYS_PATH = "/etc/dcoder/keys"
+BUNDLE_PATH = "/etc/dcoder/bundle"
 USER = 65532
 SECURITY_CONTEXT = {
     "runAsNonRoot": True,
@@ -46,6 +47,8 @@ class Workload:
     window: str = ""
     """How long a pod stays without a call; empty is Knative's default."""
     tenant: str = POOLED
+    bundle: str = ""
+    """The ConfigMap that holds the function's signed sources, when they are a tenant's own."""
 
 
 def manifests(group: Group, everyone: tuple[Group, ...], environment: Environment) -> tuple[Manifest, ...]:
@@ -103,7 +106,7 @@ def service(workload: Workload, environment: Environment) -> Manifest:
                     "timeoutSeconds": workload.timeout_s,
                     "responseStartTimeoutSeconds": workload.timeout_s,
                     "containers": [container(workload, environment)],
-                    "volumes": list(workload.volumes),
+                    "volumes": [*workload.volumes, *bundle_volume(workload)],
                 },
             },
         },
@@ -113,7 +116,8 @@ def service(workload: Workload, environment: Environment) -> Manifest:
 def scale_annotations(workload: Workload) -> dict[str, str]:
     scale = workload.scale
     return {
-        "autoscaling.knative.dev/initial-scale": "0",
+        # A tenant's own revision must have started once: calls go to it then, and not to one that cannot.
+        "autoscaling.knative.dev/initial-scale": "1" if workload.bundle else "0",
         "autoscaling.knative.dev/min-scale": str(scale.min),
         "autoscaling.knative.dev/max-scale": str(scale.max),
         **({"autoscaling.knative.dev/window": workload.window} if workload.window else {}),
@@ -135,8 +139,15 @@ def container(workload: Workload, environment: Environment) -> Part:
         "volumeMounts": [
             {"name": "keys", "mountPath": KEYS_PATH, "readOnly": True},
             {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108  the pod's own volume
+            *([{"name": "bundle", "mountPath": BUNDLE_PATH, "readOnly": True}] if workload.bundle else []),
         ],
     }
+
+
+def bundle_volume(workload: Workload) -> list[Part]:
+    if not workload.bundle:
+        return []
+    return [{"name": "bundle", "configMap": {"name": workload.bundle, "defaultMode": 0o444}}]
 
 
 def resources(environment: Environment) -> Part:

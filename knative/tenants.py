@@ -63,6 +63,8 @@ class Dedicated:
     """`postgres`, `issuer-key`, `data-key`, `functions`, `internet`."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Further environment variables, none of them secret."""
+    bundle: str = ""
+    """The ConfigMap with its signed sources, when they are the tenant's own."""
 
 
 def dedicated(deployable: Deployable, environment: Environment) -> Dedicated:
@@ -143,6 +145,7 @@ def of_function(
         variables=tuple(variables(tenant, function, everyone, environment)),
         volumes=(key_files(function.grants, TENANT_SECRET), scratch(place)),
         tenant=tenant,
+        bundle=function.bundle,
     )
     return network.allow(function.name, function.grants, place, tenant=tenant), *deployed(workload, place)
 
@@ -158,7 +161,8 @@ def variables(
         "DCODER_CONNECTIONS_MAX": str(connections_max(environment)),
         **function.variables,
     }
-    database = secret_variable("DCODER_POSTGRES_URL", TENANT_SECRET, "database-url", granted=True)
+    granted = "postgres" in function.grants
+    database = secret_variable("DCODER_POSTGRES_URL", TENANT_SECRET, "database-url", granted=granted)
     return [{"name": name, "value": value} for name, value in told.items()] + [database]
 
 

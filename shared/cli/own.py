@@ -4,21 +4,73 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, wraps
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from shared.cli.client import Client, platform_as_operator
+from shared.cli.cluster import WAIT_S as CLUSTER_WAIT_S
+from shared.cli.cluster import context_option
+from shared.cli.dedications import environment_option, gateway_option, keys_option
 from shared.cli.failures import Failed, Misused
 from shared.cli.logs import LINES_MAX, follow_files, last_lines, log_files
 from shared.cli.output import Result, command, rows_of, table
 from shared.errors import Problem
 
+if TYPE_CHECKING:
+    from shared.cli.settling import Place
+
 POLL_S = 0.3
 WAIT_S = 90.0
 
 tenant_option = click.option("--tenant", required=True, metavar="NAME", help="Whose function it is.")
+
+
+@dataclass(frozen=True)
+class Where:
+    """The running stack, or with `environment` a cluster."""
+
+    environment: str
+    gateway: str
+    keys: Path | None
+    context: str
+
+    @cached_property
+    def place(self) -> Place | None:
+        if not self.environment:
+            return None
+        from shared.cli.settling import place_of
+
+        return place_of(self.environment, gateway=self.gateway, keys=self.keys, context=self.context)
+
+    @property
+    def operator(self) -> Client:
+        return self.place.operator if self.place else platform_as_operator()
+
+    def settle(self, tenant: str, name: str) -> None:
+        """Until calls are shared out as it was wished. On this machine the host sees to it, on a cluster we do."""
+        if self.place is None:
+            wait_until_served(self.operator, tenant, name)
+            return
+        from shared.cli.revisions import settle
+
+        settle(self.place, tenant, name, wait_s=CLUSTER_WAIT_S)
+
+
+def where_options(command: Callable[..., Result]) -> Callable[..., Result]:  # ...: each command has its own
+    """`--environment` and what goes with it, as one argument `where`."""
+
+    @wraps(command)
+    def run(environment: str, gateway: str, keys: Path | None, context: str, **more: object) -> Result:
+        return command(where=Where(environment, gateway, keys, context), **more)
+
+    for option in (context_option, keys_option, gateway_option, environment_option):
+        run = option(run)
+    return run
 
 
 def path_of(tenant: str, name: str = "") -> str:
@@ -35,15 +87,16 @@ def deployed_text(result: Result) -> str:
 @click.argument("folder", type=click.Path(path_type=Path))
 @tenant_option
 @click.option("--no-traffic", is_flag=True, help="Store it only. `functions traffic` sends calls to it.")
-def deploy_command(folder: Path, tenant: str, no_traffic: bool) -> Result:
+@where_options
+def deploy_command(folder: Path, tenant: str, no_traffic: bool, where: Where) -> Result:
     """Pack the function in FOLDER and run it for one tenant, as its next revision."""
     archive, manifest, slug = packed_function(folder)
-    operator = platform_as_operator()
+    operator = where.operator
     sent = {"archive": base64.b64encode(archive).decode(), "manifest": manifest, "traffic": not no_traffic}
     told = operator.call("POST", path_of(tenant), sent).json()
     revision = rows_of(told, "revisions")[0]["revision"]
     if not no_traffic:
-        wait_until_served(operator, tenant, slug)
+        where.settle(tenant, slug)
     url = f"{operator.url}/v1/own/{slug}"
     return {"ok": True, "tenant": tenant, "name": slug, "revision": revision, "serves": not no_traffic, "url": url}
 
@@ -110,9 +163,10 @@ def state_of(revision: Mapping[str, object]) -> str:
 @command(show_text, name="show")
 @click.argument("name")
 @tenant_option
-def show_command(name: str, tenant: str) -> Result:
+@where_options
+def show_command(name: str, tenant: str, where: Where) -> Result:
     """List the revisions of a tenant's function, the newest first, and which share of the calls each gets."""
-    return platform_as_operator().call("GET", path_of(tenant, name)).json()
+    return where.operator.call("GET", path_of(tenant, name)).json()
 
 
 def served_text(result: Result) -> str:
@@ -125,11 +179,12 @@ def served_text(result: Result) -> str:
 @click.argument("name")
 @click.argument("shares", nargs=-1, required=True, metavar="REVISION=PERCENT...")
 @tenant_option
-def traffic_command(name: str, shares: tuple[str, ...], tenant: str) -> Result:
+@where_options
+def traffic_command(name: str, shares: tuple[str, ...], tenant: str, where: Where) -> Result:
     """Share calls out among revisions: functions traffic rates 1=90 2=10 --tenant acme"""
-    operator = platform_as_operator()
+    operator = where.operator
     operator.call("PUT", path_of(tenant, name) + "/traffic", {"traffic": dict(share_of(one) for one in shares)})
-    wait_until_served(operator, tenant, name)
+    where.settle(tenant, name)
     return operator.call("GET", path_of(tenant, name)).json()
 
 
@@ -143,11 +198,12 @@ def share_of(text: str) -> tuple[str, int]:
 @command(served_text, name="rollback")
 @click.argument("name")
 @tenant_option
-def rollback_command(name: str, tenant: str) -> Result:
+@where_options
+def rollback_command(name: str, tenant: str, where: Where) -> Result:
     """Send all calls to the revision before."""
-    operator = platform_as_operator()
+    operator = where.operator
     operator.call("POST", path_of(tenant, name) + "/rollback", {})
-    wait_until_served(operator, tenant, name)
+    where.settle(tenant, name)
     return operator.call("GET", path_of(tenant, name)).json()
 
 
@@ -155,12 +211,17 @@ def rollback_command(name: str, tenant: str) -> Result:
 @click.argument("name")
 @tenant_option
 @click.option("--yes", is_flag=True, help="Do it: all revisions are deleted.")
-def remove_command(name: str, tenant: str, yes: bool) -> Result:
+@where_options
+def remove_command(name: str, tenant: str, yes: bool, where: Where) -> Result:
     """Delete a tenant's function with all its revisions."""
     again = f"dcoder functions rm {name} --tenant {tenant} --yes"
     if not yes:
         raise Misused(f"this would delete every revision of {name!r}", why="it cannot be undone", fix=again)
-    platform_as_operator().call("DELETE", path_of(tenant, name))
+    where.operator.call("DELETE", path_of(tenant, name))
+    if where.place is not None:
+        from shared.cli.revisions import take_off
+
+        take_off(where.place, tenant, name)
     return {"ok": True, "tenant": tenant, "name": name}
 
 
