@@ -1,0 +1,1 @@
+"""Quotas: what a tenant, key, tag or model may use, counted exactly."""
