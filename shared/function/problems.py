@@ -47,6 +47,7 @@ def messages(problem: Problem, *, dialect: Dialect, request_id: str, path: str =
     headers = [(b"content-type", kind), (b"content-length", str(len(payload)).encode())]
     if problem.retry_after_s is not None:
         headers.append((b"retry-after", str(problem.retry_after_s).encode()))
+    headers += [(name.encode(), value.encode()) for name, value in problem.headers.items()]
     if problem.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="dcoder"'))
     return [

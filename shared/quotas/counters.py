@@ -9,8 +9,9 @@ from typing import Any
 
 from shared.errors import Fault
 from shared.ids import TenantId
-from shared.quotas.limits import Charge, Metric, Quota
+from shared.quotas.limits import Metric, Quota
 from shared.redis import Script
+from shared.usage.prices import Charge
 
 LEASE_MS = 45_000
 """How long a reservation outlives the last sign of its process."""
@@ -160,6 +161,9 @@ class Counters:
             len(sums.used), *used, *opened,
         )  # fmt: skip
         return bool(told[0] == b"built")
+
+    async def close(self) -> None:
+        await self._script.close()
 
     async def _run(self, tenant: TenantId, *arguments: str | int) -> list[Any]:  # Any: the script's answer
         return await self._script.run(prefix_of(tenant), *arguments)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
-
-from shared.identity import Caller
-from shared.usage.prices import Price, Tokens
 
 Scope = Literal["tenant", "key", "tag", "model"]
 Metric = Literal["micro_usd", "tokens", "requests", "parallel"]
@@ -15,19 +12,9 @@ Metric = Literal["micro_usd", "tokens", "requests", "parallel"]
 CALENDAR = ("minute", "hour", "day", "week", "month")
 ROLLING_S = {"minute": 60, "hour": 3600, "day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400}
 EVER = "ever"
+WRITTEN = "doc-chat/"
 AMOUNT_MAX = 2**50
 """About 1.1 billion USD in micro-USD. Far below 2^53, up to which the script's numbers are exact, sums included."""
-
-
-@dataclass(frozen=True)
-class Charge:
-    """What a call takes, or reserves, of each metric. Requests and parallel calls count one by one."""
-
-    micro_usd: int = 0
-    tokens: int = 0
-
-    def of(self, metric: Metric) -> int:
-        return {"micro_usd": self.micro_usd, "tokens": self.tokens}.get(metric, 1)
 
 
 @dataclass(frozen=True)
@@ -51,14 +38,14 @@ class Quota:
     def counter(self) -> str:
         return f"c{self.id}"
 
-    def concerns(self, caller: Caller, model: str) -> bool:
+    def concerns(self, key_id: str | None, tags: Collection[str], model: str) -> bool:
         match self.scope:
             case "tenant":
                 return True
             case "key":
-                return self.name == caller.key_id
+                return self.name == key_id
             case "tag":
-                return self.name in caller.tags
+                return self.name in tags
             case "model":
                 return self.name == model
 
@@ -87,14 +74,9 @@ def window_of(unit: str, *, rolling: bool) -> str:
     return f"rolling:{ROLLING_S[unit]}" if rolling else f"calendar:{unit}"
 
 
-def concerning(quotas: Iterable[Quota], caller: Caller, model: str) -> tuple[Quota, ...]:
-    """Those that a call of this caller to this model counts against."""
-    return tuple(quota for quota in quotas if quota.concerns(caller, model))
-
-
-def price_for(price: Price | None, tokens: Tokens) -> int:
-    """What so many tokens cost at most, in micro-USD, rounded up; tiers left aside. Zero where no price is known."""
-    if price is None:
-        return 0
-    exact = tokens.input * max(price.input, price.cached) + tokens.output * price.output
-    return -int(-exact // 1)
+def concerning(quotas: Iterable[Quota], *, key_id: str | None, tags: Collection[str], model: str) -> tuple[Quota, ...]:
+    """Those that a call with this key to this model counts against. `doc-chat/<model>` is counted where it is made: as
+    the call of the model that writes."""
+    if model.startswith(WRITTEN):
+        return ()
+    return tuple(quota for quota in quotas if quota.concerns(key_id, tags, model))

@@ -14,7 +14,7 @@ PASSING = ("LOADING", "BUSY", "OOM", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "T
 
 
 class Script:
-    """One script on the server, over one connection of the process, which is opened at first use and again when lost."""
+    """One script on the server, over one connection, which is opened at first use and again when it was lost."""
 
     def __init__(self, url: str, text: str) -> None:
         self._url = url

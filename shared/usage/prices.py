@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +23,17 @@ class Tokens:
     input: int = 0
     output: int = 0
     cached: int = 0
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What a call takes, or reserves, of each metric of quotas. Requests and parallel calls count one by one."""
+
+    micro_usd: int = 0
+    tokens: int = 0
+
+    def of(self, metric: str) -> int:
+        return {"micro_usd": self.micro_usd, "tokens": self.tokens}.get(metric, 1)
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,14 @@ def cost_micro_usd(price: Price | None, used: Tokens | None) -> int | None:
     cached = min(used.cached, used.input)
     exact = (used.input - cached) * price.input + cached * price.cached + used.output * price.output
     return int(exact.to_integral_value(ROUND_HALF_EVEN))
+
+
+def most_micro_usd(price: Price | None, tokens: Tokens) -> int:
+    """What so many tokens cost at most, rounded up, whatever is cached; tiers left aside. Zero for no known price."""
+    if price is None:
+        return 0
+    exact = tokens.input * max(price.input, price.cached) + tokens.output * price.output
+    return int(exact.to_integral_value(ROUND_CEILING))
 
 
 @cache

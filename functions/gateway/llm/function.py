@@ -15,8 +15,8 @@ from shared.function.invoke import Invoke
 from shared.identity import Caller
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
+from shared.quotas import Meter
 from shared.secrets import TenantSecrets
-from shared.usage import Ledger
 
 MIB = 1024 * 1024
 
@@ -47,7 +47,7 @@ async def chat_completions(
     call: Call,
     tenant: TenantDatabase,
     sealing: TenantSecrets,
-    ledger: Ledger,
+    meter: Meter,
     invoke: Invoke,
     providers: Providers,
 ) -> Response:
@@ -62,10 +62,10 @@ async def chat_completions(
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
         if target.provider is not None:
             return await chat.relay(
-                call, wanted, target.provider, target.model, providers=providers, sealing=sealing, ledger=ledger
+                call, wanted, target.provider, target.model, providers=providers, sealing=sealing, meter=meter
             )
         refuse(wanted, models.EMBEDDING)
-        return await doc_chat.respond(call, wanted, target, ledger, invoke)
+        return await doc_chat.respond(call, wanted, target, meter, invoke)
 
     return await answered(request, work())
 
@@ -76,7 +76,7 @@ async def create_embeddings(
     call: Call,
     tenant: TenantDatabase,
     sealing: TenantSecrets,
-    ledger: Ledger,
+    meter: Meter,
     invoke: Invoke,
     providers: Providers,
 ) -> Response:
@@ -87,10 +87,10 @@ async def create_embeddings(
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
         if target.provider is not None:
             return await embeddings.relay(
-                call, wanted, target.provider, target.model, providers=providers, sealing=sealing, ledger=ledger
+                call, wanted, target.provider, target.model, providers=providers, sealing=sealing, meter=meter
             )
         refuse(wanted, models.DOC_CHAT)
-        return await embeddings.built_in(call, wanted, ledger, invoke)
+        return await embeddings.built_in(call, wanted, meter, invoke)
 
     return await answered(request, work())
 

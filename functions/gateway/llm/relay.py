@@ -39,6 +39,7 @@ class Relay:
         """The caller's bytes. When this has ended, the provider's connection is closed and the ledger has its row."""
         self.settlement.outcome = "client_gone"
         try:
+            await self.settlement.metered.durable()
             async for passed in self._passed():
                 yield passed
             self.settlement.outcome = "done" if self.complete else "provider_error" if self.failed else "cut"
@@ -97,7 +98,7 @@ class Relay:
         try:
             await asyncio.shield(self.answer.aclose())
         finally:
-            await self.settlement.settle()
+            await self.settlement.settle_stream()
 
 
 def error_event(problem: Problem) -> bytes:

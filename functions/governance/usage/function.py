@@ -12,7 +12,7 @@ from shared.errors import Invalid, NotFound
 from shared.function import Function, Scale, Tick
 from shared.identity import Caller
 from shared.postgres import ControlDatabase
-from shared.usage import Ledger
+from shared.quotas import Meter
 
 usage = Function(scale=Scale(max=5))
 
@@ -64,6 +64,6 @@ async def report(
 
 
 @usage.every("* * * * *")
-async def sweep(tick: Tick, ledger: Ledger) -> None:
-    """Close the calls of processes that died, and make the coming months' partitions."""
-    await ledger.sweep()
+async def sweep(tick: Tick, meter: Meter) -> None:
+    """End the calls of processes that died, and make the coming months' partitions."""
+    await meter.sweep()

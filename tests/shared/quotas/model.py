@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from shared.quotas.counters import OpenRow as Open
 from shared.quotas.counters import Sums, Wanted
-from shared.quotas.limits import Charge, Quota
+from shared.quotas.limits import Quota
+from shared.usage.prices import Charge
 
 LEASE_S = 45
 
@@ -120,7 +121,7 @@ class Model:
             call.state = "released"
 
     def forget(self) -> None:
-        """Redis is emptied. What is open in the ledger is leased anew by who builds; the names of the others are free."""
+        """Redis is emptied. What is open in the ledger is leased anew by who builds; the other names are free."""
         for name, call in list(self.calls.items()):
             if call.state in ("open", "charged"):
                 call.state, call.lease_s = "open", self.now_s + LEASE_S

@@ -17,9 +17,10 @@ from shared.errors import Unavailable
 from shared.host.servers import Valkey
 from shared.ids import TenantId
 from shared.quotas.counters import SCRIPT, Counters, Gone, Missing, Refused, Reserved, Row, Sums, Wanted
-from shared.quotas.limits import Charge, Quota
+from shared.quotas.limits import Quota
 from shared.redis import Script
 from shared.redis.connection import Connection, connected
+from shared.usage.prices import Charge
 from tests.fixtures.ports import free_port
 from tests.fixtures.servers import running, scratch_directory
 from tests.shared.quotas.model import LEASE_S, Model
