@@ -9,16 +9,16 @@ from shared.identity import Caller
 ROLES: Mapping[str, frozenset[str]] = {
     "operator": frozenset(
         {
-            "tenants:*", "keys:*", "audit:read", "usage:read", "events:*", "schedules:*", "platform:*",
+            "tenants:*", "keys:*", "quotas:*", "audit:read", "usage:read", "events:*", "schedules:*", "platform:*",
         }
     ),
     "admin": frozenset(
         {
-            "documents:*", "keys:*", "secrets:*", "models:use", "usage:read", "audit:read", "events:*",
+            "documents:*", "keys:*", "quotas:*", "secrets:*", "models:use", "usage:read", "audit:read", "events:*",
             "schedules:read", "tenants:export",
         }
     ),
-    "member": frozenset({"documents:*", "models:use", "usage:read"}),
+    "member": frozenset({"documents:*", "models:use", "usage:read", "quotas:read"}),
     "viewer": frozenset({"documents:read", "models:use"}),
     "hook": frozenset({"hooks:use"}),
     "system": frozenset({"*:*"}),

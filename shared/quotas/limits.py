@@ -43,7 +43,7 @@ class Quota:
             case "tenant":
                 return True
             case "key":
-                return self.name == key_id
+                return self.name == key_id or lineage_tag(self.name) in tags
             case "tag":
                 return self.name in tags
             case "model":
@@ -56,6 +56,11 @@ class Quota:
         if self.metric == "parallel":
             return f"{whose} may make {self.amount} calls at once"
         return f"{whose} may use {amount} {said_window(self.window)}"
+
+
+def lineage_tag(key_id: str) -> str:
+    """The tag of the keys that are rotated from this one: what limits it limits them."""
+    return f"key:{key_id}"
 
 
 def said_window(window: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -115,6 +116,7 @@ class Meter:
             return await self._admitted(call, quotas, most, least_output)
         except Unavailable:
             if any(refusing(quota) for quota in quotas):
+                self._keep(asyncio.create_task(self._released(call), name="release"))  # it may be reserved all the same
                 raise
             reserved = replace(call, reserved=charge_of(call, most))
             return await self._begun(Metered(reserved, quotas, (), most), wait=True)  # nothing depends on Redis
@@ -126,6 +128,19 @@ class Meter:
             metered.ended = ended_of(metered.call, outcome, used)
             self._ending[metered.call.id] = asyncio.create_task(self._end(metered), name="call-end")
         return metered.ended.cost_micro_usd
+
+    async def states(self, tenant: TenantId, quotas: Sequence[Quota]) -> list[State]:
+        """How these quotas' counters stand. Raises `Unavailable`."""
+        probe, wanted = uuid4().hex, [Wanted(quota, 0) for quota in quotas]
+        for _ in range(TRIES_MAX):
+            told = await self._counters.reserve(tenant, probe, wanted)
+            if isinstance(told, Missing):
+                await asyncio.gather(*(self._built(tenant, quotas[place]) for place in told.places))
+                continue
+            await self._counters.release(tenant, probe)
+            if isinstance(told, Reserved):
+                return list(told.states)
+        raise Unavailable("the quotas' counters cannot be built", retry_after_s=2)
 
     async def written(self, metered: Metered) -> None:
         """Return once the call's row is written, or could not be at its time."""

@@ -43,7 +43,7 @@ AMOUNTS = {
 }
 SCOPES: dict[Scope, str] = {
     "tenant": "$2 = ''",
-    "key": "key_id = $2",
+    "key": "(key_id = $2 OR 'key:' || $2 = ANY(tags))",
     "tag": "$2 = ANY(tags)",
     "model": "model = $2",
 }

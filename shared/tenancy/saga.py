@@ -227,6 +227,7 @@ async def close_doors(ground: Ground, tenant: TenantId) -> None:
     """From here on the tenant's keys are refused, and nothing new begins."""
     await ground.control.execute("UPDATE tenants SET state = 'deleting', changed_at = now() WHERE id = $1", tenant)
     await ground.control.execute("DELETE FROM virtual_keys WHERE tenant = $1", tenant)
+    await ground.control.execute("DELETE FROM quotas WHERE tenant = $1", tenant)
 
 
 async def servers_of(ground: Ground, tenant: TenantId) -> list[str]:
