@@ -9,17 +9,17 @@ from shared.identity import Caller
 ROLES: Mapping[str, frozenset[str]] = {
     "operator": frozenset(
         {
-            "tenants:*", "keys:*", "audit:read", "usage:read", "events:*", "schedules:*", "platform:*",
+            "tenants:*", "keys:*", "quotas:*", "audit:read", "usage:read", "events:*", "schedules:*", "platform:*",
             "functions:*",
         }
     ),
     "admin": frozenset(
         {
-            "documents:*", "keys:*", "secrets:*", "models:use", "usage:read", "audit:read", "events:*",
+            "documents:*", "keys:*", "quotas:*", "secrets:*", "models:use", "usage:read", "audit:read", "events:*",
             "schedules:read", "tenants:export", "guardrails:*", "functions:read", "functions:use",
         }
     ),
-    "member": frozenset({"documents:*", "models:use", "usage:read", "functions:use"}),
+    "member": frozenset({"documents:*", "models:use", "usage:read", "quotas:read", "functions:use"}),
     "viewer": frozenset({"documents:read", "models:use", "functions:use"}),
     "hook": frozenset({"hooks:use"}),
     "system": frozenset({"*:*"}),

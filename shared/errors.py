@@ -38,6 +38,8 @@ class Problem(Exception):
         self.detail = detail or self.title
         self.retry_after_s = retry_after_s
         self.members = members
+        self.headers: dict[str, str] = {}
+        """Further headers of the answer."""
 
     def document(self, *, instance: str = "", request_id: str = "") -> dict[str, object]:
         """The RFC 9457 document. `members` are its extension members."""

@@ -49,6 +49,8 @@ class Caller:
     permissions: frozenset[str] | None = None
     models: frozenset[str] | None = None
     key_id: KeyId | None = None
+    tags: frozenset[str] = frozenset()
+    """To whom or what the key's usage is put down; quotas and reports go by them."""
 
 
 class KeyVerifier(Protocol):
@@ -186,6 +188,8 @@ def claims_of(caller: Caller) -> dict[str, Any]:
         claims["models"] = sorted(caller.models)
     if caller.key_id is not None:
         claims["key"] = caller.key_id
+    if caller.tags:
+        claims["tags"] = sorted(caller.tags)
     return claims
 
 
@@ -200,6 +204,7 @@ def caller_of(claims: Mapping[str, Any], kind: CallerKind) -> Caller:
             permissions=frozenset(claims["permissions"]) if "permissions" in claims else None,
             models=frozenset(claims["models"]) if "models" in claims else None,
             key_id=KeyId(str(claims["key"])) if "key" in claims else None,
+            tags=frozenset(claims.get("tags", ())),
         )
     except (KeyError, TypeError) as flaw:
         raise Unauthenticated("the token lacks a required claim") from flaw

@@ -13,7 +13,7 @@ import re
 import secrets
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
@@ -33,7 +33,7 @@ USED_EVERY_S = 30.0
 NOTED_AFTER_S = 0.2
 
 FIND = """
-SELECT k.hash, k.tenant, k.role, k.permissions, k.models,
+SELECT k.hash, k.tenant, k.role, k.permissions, k.models, k.tags,
        k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
        AND (k.tenant = 'platform' OR t.state IN ('ready', 'moving')) AS valid
   FROM virtual_keys k LEFT JOIN tenants t ON t.id = k.tenant
@@ -159,6 +159,7 @@ def caller_of(key_id: KeyId, row: Mapping[str, Any]) -> Caller:  # Any: a databa
         permissions=None if row["permissions"] is None else frozenset(row["permissions"]),
         models=None if row["models"] is None else frozenset(row["models"]),
         key_id=key_id,
+        tags=frozenset(row["tags"]),
     )
 
 
@@ -173,10 +174,11 @@ async def insert_key(
     permissions: list[str] | None = None,
     models: list[str] | None = None,
     expires_at: datetime | None = None,
+    tags: Sequence[str] = (),
 ) -> None:
     """Store a key's hash and what it may do."""
     await transaction.execute(
-        "INSERT INTO virtual_keys (id, tenant, name, hash, role, permissions, models, created_by, expires_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        key.id, tenant, name, key.hash, role, permissions, models, created_by, expires_at,
+        "INSERT INTO virtual_keys (id, tenant, name, hash, role, permissions, models, created_by, expires_at, tags)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        key.id, tenant, name, key.hash, role, permissions, models, created_by, expires_at, list(tags),
     )  # fmt: skip

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from shared.cli.client import DEMO, Client, forget_tenant_key, keep_tenant_key, platform_as_operator, running
+from shared.cli.limits import limit_options, limits_in
 from shared.cli.output import Result, command, rows_of, table
 from shared.host.home import Home
 
@@ -27,20 +30,10 @@ def create_key(client: Client, tenant: str, role: str, **more: object) -> dict[s
     return client.call("POST", "/v1/keys", body, query={"tenant": tenant}).json()
 
 
-def create(
-    tenant: str, role: str, name: str, models: tuple[str, ...], permissions: tuple[str, ...], days: int | None
-) -> Result:
+def create(tenant: str, role: str, *, days: int | None, **more: object) -> Result:
     """Create a virtual key. It is shown once; the command line keeps it for later commands when it has none."""
     home, _ = running()
-    created = create_key(
-        platform_as_operator(),
-        tenant,
-        role,
-        name=name,
-        models=list(models),
-        permissions=list(permissions),
-        expires_in_s=days * DAY_S if days else None,
-    )
+    created = create_key(platform_as_operator(), tenant, role, expires_in_s=days * DAY_S if days else None, **more)
     kept = home.read("secrets/keys.json").get("tenants")
     if not isinstance(kept, dict) or tenant not in kept:
         keep_tenant_key(home, tenant, str(created["key"]))
@@ -60,11 +53,21 @@ def keeps(home: Home, tenant: str, key_id: str) -> bool:
 @click.option("--model", "models", multiple=True, help="Only this model. May be repeated.")
 @click.option("--permission", "permissions", multiple=True, help="Only this permission. May be repeated.")
 @click.option("--days", type=click.IntRange(1, 3650), help="Days until it expires.")
+@click.option("--tag", "tags", multiple=True, help="To whom or what its usage is put down. May be repeated.")
+@limit_options
 def create_command(
-    tenant: str, role: str, name: str, models: tuple[str, ...], permissions: tuple[str, ...], days: int | None
+    tenant: str,
+    role: str,
+    name: str,
+    models: tuple[str, ...],
+    permissions: tuple[str, ...],
+    days: int | None,
+    tags: tuple[str, ...],
+    **given: Any,  # Any: the options of limits
 ) -> Result:
     """Create a virtual key. It is shown once."""
-    return create(tenant, role, name, models, permissions, days)
+    more = {"tags": list(tags), "limits": limits_in(given)}
+    return create(tenant, role, name=name, models=list(models), permissions=list(permissions), days=days, **more)
 
 
 def list_text(result: Result) -> str:

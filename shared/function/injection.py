@@ -31,11 +31,11 @@ from shared.llm.client import LanguageModel
 from shared.llm.outbound import Providers
 from shared.objects import ObjectStore, TenantObjects
 from shared.postgres import ControlDatabase, ControlTransaction, TenantDatabase, TenantTransaction
+from shared.quotas import Meter
 from shared.redis import Cache, CacheServer, ProcessMemory
 from shared.secrets import TenantSecrets
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry
-from shared.usage import Ledger
 
 Provider = Callable[[Call], Awaitable[object]]
 
@@ -120,7 +120,7 @@ PROVIDERS: Mapping[type, Provider] = {
     Events: of_process(Events),
     Relay: of_process(Relay),
     AuditSigner: of_process(AuditSigner),
-    Ledger: of_process(Ledger),
+    Meter: of_process(Meter),
     Providers: of_process(Providers),
     Guardrails: of_process(Guardrails),
     Cache: cache_of_tenant,
@@ -155,7 +155,7 @@ GRANTS: Mapping[type, frozenset[str]] = {
     Relay: frozenset({"events"}),
     AuditSigner: frozenset({"audit-key"}),
     Cache: frozenset({"redis"}),
-    Ledger: frozenset({"postgres"}),
+    Meter: frozenset({"postgres", "redis"}),
     Invoke: frozenset({"functions"}),
     LanguageModel: frozenset({"functions"}),
     Providers: frozenset({"internet"}),

@@ -49,6 +49,7 @@ def messages(problem: Problem, *, dialect: Dialect, request_id: str, path: str =
         headers.append((b"request-id", request_id.encode()))  # Anthropic's SDK reads it, OpenAI's `x-request-id`
     if problem.retry_after_s is not None:
         headers.append((b"retry-after", str(problem.retry_after_s).encode()))
+    headers += [(name.encode(), value.encode()) for name, value in problem.headers.items()]
     if problem.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="dcoder"'))
     return [

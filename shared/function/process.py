@@ -43,6 +43,7 @@ class Process:
         self._active = 0
         self._terminating = False
         self._idle = asyncio.Event()
+        self._closing_once = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
 
     def opened(self, kind: type[T]) -> T | None:
@@ -86,16 +87,21 @@ class Process:
         task.add_done_callback(self._background.discard)
 
     async def close(self) -> None:
-        """Close what was opened, the last opened first. Safe to call twice."""
-        if self._background:
-            await asyncio.wait(set(self._background), timeout=CLOSE_TIMEOUT_S)
-        while self._opened:
-            kind, resource = self._opened.popitem()
-            if hasattr(resource, "close"):
-                try:
-                    await asyncio.wait_for(cast("Closable", resource).close(), CLOSE_TIMEOUT_S)
-                except Exception as failure:  # noqa: BLE001  one stuck resource must not keep the others open
-                    log("close_failed", resource=kind.__name__, error=repr(failure))
+        """Close what was opened, the last opened first. Safe to call twice, also at once: what closes first may need
+        what was opened before it."""
+        async with self._closing_once:
+            if self._background:
+                await asyncio.wait(set(self._background), timeout=CLOSE_TIMEOUT_S)
+            while self._opened:
+                await self._close_last()
+
+    async def _close_last(self) -> None:
+        kind, resource = self._opened.popitem()
+        if hasattr(resource, "close"):
+            try:
+                await asyncio.wait_for(cast("Closable", resource).close(), CLOSE_TIMEOUT_S)
+            except Exception as failure:  # noqa: BLE001  one stuck resource must not keep the others open
+                log("close_failed", resource=kind.__name__, error=repr(failure))
 
     def _close_on_sigterm(self) -> None:
         if threading.current_thread() is not threading.main_thread():

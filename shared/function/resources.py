@@ -27,12 +27,12 @@ from shared.ids import PLATFORM, TenantId
 from shared.llm.outbound import Providers
 from shared.objects import ObjectStore
 from shared.postgres import ControlDatabase, Databases, TenantDatabase
-from shared.redis import CacheServer, ProcessMemory
+from shared.quotas import SCRIPT, Counters, Meter
+from shared.redis import CacheServer, ProcessMemory, Script
 from shared.secrets import DataKey, TenantSecrets, read_key
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry
 from shared.tenancy.dedications import Addresses
-from shared.usage import Ledger
 from shared.virtual_keys import VirtualKeys
 
 SEAL_DELAY_S = 0.15
@@ -181,8 +181,9 @@ async def open_embeddings(process: Process) -> Embeddings:
     return Embeddings()
 
 
-async def open_ledger(process: Process) -> Ledger:
-    return Ledger(await process.get(ControlDatabase))
+async def open_meter(process: Process) -> Meter:
+    counters = Counters(Script(process.settings.redis_url, SCRIPT))
+    return Meter(await process.get(ControlDatabase), counters, process.clock)
 
 
 async def open_providers(process: Process) -> Providers:
@@ -208,7 +209,7 @@ OPENERS: Mapping[type, Opener] = {
     Events: open_events,
     AuditSigner: open_signer,
     Embeddings: open_embeddings,
-    Ledger: open_ledger,
+    Meter: open_meter,
     Providers: open_providers,
     Guardrails: open_guardrails,
     Forwarder: open_forwarder,

@@ -1,8 +1,9 @@
-"""The cache in Redis or Valkey. What it forgets is computed again; that it is down costs speed, never an error."""
+"""Redis or Valkey: a cache, whose loss costs speed and never an error, and scripts that change several keys at once."""
 
 from __future__ import annotations
 
 from shared.redis.cache import Cache, CacheServer
 from shared.redis.memory import ProcessMemory
+from shared.redis.scripts import Script
 
-__all__ = ["Cache", "CacheServer", "ProcessMemory"]
+__all__ = ["Cache", "CacheServer", "ProcessMemory", "Script"]

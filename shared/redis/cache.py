@@ -80,8 +80,9 @@ class CacheServer:
         from redis.exceptions import RedisError
 
         try:
-            async for key in self._client.scan_iter(match=f"{prefix_of(tenant)}*", count=SCAN_COUNT):
-                await self._client.unlink(key)
+            for prefix in (prefix_of(tenant), f"q:{{{tenant}}}:"):  # its cache, and its quotas' counters
+                async for key in self._client.scan_iter(match=f"{prefix}*", count=SCAN_COUNT):
+                    await self._client.unlink(key)
         except (RedisError, OSError, TimeoutError) as failure:
             raise Unavailable(f"the cache does not answer: {type(failure).__name__}", retry_after_s=2) from failure
 

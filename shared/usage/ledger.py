@@ -1,174 +1,227 @@
-"""The ledger: a call is written down before its model is asked, and moved to the ledger, once, when it ends.
+"""The ledger: a call is a row in `usage_open` while it lasts, and one row of `usage_ledger` once it has ended.
 
-Each is one statement, so a process killed anywhere leaves either an open call, which the sweeper closes as `unknown`,
-or a finished row; never two, never none. A row that could not be written at its time (the database was away) is
-written by a later heartbeat.
+A row's place in the ledger is its id and its beginning, and only the first row at a place is taken. So a call may be
+ended by its process, by the sweeper, and once more after an answer that was lost: it is one row. Rows are written in
+groups, by one writer for each kind. See decision 17.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Literal
-from uuid import UUID, uuid4
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+from uuid import UUID
 
-from shared.clock import Clock
-from shared.errors import Unavailable
-from shared.identity import Caller
+from shared.ids import TenantId
 from shared.postgres import ControlDatabase
 from shared.telemetry import log
-from shared.usage.prices import Tokens, cost_micro_usd, price_of
+from shared.usage.batches import GroupCommit
+from shared.usage.prices import Charge, Tokens
 
 Outcome = Literal["done", "client_gone", "provider_error", "cut", "unknown"]
-SEEN_EVERY_S = 10.0
 DEAD_AFTER_S = 45
 LATE_MAX = 10_000
 PARTITIONS_AHEAD = 2
 CLOSE_TIMEOUT_S = 5.0
+NOTHING_RESERVED = Charge()
 
-OPEN = """
-INSERT INTO usage_open (id, process, started_at, tenant, key_id, request_id, model, provider, feature)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+OPEN_FIELDS = """
+id uuid, process text, started_us bigint, tenant text, key_id text, request_id text, model text, provider text,
+feature text, reserved_micro_usd bigint, reserved_tokens bigint, tags text[]
 """
-CLOSE = """
-WITH ended AS (DELETE FROM usage_open WHERE id = $1
-               RETURNING id, started_at, tenant, key_id, request_id, model, provider, feature)
-INSERT INTO usage_ledger (id, started_at, tenant, key_id, request_id, model, provider, feature, outcome,
-                          input_tokens, output_tokens, cached_tokens, usage_known, cost_micro_usd, price_known)
-SELECT id, started_at, tenant, key_id, request_id, model, provider, feature, $2, $3, $4, $5, $6, $7, $8 FROM ended
+ENDED_FIELDS = """
+outcome text, input_tokens bigint, output_tokens bigint, cached_tokens bigint, usage_known boolean,
+cost_micro_usd bigint, price_known boolean, charged_micro_usd bigint, charged_tokens bigint
 """
-SWEEP = """
+CALL = "tenant, key_id, request_id, model, provider, feature, tags"
+STARTED = "timestamptz 'epoch' + started_us * interval '1 microsecond'"
+ROWS = f"""
+WITH told AS (SELECT * FROM json_to_recordset($1::json) AS told (id uuid, started_us bigint)),
+     upcoming AS (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS xid)
+SELECT l.id, l.tenant, l.key_id, l.tags, l.model, l.charged_micro_usd, l.charged_tokens,
+       (extract(epoch FROM l.started_at) * 1000000)::bigint AS started_us,
+       upcoming.xid - ((upcoming.xid - l.xmin::text::bigint) & 4294967295) AS xid
+  FROM told JOIN usage_ledger l ON l.id = told.id AND l.started_at = {STARTED}, upcoming
+"""
+"""A row keeps the lower half of the 64-bit number of the transaction that wrote it; the upper half is the next one's,
+or one less."""
+
+OPEN = f"""
+INSERT INTO usage_open (id, process, started_at, {CALL}, reserved_micro_usd, reserved_tokens)
+SELECT id, process, {STARTED}, {CALL}, reserved_micro_usd, reserved_tokens
+  FROM json_to_recordset($1::json) AS told ({OPEN_FIELDS})
+ON CONFLICT DO NOTHING
+"""
+CLOSE = f"""
+WITH told AS (SELECT * FROM json_to_recordset($1::json) AS told ({OPEN_FIELDS}, {ENDED_FIELDS})),
+     ended AS (DELETE FROM usage_open USING told WHERE usage_open.id = told.id)
+INSERT INTO usage_ledger (id, started_at, {CALL}, outcome, input_tokens, output_tokens, cached_tokens, usage_known,
+                          cost_micro_usd, price_known, charged_micro_usd, charged_tokens)
+SELECT id, {STARTED}, {CALL}, outcome, input_tokens, output_tokens, cached_tokens, usage_known,
+       cost_micro_usd, price_known, charged_micro_usd, charged_tokens
+  FROM told
+ON CONFLICT DO NOTHING
+RETURNING id, pg_current_xact_id()::text::bigint AS xid
+"""
+UNKNOWN = "'unknown', false, false, reserved_micro_usd, reserved_tokens"
+UNKNOWN_FIELDS = "outcome, usage_known, price_known, charged_micro_usd, charged_tokens"
+SWEEP = f"""
 WITH ended AS (DELETE FROM usage_open WHERE seen_at < now() - make_interval(secs => $1)
                AND pg_postmaster_start_time() < now() - make_interval(secs => $1)
-               RETURNING id, started_at, tenant, key_id, request_id, model, provider, feature)
-INSERT INTO usage_ledger (id, started_at, tenant, key_id, request_id, model, provider, feature, outcome,
-                          usage_known, price_known)
-SELECT id, started_at, tenant, key_id, request_id, model, provider, feature, 'unknown', false, false FROM ended
+               RETURNING *)
+INSERT INTO usage_ledger (id, started_at, {CALL}, {UNKNOWN_FIELDS})
+SELECT id, started_at, {CALL}, {UNKNOWN} FROM ended
+ON CONFLICT DO NOTHING
+RETURNING id, tenant, key_id, tags, model, charged_micro_usd, charged_tokens, pg_current_xact_id()::text::bigint AS xid,
+          (extract(epoch FROM started_at) * 1000000)::bigint AS started_us
 """
 """While the database itself was away nobody could be seen: after its start the living have the same time to report."""
+BURY = f"""
+INSERT INTO usage_ledger (id, started_at, {CALL}, {UNKNOWN_FIELDS})
+SELECT id, {STARTED}, {CALL}, {UNKNOWN}
+  FROM json_to_recordset($1::json) AS told ({OPEN_FIELDS})
+ WHERE NOT EXISTS (SELECT FROM usage_open o WHERE o.id = told.id)
+ON CONFLICT DO NOTHING
+"""
 
 
 @dataclass(frozen=True)
 class OpenCall:
-    """A call that was written down and has not ended."""
+    """A call that has begun: what its row says whatever becomes of it. `started_us`: microseconds since 1970."""
 
     id: UUID
+    started_us: int
+    tenant: TenantId
+    key_id: str | None
+    request_id: str
     model: str
-    started_at: datetime
+    provider: str
+    feature: str
+    tags: tuple[str, ...] = ()
+    reserved: Charge = NOTHING_RESERVED
+
+    def fields(self) -> dict[str, Any]:  # Any: JSON
+        """By the columns' names, as JSON takes them."""
+        told = asdict(self) | {"id": self.id.hex, "tags": list(self.tags)}
+        del told["reserved"]
+        return told | {"reserved_micro_usd": self.reserved.micro_usd, "reserved_tokens": self.reserved.tokens}
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a call ended. `used` is None when nobody said what it used; its cost is then unknown, not zero."""
+    """How a call ended. `used` is None when nobody said what it used; its cost is then unknown, not zero.
+
+    `charge` is what budgets count: of what is not known, the reservation.
+    """
 
     outcome: Outcome
     used: Tokens | None
     price_known: bool
     cost_micro_usd: int | None
+    charge: Charge
 
-    def row(self) -> tuple[object, ...]:
+    def fields(self) -> dict[str, Any]:  # Any: JSON
         used = self.used or Tokens()
-        counted = (used.input, used.output, used.cached, self.used is not None)
-        return (self.outcome, *counted, self.cost_micro_usd, self.price_known)
+        return {
+            "outcome": self.outcome,
+            "input_tokens": used.input,
+            "output_tokens": used.output,
+            "cached_tokens": used.cached,
+            "usage_known": self.used is not None,
+            "cost_micro_usd": self.cost_micro_usd,
+            "price_known": self.price_known,
+            "charged_micro_usd": self.charge.micro_usd,
+            "charged_tokens": self.charge.tokens,
+        }
+
+
+@dataclass(frozen=True)
+class Written:
+    """A row as it stands in the ledger, and the transaction that wrote it."""
+
+    id: UUID
+    started_us: int
+    tenant: TenantId
+    key_id: str | None
+    tags: tuple[str, ...]
+    model: str
+    charge: Charge
+    xid: int
 
 
 class Ledger:
-    """This process's writer. While calls are open it says every ten seconds that it lives."""
+    """This process's writer of the ledger."""
 
-    def __init__(
-        self, control: ControlDatabase, clock: Clock | None = None, *, seen_every_s: float = SEEN_EVERY_S
-    ) -> None:
+    def __init__(self, control: ControlDatabase, process: str) -> None:
         self._control = control
-        self._clock = clock or Clock()
-        self._seen_every_s = seen_every_s
-        self._process = uuid4().hex
-        self._open: set[UUID] = set()
-        self._late: dict[UUID, Ended] = {}
-        self._writing: set[asyncio.Task[None]] = set()
-        self._beating: asyncio.Task[None] | None = None
+        self._process = process
+        self._opening = GroupCommit(self._write_open, name="open calls")
+        self._closing = GroupCommit(self._write_closed, name="ledger rows")
 
-    async def begin(
-        self, caller: Caller, *, request_id: str, model: str, provider: str, feature: str = "chat"
-    ) -> OpenCall:
-        """Write the call down. Its model may be asked only after this. Raises `Problem` when that is not possible."""
-        if len(self._late) >= LATE_MAX:
-            raise Unavailable("the usage ledger cannot be written; no further calls are taken", retry_after_s=10)
-        call = OpenCall(uuid4(), model, self._clock.now().astimezone(UTC))
-        self._open.add(call.id)
-        self._keep_beating()
-        of_caller = (caller.tenant, caller.key_id, request_id)
-        try:
-            await self._control.execute(
-                OPEN, call.id, self._process, call.started_at, *of_caller, model, provider, feature
-            )
-        except BaseException:  # it may have been written all the same: a later beat closes what is there
-            self._late[call.id] = self.ended(call, "client_gone", Tokens())
-            raise
-        return call
+    @property
+    def doubtful(self) -> bool:
+        """Whether the last rows could not be written: no call may then begin before its own is."""
+        return self._opening.failing or self._closing.failing
 
-    async def end(self, call: OpenCall, outcome: Outcome, used: Tokens | None) -> int | None:
-        """Move the call to the ledger. Returns its cost in micro-USD, or None when that is not known.
+    def open(self, call: OpenCall) -> asyncio.Future[None]:
+        """Write the call down. Done when it is on disk."""
+        return self._opening.put(call)
 
-        Never raises for a database that is away or takes no writes, and is done even if the task that awaits it is
-        cancelled.
-        """
-        ended = self.ended(call, outcome, used)
-        writing = asyncio.create_task(self._write(call.id, ended), name=f"ledger-{call.id}")
-        self._writing.add(writing)
-        writing.add_done_callback(self._writing.discard)
-        await asyncio.shield(writing)
-        return ended.cost_micro_usd
+    def close(self, call: OpenCall, ended: Ended) -> asyncio.Future[int | None]:
+        """Write the call's row. Its transaction, or None when the row was there already, as the sweeper wrote it."""
+        return self._closing.put((call, ended))
 
-    @staticmethod
-    def ended(call: OpenCall, outcome: Outcome, used: Tokens | None) -> Ended:
-        price = price_of(call.model, call.started_at.date())
-        cost = cost_micro_usd(price, used)
-        return Ended(outcome, used, price is not None and (used is None or cost is not None), cost)
+    async def withdraw(self, call: OpenCall) -> None:
+        """Forget that a call was open: it was not made. Raises `Problem`."""
+        await self._control.execute("DELETE FROM usage_open WHERE id = $1", call.id)
 
-    async def sweep(self, *, dead_after_s: float = DEAD_AFTER_S) -> None:
-        """Close the calls of processes that have not been heard of, and make the coming months' partitions."""
-        await self._control.execute(SWEEP, dead_after_s)
+    async def seen(self, calls: Iterable[UUID]) -> None:
+        """Say that these calls' process lives. Raises `Problem`."""
+        await self._control.execute("UPDATE usage_open SET seen_at = clock_timestamp() WHERE id = ANY($1)", list(calls))
+
+    async def sweep(self, *, dead_after_s: float = DEAD_AFTER_S) -> list[Written]:
+        """End the calls of processes that have not been heard of, charged as reserved, and make the coming months'
+        partitions. Returns the rows."""
+        rows = await self._control.fetch(SWEEP, dead_after_s)
         await self._control.execute("SELECT ledger_partitions($1)", PARTITIONS_AHEAD)
+        return [written(dict(row)) for row in rows]
 
-    async def close(self) -> None:
-        """Wait, for seconds, until what has ended is written."""
-        if self._writing:
-            await asyncio.wait(set(self._writing), timeout=CLOSE_TIMEOUT_S)
-        if self._beating is not None:
-            self._beating.cancel()
-        await self._write_late()
+    async def bury(self, dead: Mapping[UUID, tuple[int, str]]) -> list[Written]:
+        """The rows of calls whose process is dead: by id, when each began and its fields as JSON, if they are known.
 
-    async def _write(self, call_id: UUID, ended: Ended) -> None:
-        try:
-            await self._control.execute(CLOSE, call_id, *ended.row())
-        except Exception as failure:  # noqa: BLE001  away, read-only after a failover: the row must not be lost
-            self._late[call_id] = ended
-            log("ledger_row_late", call_id=str(call_id), error=repr(failure))
-            return
-        self._open.discard(call_id)
+        One that has no row and is not open gets one, charged as reserved. One that is still open is left to `sweep`.
+        """
+        known = [json.loads(fields) | {"started_us": started_us} for started_us, fields in dead.values() if fields]
+        if known:
+            await self._control.execute(BURY, json.dumps(known))
+        told = json.dumps([{"id": one.hex, "started_us": started_us} for one, (started_us, _) in dead.items()])
+        return [written(dict(row)) for row in await self._control.fetch(ROWS, told)]
 
-    async def _write_late(self) -> None:
-        for call_id, ended in list(self._late.items()):
-            try:
-                await self._control.execute(CLOSE, call_id, *ended.row())
-            except Exception as failure:  # noqa: BLE001  as above
-                log("ledger_rows_late", count=len(self._late), error=repr(failure))
-                return
-            del self._late[call_id]
-            self._open.discard(call_id)
+    async def flush(self) -> None:
+        """Wait, for seconds, until what was handed in is written."""
+        await self._opening.close(CLOSE_TIMEOUT_S)
+        await self._closing.close(CLOSE_TIMEOUT_S)
 
-    def _keep_beating(self) -> None:
-        if self._beating is None or self._beating.done():
-            self._beating = asyncio.create_task(self._beat(), name="ledger-heartbeat")
+    async def _write_open(self, calls: Sequence[OpenCall]) -> Sequence[None]:
+        await self._control.execute(OPEN, json.dumps([call.fields() | {"process": self._process} for call in calls]))
+        return [None] * len(calls)
 
-    async def _beat(self) -> None:
-        while self._open:
-            await asyncio.sleep(self._seen_every_s)
-            await self._write_late()
-            try:
-                await self._control.execute(
-                    "UPDATE usage_open SET seen_at = clock_timestamp() WHERE id = ANY($1)", list(self._open)
-                )
-            except Exception as failure:  # noqa: BLE001  the next beat may succeed; without beats the sweeper comes
-                log("ledger_heartbeat_failed", error=repr(failure))
+    async def _write_closed(self, batch: Sequence[tuple[OpenCall, Ended]]) -> Sequence[int | None]:
+        told = {call.id: call.fields() | ended.fields() for call, ended in batch}  # twice the same is one row
+        rows = await self._control.fetch(CLOSE, json.dumps(list(told.values())))
+        written: dict[UUID, int] = {row["id"]: row["xid"] for row in rows}
+        log_swept(len(told) - len(written))
+        return [written.get(call.id) for call, _ in batch]
+
+
+def log_swept(count: int) -> None:
+    if count:
+        log("ledger_rows_there_already", count=count)
+
+
+def written(row: Mapping[str, Any]) -> Written:  # Any: a database row
+    charge = Charge(row["charged_micro_usd"] or 0, row["charged_tokens"] or 0)
+    tenant, tags = TenantId(row["tenant"]), tuple(row["tags"] or ())
+    return Written(row["id"], row["started_us"], tenant, row["key_id"], tags, row["model"], charge, row["xid"])

@@ -99,6 +99,17 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Charge:
+    """What a call takes, or reserves, of each metric of quotas. Requests and parallel calls count one by one."""
+
+    micro_usd: int = 0
+    tokens: int = 0
+
+    def of(self, metric: str) -> int:
+        return {"micro_usd": self.micro_usd, "tokens": self.tokens}.get(metric, 1)
+
+
+@dataclass(frozen=True)
 class Price:
     """What a model costs from a day on. `cards` are in ascending order of `above` within a tier."""
 
@@ -164,6 +175,30 @@ def prices_of(name: str) -> tuple[Price, ...]:
         found.append(price_in(table[at + 1 : table.index(b"\n", at + 1)].decode()))
         at = table.find(b"\n" + name.encode() + b"\t", at + 1)
     return tuple(found)
+
+
+def most_micro_usd(price: Price | None, tokens: Tokens) -> int:
+    """What so many tokens cost at most, rounded up, whatever is cached; tiers left aside. Zero for no known price."""
+    if price is None:
+        return 0
+    each_input, each_output = dearest(price, tokens.input)
+    return -(-(tokens.input * each_input + tokens.output * each_output) // PICO_PER_MICRO)
+
+
+def most_output(price: Price, tokens_input: int, micro_usd: int) -> int:
+    """How many output tokens that much pays for at least, beside so many of input that are paid for already."""
+    _, each = dearest(price, tokens_input)
+    return micro_usd * PICO_PER_MICRO // each if each else 0
+
+
+def dearest(price: Price, tokens_input: int) -> tuple[int, int]:
+    """Pico-USD for an input and an output token of text at the standard tier, at most: of those cards that a call of no
+    more input can have, whatever is read from a cache or written to it."""
+    cards = [one.rates for one in price.cards if one.tier == "standard" and (not one.above or one.above < tokens_input)]
+    if not cards:
+        return 0, 0
+    inputs = (max(one.input, one.cached, one.written_5m, one.written_1h) for one in cards)
+    return max(inputs), max(max(one.output, one.reasoning) for one in cards)
 
 
 @cache

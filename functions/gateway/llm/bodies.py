@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from starlette.requests import Request
@@ -13,7 +14,7 @@ from shared.errors import Malformed, UnsupportedMediaType
 from shared.usage import Tier, Tokens
 
 TOKENS_MAX = 2**40
-READ = frozenset({"model", "stream", "stream_options"})
+READ = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n"})
 TIER_OF: Mapping[str, Tier] = {"flex": "flex", "priority": "priority", "fast": "priority", "batch": "batch"}
 """What a provider calls the tier that it served. Its `default` and `scale` have the standard price."""
 PARTS: Mapping[str, tuple[str, str]] = {
@@ -89,13 +90,16 @@ def check_names(content: Iterable[str]) -> None:
             raise Malformed(f"write {name.casefold()!r} for {name[:40]!r}", param=name.casefold())
 
 
-def for_provider(wanted: Wanted, model: str, *, ask_usage: bool) -> bytes:
-    """The bytes for the provider: the caller's own unless the model's name or the usage wish has to change."""
-    if model == wanted.model and not ask_usage:
+def for_provider(
+    wanted: Wanted, model: str, *, ask_usage: bool, more: Mapping[str, int] = MappingProxyType({})
+) -> bytes:
+    """The bytes for the provider: the caller's own unless the model's name or the usage wish has to change, or `more`
+    members have to be told."""
+    if model == wanted.model and not ask_usage and not more:
         return wanted.raw
-    if model == wanted.model and "stream_options" not in wanted.content:
+    if model == wanted.model and "stream_options" not in wanted.content and not more:
         return ASK_USAGE + wanted.raw.lstrip()[1:]
-    content = dict(wanted.content, model=model)
+    content = {**wanted.content, "model": model, **more}
     if ask_usage:
         content["stream_options"] = {**(content.get("stream_options") or {}), "include_usage": True}
     return json.dumps(content).encode()

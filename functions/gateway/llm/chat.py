@@ -10,13 +10,14 @@ from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.presence import Stream
 from functions.gateway.llm.providers import bearer, finished, opened
 from functions.gateway.llm.relay import Relay
+from functions.gateway.llm.reservation import LEAST_OUTPUT, output_limit, wish_of
 from functions.gateway.llm.settlement import Settlement
 from functions.gateway.llm.wires import OpenAi
 from shared.errors import Malformed
 from shared.function import Call
 from shared.llm.outbound import Providers
+from shared.quotas import Meter
 from shared.secrets import TenantSecrets
-from shared.usage import Ledger
 
 PATH = "/chat/completions"
 EVENT_STREAM = "text/event-stream"
@@ -38,21 +39,29 @@ async def relay(
     *,
     providers: Providers,
     sealing: TenantSecrets,
-    ledger: Ledger,
+    meter: Meter,
 ) -> Response:
     """Ask the provider, once. `model` is what the provider calls it."""
     key = await provider.key(sealing)
-    settlement = Settlement(
-        ledger,
-        await ledger.begin(call.caller, request_id=call.request_id, model=model, provider=provider.name),
+    wish = wish_of(wanted)
+    metered = await meter.begin(
+        call.caller,
+        request_id=call.request_id,
+        model=model,
+        provider=provider.name,
+        most=wish.most,
+        least_output=None if wish.stated else LEAST_OUTPUT,
     )
+    settlement = Settlement(meter, metered)
     ask_usage = wanted.stream and not wanted.wants_usage
     async with settlement.or_settled():
-        body = for_provider(wanted, model, ask_usage=ask_usage)
+        limit = output_limit(provider, metered.most.output) if metered.bounded and not wish.stated else {}
+        body = for_provider(wanted, model, ask_usage=ask_usage, more=limit)
         answer = await opened(providers, provider, PATH, body, bearer(key))
     wire = OpenAi(withhold_usage=ask_usage)
     content_type = answer.headers.get("content-type", "")
     if not (answer.status_code == 200 and content_type.startswith(EVENT_STREAM)):
         return await finished(answer, settlement, provider, key, wire)
     stream = Relay(answer, provider, settlement, wire)
-    return Stream(stream.pieces(), media_type=content_type, headers={"x-dcoder-provider": provider.name})
+    headers = settlement.headers | {"x-dcoder-provider": provider.name}
+    return Stream(stream.pieces(), media_type=content_type, headers=headers)

@@ -20,7 +20,8 @@ from shared.errors import Malformed, Problem, Unavailable
 from shared.function import Call
 from shared.function.invoke import Invoke
 from shared.llm import sse
-from shared.usage import Ledger, Tokens
+from shared.quotas import Meter
+from shared.usage import Tokens
 
 QUESTION_CHARS_MAX = 8000
 TIMEOUT_S = 280.0
@@ -40,7 +41,7 @@ class Ask:
         return {"question": self.question, "model": self.target.writer}
 
     def envelope(self, kind: str) -> Json:
-        completion_id = f"chatcmpl-{self.settlement.entry.id.hex}"
+        completion_id = f"chatcmpl-{self.settlement.metered.call.id.hex}"
         return {"id": completion_id, "object": kind, "created": int(time.time()), "model": self.wanted.model}
 
     def used(self, answer: Json) -> Tokens:
@@ -48,15 +49,15 @@ class Ask:
         return NOTHING if self.target.writer else told(answer)
 
 
-async def respond(call: Call, wanted: Wanted, target: Target, ledger: Ledger, invoke: Invoke) -> Response:
+async def respond(call: Call, wanted: Wanted, target: Target, meter: Meter, invoke: Invoke) -> Response:
     """Answer the last user message, whole or as a stream."""
     question = last_question(wanted)
-    entry = await ledger.begin(
+    metered = await meter.begin(
         call.caller, request_id=call.request_id, model=wanted.model, provider=OWN, feature="doc-chat"
     )
-    ask = Ask(wanted, target, question, Settlement(ledger, entry, used=NOTHING))
+    ask = Ask(wanted, target, question, Settlement(meter, metered, used=NOTHING))
     if wanted.stream:
-        return Stream(streamed(ask, invoke), media_type="text/event-stream", headers={"x-dcoder-provider": OWN})
+        return Stream(streamed(ask, invoke), media_type="text/event-stream", headers=headers_of(ask))
     return await completed(ask, invoke)
 
 
@@ -69,11 +70,12 @@ async def completed(ask: Ask, invoke: Invoke) -> Response:
             "content": str(answer["answer"]) + sources_of(answer),
             "citations": answer["citations"],
         }
+        await settlement.metered.durable()
         settlement.outcome, settlement.used = "done", ask.used(answer)
-    cost = await settlement.settle()
+    cost = settlement.settle()
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
     completion = ask.envelope("chat.completion") | {"choices": [choice], "usage": usage(told(answer))} | said(answer)
-    return JSONResponse(completion, headers={"x-dcoder-provider": OWN} | cost_header(cost))
+    return JSONResponse(completion, headers=headers_of(ask) | cost_header(cost))
 
 
 async def whole(ask: Ask, invoke: Invoke) -> Json:
@@ -92,6 +94,7 @@ async def streamed(ask: Ask, invoke: Invoke) -> AsyncGenerator[bytes, None]:
     settlement.outcome = "client_gone"
     done: Json | None = None
     try:
+        await settlement.metered.durable()
         yield event(chunk, {"role": "assistant", "content": ""})
         async with aclosing(parts(ask, invoke)) as pieces:
             async for part in pieces:
@@ -111,7 +114,7 @@ async def streamed(ask: Ask, invoke: Invoke) -> AsyncGenerator[bytes, None]:
         settlement.outcome = "provider_error"
         yield OpenAi().error_event(problem)
     finally:
-        await settlement.settle()
+        await settlement.settle_stream()
 
 
 async def parts(ask: Ask, invoke: Invoke) -> AsyncGenerator[Json, None]:
@@ -166,6 +169,10 @@ def text_of(message: Mapping[str, object]) -> str:
     if isinstance(content, list):
         return "\n".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
+
+
+def headers_of(ask: Ask) -> dict[str, str]:
+    return ask.settlement.headers | {"x-dcoder-provider": OWN}
 
 
 def sources_of(answer: Json) -> str:

@@ -14,14 +14,16 @@ from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.models import OWN
 from functions.gateway.llm.neighbours import SEARCH, content_of
 from functions.gateway.llm.providers import bearer, finished, opened
+from functions.gateway.llm.reservation import input_most
 from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
 from functions.gateway.llm.wires import OpenAi
 from shared.errors import Malformed
 from shared.function import Call
 from shared.function.invoke import Invoke
 from shared.llm.outbound import Providers
+from shared.quotas import Meter
 from shared.secrets import TenantSecrets
-from shared.usage import Ledger, Tokens
+from shared.usage import Tokens
 
 PATH = "/embeddings"
 FEATURE = "embeddings"
@@ -42,34 +44,43 @@ async def relay(
     *,
     providers: Providers,
     sealing: TenantSecrets,
-    ledger: Ledger,
+    meter: Meter,
 ) -> Response:
     """Ask the provider, once. `model` is what the provider calls it."""
     key = await provider.key(sealing)
-    settlement = Settlement(
-        ledger,
-        await ledger.begin(
-            call.caller, request_id=call.request_id, model=model, provider=provider.name, feature=FEATURE
-        ),
+    metered = await meter.begin(
+        call.caller,
+        request_id=call.request_id,
+        model=model,
+        provider=provider.name,
+        feature=FEATURE,
+        most=Tokens(input=input_most(wanted)),
     )
+    settlement = Settlement(meter, metered)
     async with settlement.or_settled():
         body = for_provider(wanted, model, ask_usage=False)
         answer = await opened(providers, provider, PATH, body, bearer(key))
     return await finished(answer, settlement, provider, key, OpenAi())
 
 
-async def built_in(call: Call, wanted: Wanted, ledger: Ledger, invoke: Invoke) -> Response:
+async def built_in(call: Call, wanted: Wanted, meter: Meter, invoke: Invoke) -> Response:
     """Vectors by the built-in model, in OpenAI's form."""
     texts = texts_of(wanted)
-    entry = await ledger.begin(
-        call.caller, request_id=call.request_id, model=wanted.model, provider=OWN, feature=FEATURE
+    metered = await meter.begin(
+        call.caller,
+        request_id=call.request_id,
+        model=wanted.model,
+        provider=OWN,
+        feature=FEATURE,
+        most=Tokens(input=input_most(wanted)),
     )
-    settlement = Settlement(ledger, entry, used=NOTHING)
+    settlement = Settlement(meter, metered, used=NOTHING)
     async with settlement.or_settled():
         asked = await invoke.request(SEARCH, "POST", "/v1/knowledge/embeddings", json={"input": texts}, timeout_s=120)
         answer = content_of(asked)
+        await metered.durable()
         settlement.outcome, settlement.used = "done", Tokens(input=int(answer["tokens"]))
-    cost = await settlement.settle()
+    cost = settlement.settle()
     packed = wanted.content.get("encoding_format") == "base64"
     data = [
         {"object": "embedding", "index": index, "embedding": base64_of(vector) if packed else vector}
@@ -77,7 +88,7 @@ async def built_in(call: Call, wanted: Wanted, ledger: Ledger, invoke: Invoke) -
     ]
     counted = {"prompt_tokens": settlement.used.input, "total_tokens": settlement.used.input}
     body = {"object": "list", "model": wanted.model, "data": data, "usage": counted}
-    return JSONResponse(body, headers={"x-dcoder-provider": OWN} | cost_header(cost))
+    return JSONResponse(body, headers=settlement.headers | {"x-dcoder-provider": OWN} | cost_header(cost))
 
 
 def texts_of(wanted: Wanted) -> list[str]:

@@ -17,8 +17,8 @@ from shared.guardrails import Guardrails
 from shared.identity import Caller
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
+from shared.quotas import Meter
 from shared.secrets import TenantSecrets
-from shared.usage import Ledger
 
 MIB = 1024 * 1024
 
@@ -49,7 +49,7 @@ async def chat_completions(
     call: Call,
     tenant: TenantDatabase,
     sealing: TenantSecrets,
-    ledger: Ledger,
+    meter: Meter,
     invoke: Invoke,
     providers: Providers,
     guardrails: Guardrails,
@@ -68,10 +68,10 @@ async def chat_completions(
         models.check_dialect(target, wanted.model, OPENAI)
         if target.provider is not None:
             return await chat.relay(
-                call, wanted, target.provider, target.model, providers=providers, sealing=sealing, ledger=ledger
+                call, wanted, target.provider, target.model, providers=providers, sealing=sealing, meter=meter
             )
         refuse(wanted, models.EMBEDDING)
-        return await doc_chat.respond(call, wanted, target, ledger, invoke)
+        return await doc_chat.respond(call, wanted, target, meter, invoke)
 
     return watch.answered(await answered(request, work()))
 
@@ -82,7 +82,7 @@ async def create_embeddings(
     call: Call,
     tenant: TenantDatabase,
     sealing: TenantSecrets,
-    ledger: Ledger,
+    meter: Meter,
     invoke: Invoke,
     providers: Providers,
     guardrails: Guardrails,
@@ -96,17 +96,17 @@ async def create_embeddings(
         models.check_dialect(target, wanted.model, OPENAI)
         if target.provider is not None:
             return await embeddings.relay(
-                call, wanted, target.provider, target.model, providers=providers, sealing=sealing, ledger=ledger
+                call, wanted, target.provider, target.model, providers=providers, sealing=sealing, meter=meter
             )
         refuse(wanted, models.DOC_CHAT)
-        return await embeddings.built_in(call, wanted, ledger, invoke)
+        return await embeddings.built_in(call, wanted, meter, invoke)
 
     return await answered(request, work())
 
 
 @llm.route("/v1/messages", permission="models:use")
 async def create_message(
-    request: Request, call: Call, tenant: TenantDatabase, sealing: TenantSecrets, ledger: Ledger, providers: Providers
+    request: Request, call: Call, tenant: TenantDatabase, sealing: TenantSecrets, meter: Meter, providers: Providers
 ) -> Response:
     """A message in Anthropic's dialect, whole or as a stream, by a provider that speaks it: bytes unchanged."""
     wanted = await messages.parse(request)
@@ -116,7 +116,7 @@ async def create_message(
         models.check_dialect(target, wanted.model, ANTHROPIC)
         assert target.provider is not None  # built-in models are of the other dialect
         return await messages.relay(
-            call, request, wanted, target.provider, target.model, providers=providers, sealing=sealing, ledger=ledger
+            call, request, wanted, target.provider, target.model, providers=providers, sealing=sealing, meter=meter
         )
 
     return await answered(request, work())
@@ -124,10 +124,10 @@ async def create_message(
 
 @llm.route("/v1/messages/count_tokens", permission="models:use")
 async def count_message_tokens(
-    request: Request, call: Call, tenant: TenantDatabase, sealing: TenantSecrets, ledger: Ledger, providers: Providers
+    request: Request, call: Call, tenant: TenantDatabase, sealing: TenantSecrets, meter: Meter, providers: Providers
 ) -> Response:
     """How many tokens a message's input has, by the provider's own count, which costs nothing."""
-    return await create_message(request, call, tenant, sealing, ledger, providers)
+    return await create_message(request, call, tenant, sealing, meter, providers)
 
 
 def refuse(wanted: Wanted, builtin: str) -> None:

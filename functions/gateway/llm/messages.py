@@ -10,13 +10,14 @@ from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.presence import Stream
 from functions.gateway.llm.providers import finished, opened
 from functions.gateway.llm.relay import Relay
-from functions.gateway.llm.settlement import Settlement
+from functions.gateway.llm.reservation import wish_of
+from functions.gateway.llm.settlement import NOTHING, Settlement
 from functions.gateway.llm.wires import Anthropic
 from shared.errors import Malformed
 from shared.function import Call
 from shared.llm.outbound import Providers
+from shared.quotas import Meter
 from shared.secrets import TenantSecrets
-from shared.usage import Ledger
 
 PATH, COUNT_PATH = "/v1/messages", "/v1/messages/count_tokens"
 EVENT_STREAM = "text/event-stream"
@@ -41,17 +42,22 @@ async def relay(
     *,
     providers: Providers,
     sealing: TenantSecrets,
-    ledger: Ledger,
+    meter: Meter,
 ) -> Response:
     """Ask the provider, once, on the path that the caller took. `model` is what the provider calls it."""
     counting = request.url.path == COUNT_PATH
     wire = Anthropic(call.request_id, billed=not counting)
     key = await provider.key(sealing)
     feature = "count_tokens" if counting else "messages"
-    entry = await ledger.begin(
-        call.caller, request_id=call.request_id, model=model, provider=provider.name, feature=feature
+    metered = await meter.begin(
+        call.caller,
+        request_id=call.request_id,
+        model=model,
+        provider=provider.name,
+        feature=feature,
+        most=NOTHING if counting else wish_of(wanted).most,
     )
-    settlement = Settlement(ledger, entry)
+    settlement = Settlement(meter, metered)
     async with settlement.or_settled():
         body = for_provider(wanted, model, ask_usage=False)
         answer = await opened(providers, provider, path_of(request), body, headers_of(request, key))
@@ -61,7 +67,7 @@ async def relay(
         passed.headers["request-id"] = call.request_id
         return passed
     stream = Relay(answer, provider, settlement, wire)
-    headers = {"x-dcoder-provider": provider.name, "request-id": call.request_id}
+    headers = settlement.headers | {"x-dcoder-provider": provider.name, "request-id": call.request_id}
     return Stream(stream.pieces(), media_type=content_type, headers=headers)
 
 

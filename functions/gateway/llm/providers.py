@@ -105,12 +105,13 @@ async def finished(
             raise BadAnswer(f"provider {provider.name!r} answered with a redirect, which is not followed")
         if answer.status_code > STATUS_MAX:
             raise BadAnswer(f"provider {provider.name!r} answered with the status {answer.status_code}")
+        await settlement.metered.durable()
     failed = answer.status_code >= 400
     settlement.outcome = "provider_error" if failed else "done"
     settlement.used = NOTHING if failed else wire.told(json_object(content))
     headers = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
     headers["content-type"] = "application/json" if failed else answer.headers.get("content-type", "application/json")
-    headers |= {"x-dcoder-provider": provider.name} | cost_header(await settlement.settle())
+    headers |= settlement.headers | {"x-dcoder-provider": provider.name} | cost_header(settlement.settle())
     return Response(refusal(content, answer.status_code, key, wire) if failed else content, answer.status_code, headers)
 
 

@@ -35,6 +35,7 @@ class Relay:
         """The caller's bytes. When this has ended, the provider's connection is closed and the ledger has its row."""
         self.settlement.outcome = "client_gone"
         try:
+            await self.settlement.metered.durable()
             async for passed in self._passed():
                 yield passed
             self.settlement.outcome = "done" if self.wire.complete else "provider_error" if self.wire.failed else "cut"
@@ -80,4 +81,4 @@ class Relay:
             await asyncio.shield(self.answer.aclose())
         finally:
             self.settlement.used = self.wire.used
-            await self.settlement.settle()
+            await self.settlement.settle_stream()

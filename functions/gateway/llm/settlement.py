@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from shared.errors import Problem
 from shared.llm.outbound import ForbiddenAddress, NotConnected
-from shared.usage import Ledger, OpenCall, Outcome, Tokens
+from shared.quotas import Meter, Metered
+from shared.quotas.headers import limit_headers
+from shared.usage import Outcome, Tokens
 
 NOTHING = Tokens()
 
@@ -18,14 +20,24 @@ NOTHING = Tokens()
 class Settlement:
     """What is known of a call so far. `used` is None while nobody has said what it used."""
 
-    ledger: Ledger
-    entry: OpenCall
+    meter: Meter
+    metered: Metered
     outcome: Outcome = "cut"
     used: Tokens | None = None
 
-    async def settle(self) -> int | None:
-        """Write the row. Returns the cost in micro-USD, None when it is not known."""
-        return await self.ledger.end(self.entry, self.outcome, self.used)
+    def settle(self) -> int | None:
+        """End the call. Returns the cost in micro-USD, None when it is not known."""
+        return self.meter.end(self.metered, self.outcome, self.used)
+
+    async def settle_stream(self) -> None:
+        """End the call, and return once its row is written: the caller has every event by then, only not their end."""
+        self.settle()
+        await self.meter.written(self.metered)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """How the caller's limits stand, in the headers that SDKs know."""
+        return limit_headers(self.metered)
 
     @asynccontextmanager
     async def or_settled(self) -> AsyncIterator[None]:
@@ -36,7 +48,7 @@ class Settlement:
             self.outcome = outcome_of(failure)
             if isinstance(failure, ForbiddenAddress | NotConnected):
                 self.used = NOTHING
-            await self.settle()
+            self.settle()
             raise
 
 

@@ -12,10 +12,12 @@ from shared.errors import NotFound
 from shared.function import Call, Function, Scale
 from shared.identity import Caller
 from shared.postgres import ControlDatabase, ControlTransaction
+from shared.quotas.making import TAGS_MAX, Limit, check_unlimited, checked_tags, insert_quota
 from shared.settings import Settings
 
 keys = Function(scale=Scale(max=5))
 
+LIMITS_MAX = 10
 YEAR_S = 366 * 24 * 3600
 
 
@@ -27,6 +29,10 @@ class NewKeyRequest(BaseModel):
     permissions: list[str] | None = Field(default=None, max_length=50)
     models: list[str] | None = Field(default=None, max_length=200)
     expires_in_s: int | None = Field(default=None, ge=1, le=10 * YEAR_S)
+    tags: list[str] = Field(default_factory=list, max_length=TAGS_MAX)
+    """To whom or what its usage is put down."""
+    limits: list[Limit] = Field(default_factory=list, max_length=LIMITS_MAX)
+    """What it may use; also in `/v1/quotas`."""
 
 
 class Rotation(BaseModel):
@@ -40,6 +46,7 @@ class KeyView(BaseModel):
     role: str
     permissions: list[str] | None
     models: list[str] | None
+    tags: list[str]
     created_by: str
     created_at: datetime
     expires_at: datetime | None
@@ -70,9 +77,13 @@ async def create_key(
     """Create a key. It never grants more than its creator has, nor for longer. `?tenant=` is for operators."""
     owner = await rights.owner(transaction, caller, tenant)
     rights.check_grant(caller, role=body.role, permissions=body.permissions, models=body.models, owner=owner)
+    await check_unlimited(transaction, caller)
     expires = clock.now() + timedelta(seconds=body.expires_in_s) if body.expires_in_s else None
-    wanted = rights.Wanted(owner, body.name, body.role, body.permissions, body.models, expires)
+    tags = checked_tags(body.tags)
+    wanted = rights.Wanted(owner, body.name, body.role, body.permissions, body.models, expires, tags)
     row, text = await rights.issue(transaction, settings, caller, wanted)
+    for limit in body.limits:
+        await insert_quota(transaction, caller, owner, "key", row["id"], limit)
     call.note(resource=f"key/{row['id']}", tenant=owner, role=body.role)
     return CreatedKey(**row, key=text)
 

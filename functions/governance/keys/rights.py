@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -13,11 +13,14 @@ from shared.function.declaration import PERMISSION
 from shared.identity import Caller
 from shared.ids import PLATFORM, TenantId
 from shared.postgres import ControlTransaction
+from shared.quotas.limits import lineage_tag
 from shared.secrets import read_key
 from shared.settings import Settings
 from shared.virtual_keys import insert_key, new_key
 
-COLUMNS = "id, tenant, name, role, permissions, models, created_by, created_at, expires_at, revoked_at, last_used_at"
+COLUMNS = (
+    "id, tenant, name, role, permissions, models, tags, created_by, created_at, expires_at, revoked_at, last_used_at"
+)
 
 
 class Queries(Protocol):
@@ -38,6 +41,7 @@ class Wanted:
     permissions: list[str] | None
     models: list[str] | None
     expires_at: datetime | None
+    tags: Sequence[str] = ()
 
 
 async def owner(queries: Queries, caller: Caller, named: str) -> TenantId:
@@ -91,6 +95,7 @@ async def issue(
         created_by=caller.subject,
         permissions=wanted.permissions,
         models=wanted.models,
+        tags=wanted.tags,
         expires_at=min(ends, default=None),
     )
     row = await transaction.fetchrow(f"SELECT {COLUMNS} FROM virtual_keys WHERE id = $1", key.id)
@@ -117,9 +122,12 @@ async def keys_of(queries: Queries, tenant: TenantId) -> list[Mapping[str, Any]]
 
 
 async def valid_key(transaction: ControlTransaction, tenant: TenantId, key: str) -> Wanted:
-    """What a key of this tenant grants. Raises `NotFound` when it is foreign, unknown, revoked or expired."""
+    """What a key of this tenant grants, for another that its limits hold for.
+
+    Raises `NotFound` when it is foreign, unknown, revoked or expired.
+    """
     row = await transaction.fetchrow(
-        "SELECT name, role, permissions, models, expires_at FROM virtual_keys"
+        "SELECT name, role, permissions, models, expires_at, tags FROM virtual_keys"
         " WHERE id = $1 AND tenant = $2 AND revoked_at IS NULL AND replaced_by IS NULL"
         " AND (expires_at IS NULL OR expires_at > now()) FOR UPDATE",
         key,
@@ -127,7 +135,10 @@ async def valid_key(transaction: ControlTransaction, tenant: TenantId, key: str)
     )
     if row is None:
         raise NotFound(f"there is no key {key[:40]!r} that could be rotated")
-    return Wanted(tenant, row["name"], row["role"], row["permissions"], row["models"], row["expires_at"])
+    tags: list[str] = row["tags"]
+    if not any(tag.startswith("key:") for tag in tags):
+        tags = [*tags, lineage_tag(key)]
+    return Wanted(tenant, row["name"], row["role"], row["permissions"], row["models"], row["expires_at"], tags)
 
 
 async def retire(transaction: ControlTransaction, key: str, *, replaced_by: str, overlap_s: int) -> None:

@@ -12,7 +12,7 @@ from shared.errors import Invalid, NotFound
 from shared.function import Function, Scale, Tick
 from shared.identity import Caller
 from shared.postgres import ControlDatabase
-from shared.usage import Ledger
+from shared.quotas import Meter
 
 usage = Function(scale=Scale(max=5))
 
@@ -67,7 +67,7 @@ async def report(
 
 
 @usage.every("* * * * *")
-async def sweep(tick: Tick, ledger: Ledger, control: ControlDatabase) -> None:
-    """Close the calls of processes that died, make the coming months' partitions, and bring the daily sums up."""
-    await ledger.sweep()
+async def sweep(tick: Tick, meter: Meter, control: ControlDatabase) -> None:
+    """End the calls of processes that died, make the coming months' partitions, and bring the daily sums up."""
+    await meter.sweep()
     await advance(control)

@@ -100,6 +100,15 @@ class Gateway:
         await until(settled)
         return await self.rows()
 
+    async def ledger_open(self, count: int) -> None:
+        """Return once that many calls are open on disk."""
+
+        async def opened() -> bool:
+            is_open = await self.control.fetchval("SELECT count(*) FROM usage_open WHERE tenant = $1", self.tenant)
+            return bool(is_open == count)
+
+        await until(opened)
+
     async def rows(self) -> list[dict[str, Any]]:  # Any: a database row
         sql = "SELECT * FROM usage_ledger WHERE tenant = $1 AND started_at >= $2 ORDER BY started_at"
         return [dict(row) for row in await self.control.fetch(sql, self.tenant, self.since)]

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.host.control import prepare_control_database
 from shared.host.servers import Postgres
 from shared.identity import Caller
 from shared.ids import KeyId, TenantId
 from shared.postgres import ControlDatabase, Databases
-from shared.usage import Ledger, Tokens
+from shared.quotas import SCRIPT, Counters, Meter, Metered
+from shared.quotas.meter import ended_of
+from shared.redis import Script
+from shared.usage import Ledger, OpenCall, Outcome, Tokens
 from tests.fixtures.control import control_database
 from tests.fixtures.ports import free_port
 from tests.fixtures.servers import running, scratch_directory
 from tests.fixtures.waiting import until
 
 CALLER = Caller(TenantId("acme"), "key:abc", "member", "key", key_id=KeyId("abc"))
+EPOCH_US = "SELECT (extract(epoch FROM started_at) * 1000000)::bigint FROM {}"
 CALL: dict[str, Any] = {"request_id": "request-1", "model": "gpt-4o-mini", "provider": "openai"}
 
 
@@ -34,10 +40,30 @@ async def control(postgres_admin_url: str) -> AsyncIterator[ControlDatabase]:
 
 
 @pytest.fixture
-async def ledger(control: ControlDatabase) -> AsyncIterator[Ledger]:
-    ledger = Ledger(control, seen_every_s=0.05)
-    yield ledger
-    await ledger.close()
+async def meter(control: ControlDatabase, redis_url: str) -> AsyncIterator[Meter]:
+    async with metering(control, redis_url) as meter:
+        yield meter
+
+
+@asynccontextmanager
+async def metering(control: ControlDatabase, redis_url: str, *, seen_every_s: float = 0.05) -> AsyncIterator[Meter]:
+    meter = Meter(control, Counters(Script(redis_url, SCRIPT)), seen_every_s=seen_every_s)
+    yield meter
+    await meter.close()
+
+
+async def begun(meter: Meter) -> Metered:
+    """A call that is on disk."""
+    call = await meter.begin(CALLER, **CALL)
+    await call.durable()
+    return call
+
+
+async def ended(meter: Meter, call: Metered, outcome: Outcome, used: Tokens | None) -> int | None:
+    """End the call and wait for its row, as far as it can be written."""
+    cost = meter.end(call, outcome, used)
+    await meter.flush()
+    return cost
 
 
 async def rows(control: ControlDatabase) -> list[dict[str, Any]]:  # Any: database rows
@@ -48,10 +74,10 @@ async def open_calls(control: ControlDatabase) -> int:
     return int(await control.fetchval("SELECT count(*) FROM usage_open"))
 
 
-async def test_a_call_is_open_until_it_ends_and_then_one_row(control: ControlDatabase, ledger: Ledger) -> None:
-    call = await ledger.begin(CALLER, **CALL)
+async def test_a_call_is_open_until_it_ends_and_then_one_row(control: ControlDatabase, meter: Meter) -> None:
+    call = await begun(meter)
     assert (await open_calls(control), await rows(control)) == (1, [])
-    cost = await ledger.end(call, "done", Tokens(1_000_000, 1_000_000, 500_000))
+    cost = await ended(meter, call, "done", Tokens(1_000_000, 1_000_000, 500_000))
     (row,) = await rows(control)
     assert (await open_calls(control), cost) == (0, 712_500)
     assert (row["tenant"], row["key_id"], row["request_id"]) == ("acme", "abc", "request-1")
@@ -59,24 +85,24 @@ async def test_a_call_is_open_until_it_ends_and_then_one_row(control: ControlDat
     assert row["started_at"] <= row["ended_at"]
 
 
-async def test_ending_a_call_twice_writes_one_row(control: ControlDatabase, ledger: Ledger) -> None:
-    call = await ledger.begin(CALLER, **CALL)
-    await asyncio.gather(*(ledger.end(call, "done", Tokens(1, 1)) for _ in range(8)))
+async def test_ending_a_call_twice_writes_one_row(control: ControlDatabase, meter: Meter) -> None:
+    call = await begun(meter)
+    for _ in range(8):
+        meter.end(call, "done", Tokens(1, 1))
+    await meter.flush()
     assert len(await rows(control)) == 1
 
 
-async def test_a_call_that_is_ended_and_swept_at_once_is_one_row(control: ControlDatabase, ledger: Ledger) -> None:
+async def test_a_call_that_is_ended_and_swept_at_once_is_one_row(control: ControlDatabase, meter: Meter) -> None:
     for _ in range(20):
-        call = await ledger.begin(CALLER, **CALL)
-        await asyncio.gather(ledger.end(call, "done", Tokens(1, 1)), ledger.sweep(dead_after_s=0))
+        call = await begun(meter)
+        await asyncio.gather(ended(meter, call, "done", Tokens(1, 1)), meter.sweep(dead_after_s=0))
     assert (len(await rows(control)), await open_calls(control)) == (20, 0)
 
 
-async def test_the_row_is_written_even_if_who_waits_for_it_is_cancelled(
-    control: ControlDatabase, ledger: Ledger
-) -> None:
-    call = await ledger.begin(CALLER, **CALL)
-    ending = asyncio.create_task(ledger.end(call, "client_gone", None))
+async def test_the_row_is_written_even_if_who_waits_for_it_is_cancelled(control: ControlDatabase, meter: Meter) -> None:
+    call = await begun(meter)
+    ending = asyncio.create_task(ended(meter, call, "client_gone", None))
     await asyncio.sleep(0)
     ending.cancel()
 
@@ -86,18 +112,18 @@ async def test_the_row_is_written_even_if_who_waits_for_it_is_cancelled(
     await until(written)
 
 
-async def test_a_beginning_that_is_cancelled_leaves_no_call_open(control: ControlDatabase, ledger: Ledger) -> None:
+async def test_a_beginning_that_is_cancelled_leaves_no_call_open(control: ControlDatabase, meter: Meter) -> None:
     for turns in range(12):
-        beginning = asyncio.create_task(ledger.begin(CALLER, **CALL))
+        beginning = asyncio.create_task(meter.begin(CALLER, **CALL))
         for _ in range(turns):
             await asyncio.sleep(0)
         beginning.cancel()
         await asyncio.wait({beginning})
         if not beginning.cancelled():
-            await ledger.end(beginning.result(), "done", Tokens())
+            await ended(meter, beginning.result(), "done", Tokens())
 
     async def none_open() -> bool:
-        await ledger.sweep(dead_after_s=1)  # for those that the server began after it was told of the cancellation
+        await meter.sweep(dead_after_s=1)  # for those that the server began after it was told of the cancellation
         return await open_calls(control) == 0
 
     await until(none_open)
@@ -115,37 +141,48 @@ class Flaky:
             raise Unavailable("away")
         return await self.control.execute(sql, *arguments)
 
+    async def fetch(self, sql: str, *arguments: object) -> list[Any]:  # Any: database rows
+        if self.away:
+            raise Unavailable("away")
+        return await self.control.fetch(sql, *arguments)
 
-async def test_a_row_that_could_not_be_written_is_written_when_the_database_is_back(control: ControlDatabase) -> None:
+
+async def test_a_row_that_could_not_be_written_is_written_when_the_database_is_back(
+    control: ControlDatabase, redis_url: str
+) -> None:
     flaky = Flaky(control)
-    ledger = Ledger(flaky, seen_every_s=0.05)  # type: ignore[arg-type]  # all of it that the ledger uses
-    call = await ledger.begin(CALLER, **CALL)
-    flaky.away = True
-    assert await ledger.end(call, "done", Tokens(1_000_000)) == 150_000
-    flaky.away = False
 
     async def written() -> bool:
         return [row["cost_micro_usd"] for row in await rows(control)] == [150_000]
 
-    await until(written)
-    await ledger.close()
+    async with metering(flaky, redis_url) as meter:  # type: ignore[arg-type]  # all of it that is used
+        call = await begun(meter)
+        flaky.away = True
+        assert await ended(meter, call, "done", Tokens(1_000_000)) == 150_000
+        flaky.away = False
+        await until(written)
 
 
-async def test_no_call_begins_while_the_ledger_cannot_be_written(control: ControlDatabase) -> None:
+async def test_no_call_begins_while_the_ledger_cannot_be_written(control: ControlDatabase, redis_url: str) -> None:
     flaky = Flaky(control)
-    flaky.away = True
-    with pytest.raises(Unavailable):
-        await Ledger(flaky).begin(CALLER, **CALL)  # type: ignore[arg-type]  # all of it that the ledger uses
+    async with metering(flaky, redis_url, seen_every_s=60) as meter:  # type: ignore[arg-type]  # all of it that is used
+        await ended(meter, await begun(meter), "done", Tokens())
+        flaky.away = True
+        with pytest.raises(Unavailable):
+            await begun(meter)
+        with pytest.raises(Unavailable):
+            await meter.begin(CALLER, **CALL)
+        flaky.away = False
+        await begun(meter)
 
 
-async def test_a_database_that_takes_no_writes_for_a_while_loses_no_row(control: ControlDatabase) -> None:
+async def test_a_database_that_takes_no_writes_for_a_while_loses_no_row(control: ControlDatabase, meter: Meter) -> None:
     name = await control.fetchval("SELECT current_database()")
-    ledger = Ledger(control, seen_every_s=0.05)
-    call, lasting = await ledger.begin(CALLER, **CALL), await ledger.begin(CALLER, **CALL)
+    call, lasting = await begun(meter), await begun(meter)
     await read_only(control, name, "on")
-    assert await ledger.end(call, "done", Tokens(1_000_000)) == 150_000
+    assert await ended(meter, call, "done", Tokens(1_000_000)) == 150_000
     with pytest.raises(Unavailable):
-        await ledger.begin(CALLER, **CALL)
+        await begun(meter)
     await asyncio.sleep(0.2)  # for beats that fail
     await read_only(control, name, "off")
 
@@ -159,9 +196,8 @@ async def test_a_database_that_takes_no_writes_for_a_while_loses_no_row(control:
         return bool(await control.fetchval("SELECT bool_and(seen_at > now() - interval '5 seconds') FROM usage_open"))
 
     await until(seen, 5)
-    await ledger.end(lasting, "done", Tokens(1_000_000))
+    await ended(meter, lasting, "done", Tokens(1_000_000))
     assert [row["outcome"] for row in await rows(control)] == ["done", "done"]
-    await ledger.close()
 
 
 async def read_only(control: ControlDatabase, name: str, value: str) -> None:
@@ -171,33 +207,34 @@ async def read_only(control: ControlDatabase, name: str, value: str) -> None:
     await control.databases.close()
 
 
-async def test_what_ended_while_the_database_was_down_is_no_unknown_call() -> None:
+async def test_what_ended_while_the_database_was_down_is_no_unknown_call(redis_url: str) -> None:
     with scratch_directory() as home:
         server = Postgres(home / "postgres", free_port(), "secret")
         with running(server, home):
             dsn = await prepare_control_database(server.url, "dcoder", "dcoder-test")
             databases = Databases(connections_max=4)
             control = ControlDatabase(dsn, databases)
-            ledger = Ledger(control, seen_every_s=0.2)
-            call = await ledger.begin(CALLER, **CALL)
-        assert await ledger.end(call, "done", Tokens(1_000_000)) == 150_000
+            meter = Meter(control, Counters(Script(redis_url, SCRIPT)), seen_every_s=0.2)
+            call = await begun(meter)
+        assert await ended(meter, call, "done", Tokens(1_000_000)) == 150_000
         with pytest.raises(Unavailable):
-            await ledger.begin(CALLER, **CALL)
+            await begun(meter)
         with running(server, home):
             await control.execute("UPDATE usage_open SET seen_at = now() - interval '1 hour'")
-            await Ledger(control).sweep()
+            async with metering(control, redis_url) as other:
+                await other.sweep()
 
             async def written() -> bool:
                 return [(row["outcome"], row["cost_micro_usd"]) for row in await rows(control)] == [("done", 150_000)]
 
             await until(written, 10)
             assert await open_calls(control) == 0
-            await ledger.close()
+            await meter.close()
             await databases.close()
 
 
-async def test_the_heartbeat_keeps_an_open_call_from_the_sweeper(control: ControlDatabase, ledger: Ledger) -> None:
-    call = await ledger.begin(CALLER, **CALL)
+async def test_the_heartbeat_keeps_an_open_call_from_the_sweeper(control: ControlDatabase, meter: Meter) -> None:
+    call = await begun(meter)
     await control.execute("UPDATE usage_open SET seen_at = now() - interval '1 hour'")
 
     async def seen() -> bool:
@@ -205,19 +242,24 @@ async def test_the_heartbeat_keeps_an_open_call_from_the_sweeper(control: Contro
         return bool(await control.fetchval(sql))
 
     await until(seen)
-    await ledger.sweep(dead_after_s=1)
+    await meter.sweep(dead_after_s=1)
     assert await open_calls(control) == 1
-    await ledger.end(call, "done", Tokens())
+    await ended(meter, call, "done", Tokens())
 
 
-async def test_an_open_call_of_a_dead_process_becomes_unknown_once(control: ControlDatabase) -> None:
-    dead = Ledger(control, seen_every_s=60)
-    await dead.begin(CALLER, **CALL)
-    await control.execute("UPDATE usage_open SET seen_at = now() - interval '1 hour'")
-    await asyncio.gather(*(Ledger(control).sweep(dead_after_s=1) for _ in range(5)))
-    (row,) = await rows(control)
-    assert (row["outcome"], row["cost_micro_usd"], row["price_known"]) == ("unknown", None, False)
-    await dead.close()
+async def test_an_open_call_of_a_dead_process_becomes_unknown_once_and_is_charged_as_reserved(
+    control: ControlDatabase, meter: Meter, redis_url: str
+) -> None:
+    async with metering(control, redis_url, seen_every_s=60) as dead:
+        call = await dead.begin(CALLER, **CALL, most=Tokens(1_000_000, 1_000_000))
+        await call.durable()
+        await control.execute("UPDATE usage_open SET seen_at = now() - interval '1 hour'")
+        await asyncio.gather(*(meter.sweep(dead_after_s=1) for _ in range(5)))
+        (row,) = await rows(control)
+        assert (row["outcome"], row["cost_micro_usd"], row["price_known"]) == ("unknown", None, False)
+        assert (row["charged_micro_usd"], row["charged_tokens"]) == (750_000, 2_000_000)
+        await ended(dead, call, "done", Tokens(1))  # it was not dead: what the ledger says stays
+        assert await rows(control) == [row]
 
 
 @pytest.mark.parametrize(
@@ -229,8 +271,8 @@ async def test_an_open_call_of_a_dead_process_becomes_unknown_once(control: Cont
         "TRUNCATE usage_ledger_other",
     ],
 )
-async def test_the_ledger_is_append_only(control: ControlDatabase, ledger: Ledger, statement: str) -> None:
-    await ledger.end(await ledger.begin(CALLER, **CALL), "done", Tokens(1))
+async def test_the_ledger_is_append_only(control: ControlDatabase, meter: Meter, statement: str) -> None:
+    await ended(meter, await begun(meter), "done", Tokens(1))
     with pytest.raises(asyncpg.RaiseError, match="append-only"):
         await control.execute(statement)
     partition = await control.fetchval("SELECT tableoid::regclass::text FROM usage_ledger")
@@ -249,18 +291,43 @@ async def test_a_known_cost_and_an_unknown_price_cannot_stand_in_one_row(control
         )
 
 
-async def test_there_is_a_partition_for_this_month_and_the_next_two(control: ControlDatabase, ledger: Ledger) -> None:
-    await asyncio.gather(*(ledger.sweep() for _ in range(4)))
+async def test_there_is_a_partition_for_this_month_and_the_next_two(control: ControlDatabase, meter: Meter) -> None:
+    await asyncio.gather(*(meter.sweep() for _ in range(4)))
     names = await control.fetch("SELECT relid::regclass::text AS name FROM pg_partition_tree('usage_ledger')")
     assert len([row for row in names if row["name"].startswith("usage_ledger_2")]) == 3
 
 
-class FixedClock(Clock):
-    def __init__(self, at: datetime) -> None:
-        self.at = at
+def call_at(at: datetime) -> OpenCall:
+    return OpenCall(uuid4(), int(at.timestamp() * 1_000_000), CALLER.tenant, "abc", "r", "gpt-4o-mini", "p", "chat")
 
-    def now(self) -> datetime:
-        return self.at
+
+async def test_times_are_kept_to_the_microsecond(control: ControlDatabase) -> None:
+    ledger = Ledger(control, "a process")
+    call = replace(call_at(datetime.now(UTC)), started_us=1_795_787_886_634_393)
+    await ledger.open(call)
+    assert await control.fetchval(EPOCH_US.format("usage_open")) == call.started_us
+    await ledger.close(call, ended_of(call, "done", Tokens()))
+    assert await control.fetchval(EPOCH_US.format("usage_ledger")) == call.started_us
+
+
+async def test_a_row_that_cannot_be_written_keeps_no_other_from_it(control: ControlDatabase) -> None:
+    ledger = Ledger(control, "a process")
+    calls = [replace(call_at(datetime.now(UTC)), model=model) for model in ("good", "a\0b", "fine")]
+    told = await asyncio.gather(*(ledger.open(call) for call in calls), return_exceptions=True)
+    assert [isinstance(one, Exception) for one in told] == [False, True, False]
+    assert await open_calls(control) == 2
+
+
+async def test_many_calls_at_once_are_few_transactions(control: ControlDatabase, meter: Meter) -> None:
+    calls = await asyncio.gather(*(meter.begin(CALLER, **CALL) for _ in range(200)))
+    for call in calls:
+        meter.end(call, "done", Tokens(1))
+    await meter.flush()
+    assert await open_calls(control) == 0
+    counted = await control.fetchrow("SELECT count(*) AS rows, count(DISTINCT xmin::text) AS xids FROM usage_ledger")
+    assert counted is not None
+    assert counted["rows"] == 200
+    assert counted["xids"] < 50
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Pacific/Auckland", "America/Los_Angeles"])
@@ -269,15 +336,14 @@ async def test_months_begin_in_utc_wherever_the_server_is(postgres_admin_url: st
         name = await control.fetchval("SELECT current_database()")
         await control.execute(f"ALTER DATABASE {name} SET timezone TO '{zone}'")
         this_month = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        ledger = Ledger(control, "a process")
         for at in (this_month, this_month + timedelta(days=32)):
-            ledger = Ledger(control, FixedClock(at))
-            await ledger.end(await ledger.begin(CALLER, **CALL), "done", Tokens())
-            await ledger.close()
+            await ledger.close(call_at(at), ended_of(call_at(at), "done", Tokens()))
         places = await control.fetch("SELECT tableoid::regclass::text AS place FROM usage_ledger ORDER BY started_at")
         next_month = this_month + timedelta(days=32)
         assert [row["place"] for row in places] == [f"usage_ledger_{at:%Y%m}" for at in (this_month, next_month)]
 
 
-async def test_a_row_takes_less_than_seven_hundred_bytes(control: ControlDatabase, ledger: Ledger) -> None:
-    await ledger.end(await ledger.begin(CALLER, **CALL), "done", Tokens(1))
+async def test_a_row_takes_less_than_seven_hundred_bytes(control: ControlDatabase, meter: Meter) -> None:
+    await ended(meter, await begun(meter), "done", Tokens(1))
     assert await control.fetchval("SELECT pg_column_size(l.*) FROM usage_ledger l") < 700

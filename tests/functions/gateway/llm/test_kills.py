@@ -17,8 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from shared.quotas import Meter
 from shared.settings import Settings
-from shared.usage import Ledger
 from tests.fixtures.platform import environment_of
 from tests.fixtures.ports import free_port
 from tests.fixtures.provider import ROLE, Pause, Script, Stall, chunk, stream
@@ -72,7 +72,7 @@ async def gateway_process(settings: Settings, server: tuple[str, ...] = UVICORN)
 async def swept(gateway: Gateway) -> list[tuple[str, str]]:
     """Request id and outcome of every row, after two sweeps."""
     for _ in range(2):
-        await Ledger(gateway.control).sweep(dead_after_s=0)
+        await (await gateway.application.process.get(Meter)).sweep(dead_after_s=0)
     return [(row["request_id"], row["outcome"]) for row in await gateway.ledger()]
 
 

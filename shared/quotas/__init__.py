@@ -1,0 +1,6 @@
+"""Quotas: what a tenant, key, tag or model may use, counted exactly."""
+
+from shared.quotas.counters import SCRIPT, Counters
+from shared.quotas.meter import Meter, Metered
+
+__all__ = ["SCRIPT", "Counters", "Meter", "Metered"]

@@ -1,0 +1,87 @@
+"""What a tenant may use: limits by scope, metric and window. Plain values; nothing here is asked of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Scope = Literal["tenant", "key", "tag", "model"]
+Metric = Literal["micro_usd", "tokens", "requests", "parallel"]
+
+CALENDAR = ("minute", "hour", "day", "week", "month")
+ROLLING_S = {"minute": 60, "hour": 3600, "day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400}
+EVER = "ever"
+WRITTEN = "doc-chat/"
+AMOUNT_MAX = 2**50
+"""About 1.1 billion USD in micro-USD. Far below 2^53, up to which the script's numbers are exact, sums included."""
+
+
+@dataclass(frozen=True)
+class Quota:
+    """One limit as stored. `window` is `calendar:<unit>` (UTC, weeks from Monday), `rolling:<seconds>` or `ever`.
+
+    A soft one (`hard` is false) refuses nothing. A young one (`enforced` is false) refuses nothing yet: every process
+    has to know it first, so that none settles a call without it.
+    """
+
+    id: int
+    scope: Scope
+    name: str
+    metric: Metric
+    window: str
+    amount: int
+    hard: bool
+    enforced: bool = True
+
+    @property
+    def counter(self) -> str:
+        return f"c{self.id}"
+
+    def concerns(self, key_id: str | None, tags: Collection[str], model: str) -> bool:
+        match self.scope:
+            case "tenant":
+                return True
+            case "key":
+                return self.name == key_id or lineage_tag(self.name) in tags
+            case "tag":
+                return self.name in tags
+            case "model":
+                return self.name == model
+
+    def said(self) -> str:
+        """The limit in words, for the caller who met it."""
+        whose = {"tenant": "the tenant", "key": "this key"}.get(self.scope, f"the {self.scope} {self.name!r}")
+        amount = f"{self.amount / 1_000_000:.6f} USD" if self.metric == "micro_usd" else f"{self.amount} {self.metric}"
+        if self.metric == "parallel":
+            return f"{whose} may make {self.amount} calls at once"
+        return f"{whose} may use {amount} {said_window(self.window)}"
+
+
+def lineage_tag(key_id: str) -> str:
+    """The tag of the keys that are rotated from this one: what limits it limits them."""
+    return f"key:{key_id}"
+
+
+def said_window(window: str) -> str:
+    kind, _, unit = window.partition(":")
+    if kind == EVER:
+        return "in all"
+    if kind == "calendar":
+        return f"a {unit} (UTC)"
+    return f"in any {unit} seconds"
+
+
+def window_of(unit: str, *, rolling: bool) -> str:
+    """The window's stored form. `ever` neither begins nor ends."""
+    if unit == EVER:
+        return EVER
+    return f"rolling:{ROLLING_S[unit]}" if rolling else f"calendar:{unit}"
+
+
+def concerning(quotas: Iterable[Quota], *, key_id: str | None, tags: Collection[str], model: str) -> tuple[Quota, ...]:
+    """Those that a call with this key to this model counts against. `doc-chat/<model>` is counted where it is made: as
+    the call of the model that writes."""
+    if model.startswith(WRITTEN):
+        return ()
+    return tuple(quota for quota in quotas if quota.concerns(key_id, tags, model))

@@ -1,0 +1,373 @@
+"""Metering of calls: reserved before, written down, settled after. Exactly one row of the ledger and one charge each.
+
+A call is known in two places before anybody gets a byte of its answer: its reservation in Redis, made before the
+provider is asked, outlives this process; its open row in PostgreSQL, written meanwhile, outlives Redis. Decision 17.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from shared.clock import Clock
+from shared.errors import Problem, Unavailable
+from shared.identity import Caller
+from shared.ids import TenantId
+from shared.postgres import ControlDatabase
+from shared.quotas.counters import Counters, Missing, Refused, Reserved, Row, State, Wanted
+from shared.quotas.limits import Quota, concerning
+from shared.quotas.refusals import refusal, unpriced
+from shared.quotas.stored import StoredQuotas, sums_of
+from shared.telemetry import log
+from shared.usage import Charge, Ended, Ledger, OpenCall, Outcome, Price, Tokens, cost_micro_usd, price_of
+from shared.usage.ledger import CLOSE_TIMEOUT_S, DEAD_AFTER_S, LATE_MAX, Written
+from shared.usage.prices import most_micro_usd, most_output
+
+SEEN_EVERY_S = 10.0
+BUILD_GRACE_S = 0.25
+"""Between a builder's leave and its snapshot: for the open rows of reservations that were lost with Redis to commit."""
+TRIES_MAX = 20
+NOTHING = Tokens()
+BUILD_POLL_S = 0.05
+BUILD_POLLS_MAX = 100
+TENANTS = "SELECT id FROM tenants WHERE state <> 'deleted' ORDER BY id"
+
+
+@dataclass(eq=False)
+class Metered:
+    """A call that was let in. Its answer may be passed on once `durable` has returned."""
+
+    call: OpenCall
+    quotas: tuple[Quota, ...]
+    states: tuple[State, ...]
+    """How the counters of `quotas` stood with this call's reservation in them; empty while Redis is away."""
+    most: Tokens
+    """What it may take: the reservation covers so much."""
+    opened: asyncio.Future[None] = field(init=False, repr=False)
+    ended: Ended | None = None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a hard limit on money or tokens holds for it, so that it must not take more than `most`."""
+        return any(refusing(quota) and quota.metric in ("micro_usd", "tokens") for quota in self.quotas)
+
+    async def durable(self) -> None:
+        """Return once the call is on disk. Raises `Problem` when it could not be written."""
+        await asyncio.shield(self.opened)
+
+
+class Meter:
+    """This process's metering. While calls are open it says every ten seconds that it lives."""
+
+    def __init__(
+        self,
+        control: ControlDatabase,
+        counters: Counters,
+        clock: Clock | None = None,
+        *,
+        seen_every_s: float = SEEN_EVERY_S,
+    ) -> None:
+        self._control = control
+        self._counters = counters
+        self._clock = clock or Clock()
+        self._seen_every_s = seen_every_s
+        self._ledger = Ledger(control, uuid4().hex)
+        self._quotas = StoredQuotas(control)
+        self._open: dict[UUID, Metered] = {}
+        self._late: dict[UUID, Metered] = {}
+        self._unsettled: dict[UUID, tuple[Metered, int]] = {}
+        self._ending: dict[UUID, asyncio.Task[None]] = {}
+        self._building: dict[tuple[TenantId, int], asyncio.Task[None]] = {}
+        self._releasing: set[asyncio.Task[None]] = set()
+        self._beating: asyncio.Task[None] | None = None
+
+    async def begin(
+        self,
+        caller: Caller,
+        *,
+        request_id: str,
+        model: str,
+        provider: str,
+        feature: str = "chat",
+        most: Tokens = NOTHING,
+        least_output: int | None = None,
+    ) -> Metered:
+        """Let a call in that takes at most these tokens. Its model may be asked only after this.
+
+        With `least_output`, a call that does not fit gets as many output tokens as there is room for, if it is that
+        many at least.
+
+        Raises `QuotaExceeded` or `BeyondQuota`, and `Unavailable` when it could not be accounted for.
+        """
+        if len(self._late) + len(self._unsettled) >= LATE_MAX:
+            raise Unavailable("the usage ledger cannot be written; no further calls are taken", retry_after_s=10)
+        known = await self._quotas.of(caller.tenant)
+        quotas = concerning(known, key_id=caller.key_id, tags=caller.tags, model=model)
+        call = OpenCall(
+            uuid4(), int(self._clock.now().timestamp() * 1_000_000), caller.tenant, caller.key_id, request_id, model,
+            provider, feature, tuple(sorted(caller.tags)),
+        )  # fmt: skip
+        try:
+            return await self._admitted(call, quotas, most, least_output)
+        except Unavailable:
+            if any(refusing(quota) for quota in quotas):
+                self._keep(asyncio.create_task(self._released(call), name="release"))  # it may be reserved all the same
+                raise
+            reserved = replace(call, reserved=charge_of(call, most))
+            return await self._begun(Metered(reserved, quotas, (), most), wait=True)  # nothing depends on Redis
+
+    def end(self, metered: Metered, outcome: Outcome, used: Tokens | None) -> int | None:
+        """Have the call's row written and its reservation settled. Returns its cost in micro-USD, or None when that is
+        not known. Neither raises nor waits; what fails is tried again. Only the first end counts."""
+        if metered.ended is None:
+            metered.ended = ended_of(metered.call, outcome, used)
+            self._ending[metered.call.id] = asyncio.create_task(self._end(metered), name="call-end")
+        return metered.ended.cost_micro_usd
+
+    async def states(self, tenant: TenantId, quotas: Sequence[Quota]) -> list[State]:
+        """How these quotas' counters stand. Raises `Unavailable`."""
+        probe, wanted = uuid4().hex, [Wanted(quota, 0) for quota in quotas]
+        for _ in range(TRIES_MAX):
+            told = await self._counters.reserve(tenant, probe, wanted)
+            if isinstance(told, Missing):
+                await asyncio.gather(*(self._built(tenant, quotas[place]) for place in told.places))
+                continue
+            await self._counters.release(tenant, probe)
+            if isinstance(told, Reserved):
+                return list(told.states)
+        raise Unavailable("the quotas' counters cannot be built", retry_after_s=2)
+
+    async def written(self, metered: Metered) -> None:
+        """Return once the call's row is written, or could not be at its time."""
+        if ending := self._ending.get(metered.call.id):
+            await asyncio.wait({ending})
+
+    async def sweep(self, *, dead_after_s: float = DEAD_AFTER_S) -> None:
+        """End the calls of processes that died, charged as reserved; settle what such a process had not settled."""
+        for row in await self._ledger.sweep(dead_after_s=dead_after_s):
+            await self._settle_row(row)
+        ahead_ms = max(0, self._counters.lease_ms - int(dead_after_s * 1000))
+        for tenant in [TenantId(row["id"]) for row in await self._control.fetch(TENANTS)]:
+            dead = await self._counters.dead(tenant, ahead_ms=ahead_ms)
+            if dead:
+                calls = {UUID(one.id): (one.started_us, one.call) for one in dead}
+                for row in await self._ledger.bury(calls):
+                    await self._settle_row(row)
+
+    async def close(self) -> None:
+        """Wait, for seconds, until what has ended is written and settled."""
+        if self._beating is not None:
+            self._beating.cancel()
+        await self.flush()
+        await self._catch_up()
+        await self._counters.close()
+
+    async def flush(self) -> None:
+        """Wait, for seconds, until what has ended is written and settled, as far as that is possible now."""
+        if waiting := {*self._ending.values(), *self._releasing}:
+            await asyncio.wait(waiting, timeout=CLOSE_TIMEOUT_S)
+        await self._ledger.flush()
+
+    async def _begun(self, metered: Metered, *, wait: bool) -> Metered:
+        call = metered.call
+        metered.opened = self._ledger.open(call)
+        self._open[call.id] = metered
+        self._keep_beating()
+        if wait:
+            try:
+                await metered.durable()
+            except BaseException:  # it may have been written all the same
+                self._late[call.id] = metered
+                self._keep(asyncio.create_task(self._withdrawn(metered), name="withdraw"))
+                raise
+        return metered
+
+    async def _admitted(
+        self, call: OpenCall, quotas: tuple[Quota, ...], most: Tokens, least_output: int | None
+    ) -> Metered:
+        """The call with its reservation, at the time of Redis."""
+        if price_at(call) is None and any(refusing(quota) and quota.metric == "micro_usd" for quota in quotas):
+            raise unpriced(call.model)
+        for _ in range(TRIES_MAX):
+            call = replace(call, reserved=charge_of(call, most))
+            told = await self._reserved(call, quotas)
+            if isinstance(told, Reserved):
+                metered = Metered(replace(call, started_us=told.at_us), quotas, told.states, most)
+                return await self._begun(metered, wait=self._ledger.doubtful)
+            if isinstance(told, Missing):
+                await asyncio.gather(*(self._built(call.tenant, quotas[place]) for place in told.places))
+                continue
+            quota = quotas[told.place]
+            output = output_that_fits(call, quota, told, most)
+            if least_output is None or not least_output <= output < most.output:
+                amount = call.reserved.of(quota.metric)
+                raise refusal(quota, told, amount, self._clock.now().timestamp())
+            most = replace(most, output=output)
+        raise Unavailable("the quotas' counters cannot be built, or change too fast", retry_after_s=2)
+
+    async def _reserved(self, call: OpenCall, quotas: tuple[Quota, ...]) -> Reserved | Refused | Missing:
+        wanted = [Wanted(quota, call.reserved.of(quota.metric)) for quota in quotas]
+        try:
+            return await self._counters.reserve(call.tenant, call.id.hex, wanted, json.dumps(call.fields()))
+        except asyncio.CancelledError:  # the server may reserve all the same, for a call that is not made
+            self._keep(asyncio.create_task(self._released(call), name="release"))
+            raise
+
+    async def _withdrawn(self, metered: Metered) -> None:
+        """Take back a call that was not let in, so that no row will tell of it."""
+        await asyncio.wait({metered.opened})
+        try:
+            await self._ledger.withdraw(metered.call)
+        except Exception as failure:  # noqa: BLE001  away still; a later beat takes it back
+            log("call_withdrawn_late", call_id=str(metered.call.id), error=repr(failure))
+            return
+        await self._released(metered.call)
+        self._late.pop(metered.call.id, None)
+        self._open.pop(metered.call.id, None)
+
+    async def _released(self, call: OpenCall) -> None:
+        try:
+            await self._counters.release(call.tenant, call.id.hex)
+        except Problem as failure:  # it is charged when its lease ends
+            log("reservation_not_released", call_id=str(call.id), error=repr(failure))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
+
+    async def _built(self, tenant: TenantId, quota: Quota) -> None:
+        """Have the counter built, once at a time in this process."""
+        building = self._building.get((tenant, quota.id))
+        if building is None:
+            building = asyncio.create_task(self._build(tenant, quota), name="build-counter")
+            self._building[tenant, quota.id] = building
+            building.add_done_callback(lambda _: self._building.pop((tenant, quota.id), None))
+        await asyncio.shield(building)
+
+    async def _build(self, tenant: TenantId, quota: Quota) -> None:
+        builder = uuid4().hex
+        for _ in range(BUILD_POLLS_MAX):
+            leave = await self._counters.build(tenant, quota, builder)
+            if leave == "there":
+                return
+            if leave == "build":
+                break
+            await asyncio.sleep(BUILD_POLL_S)
+        else:
+            raise Unavailable(f"the counter of quota {quota.id} is not built in time", retry_after_s=2)
+        await asyncio.sleep(BUILD_GRACE_S)
+        await self._counters.install(tenant, quota, builder, await sums_of(self._control, tenant, quota))
+
+    async def _end(self, metered: Metered) -> None:
+        call, ended = metered.call, metered.ended
+        assert ended is not None
+        try:
+            await asyncio.wait({metered.opened})  # written or not: its row must not come after it was taken away
+            try:
+                xid = await self._ledger.close(call, ended)
+            except Exception as failure:  # noqa: BLE001  away, read-only after a failover: the row must not be lost
+                self._late[call.id] = metered
+                log("ledger_row_late", call_id=str(call.id), error=repr(failure))
+                return
+            self._late.pop(call.id, None)
+            await self._settle(metered, xid)
+        finally:
+            self._ending.pop(call.id, None)
+
+    async def _settle(self, metered: Metered, xid: int | None) -> None:
+        call, ended = metered.call, metered.ended
+        assert ended is not None
+        if xid is not None:  # else the sweeper wrote the row, and settles it
+            known = (*metered.quotas, *self._quotas.last_known(call.tenant))  # those reserved on, those made since
+            quotas = concerning(dict.fromkeys(known), key_id=call.key_id, tags=call.tags, model=call.model)
+            row = Row(call.id.hex, xid, call.started_us, ended.charge)
+            try:
+                await self._counters.settle(call.tenant, row, quotas)
+            except Problem as failure:
+                self._unsettled[call.id] = (metered, xid)
+                log("quota_settled_late", call_id=str(call.id), error=repr(failure))
+                return
+        self._unsettled.pop(call.id, None)
+        self._open.pop(call.id, None)
+
+    async def _settle_row(self, row: Written) -> None:
+        """Settle a row of a call that another process began."""
+        known = await self._quotas.of(row.tenant)
+        quotas = concerning(known, key_id=row.key_id, tags=row.tags, model=row.model)
+        await self._counters.settle(row.tenant, Row(row.id.hex, row.xid, row.started_us, row.charge), quotas)
+
+    def _keep_beating(self) -> None:
+        if self._beating is None or self._beating.done():
+            self._beating = asyncio.create_task(self._beat(), name="meter-heartbeat")
+
+    async def _beat(self) -> None:
+        while self._open:
+            await asyncio.sleep(self._seen_every_s)
+            await self._catch_up()
+            for sign in (self._renew, self._seen):
+                try:
+                    await sign()
+                except Exception as failure:  # noqa: BLE001  the next beat may succeed; without, the sweeper comes
+                    log("meter_heartbeat_failed", error=repr(failure))
+
+    async def _seen(self) -> None:
+        await self._ledger.seen(self._open)
+
+    async def _renew(self) -> None:
+        by_tenant: defaultdict[TenantId, list[str]] = defaultdict(list)
+        for metered in list(self._open.values()):
+            by_tenant[metered.call.tenant].append(metered.call.id.hex)
+        for tenant, reservations in by_tenant.items():
+            await self._counters.renew(tenant, reservations)
+
+    async def _catch_up(self) -> None:
+        """Write and settle what could not be written and settled at its time."""
+        for metered in list(self._late.values()):
+            await (self._withdrawn(metered) if metered.ended is None else self._end(metered))
+            if metered.call.id in self._late:
+                log("ledger_rows_late", count=len(self._late))
+                return
+        for metered, xid in list(self._unsettled.values()):
+            await self._settle(metered, xid)
+            if metered.call.id in self._unsettled:
+                return
+
+
+def refusing(quota: Quota) -> bool:
+    return quota.hard and quota.enforced
+
+
+def charge_of(call: OpenCall, most: Tokens) -> Charge:
+    return Charge(most_micro_usd(price_at(call), most), most.input + most.output)
+
+
+def price_at(call: OpenCall) -> Price | None:
+    return price_of(call.model, datetime.fromtimestamp(call.started_us / 1_000_000, UTC).date())
+
+
+def output_that_fits(call: OpenCall, quota: Quota, refused: Refused, most: Tokens) -> int:
+    """How many output tokens the refusing limit has room for beside the input; 0 when output is not what it counts."""
+    room = quota.amount - refused.used - refused.reserved
+    if quota.metric == "tokens":
+        return max(0, room - most.input)
+    price = price_at(call)
+    if quota.metric != "micro_usd" or price is None:
+        return 0
+    return max(0, most_output(price, most.input, room - most_micro_usd(price, replace(most, output=0)) - 1))
+
+
+def ended_of(call: OpenCall, outcome: Outcome, used: Tokens | None) -> Ended:
+    """How the call ended. What is not known of its cost and tokens is charged as reserved."""
+    price = price_at(call)
+    cost = cost_micro_usd(price, used)
+    price_known = price is not None and (used is None or cost is not None)
+    charge = Charge(
+        call.reserved.micro_usd if cost is None else cost,
+        call.reserved.tokens if used is None else used.input + used.output,
+    )
+    return Ended(outcome, used, price_known, cost, charge)

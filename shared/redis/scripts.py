@@ -1,0 +1,68 @@
+"""Lua scripts: each call is one change in the server, whole or not at all, in one round trip."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+from shared.errors import Fault, Unavailable
+from shared.redis.connection import Answer, Connection, ConnectionLost, ServerRefused, Value, connected
+
+TIMEOUT_S = 2.0
+PASSING = ("LOADING", "BUSY", "OOM", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF")
+"""The server's errors that time may heal."""
+
+
+class Script:
+    """One script on the server, over one connection, which is opened at first use and again when it was lost."""
+
+    def __init__(self, url: str, text: str) -> None:
+        self._url = url
+        self._text = text
+        self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self._connection: Connection | None = None
+        self._connecting = asyncio.Lock()
+
+    async def run(self, key: str, *arguments: Value) -> list[Answer]:
+        """Run it on that key. Raises `Unavailable`; the change may then have been made all the same."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                answer = await self._answered(key, arguments)
+        except TimeoutError as late:
+            self._drop()
+            raise Unavailable("Redis does not answer in time", retry_after_s=2) from late
+        except (OSError, ConnectionLost) as failure:
+            raise Unavailable(f"Redis is not reachable: {type(failure).__name__}", retry_after_s=2) from failure
+        except ServerRefused as refused:
+            if str(refused).startswith(PASSING):
+                raise Unavailable(f"Redis takes no changes: {refused}", retry_after_s=2) from refused
+            raise Fault(f"Redis refused the script: {refused}") from refused
+        if not isinstance(answer, list):
+            raise Fault("the script answered with something else than a list")
+        return answer
+
+    async def close(self) -> None:
+        self._drop()
+
+    async def _answered(self, key: str, arguments: tuple[Value, ...]) -> Answer:
+        connection = self._connection
+        if connection is None or not connection.usable:
+            connection = await self._connected()
+        try:
+            return await connection.command("EVALSHA", self._sha, 1, key, *arguments)
+        except ServerRefused as refused:
+            if not str(refused).startswith("NOSCRIPT"):  # the first call after the server's start
+                raise
+            return await connection.command("EVAL", self._text, 1, key, *arguments)
+
+    async def _connected(self) -> Connection:
+        async with self._connecting:
+            if self._connection is None or not self._connection.usable:
+                self._connection = await connected(self._url)
+            return self._connection
+
+    def _drop(self) -> None:
+        """Answers are matched by their order: after one that did not come, none can be trusted."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
