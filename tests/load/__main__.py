@@ -26,6 +26,7 @@ BENCHMARKS = (
         "audit",
         "sealing",
     ),
+    "quotas",
     "gateway_overhead",
 )
 ON_A_CLUSTER = ("cold_start",)
