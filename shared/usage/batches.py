@@ -18,9 +18,12 @@ WAITING_MAX = 20_000
 class GroupCommit(Generic[T, R]):
     """One writer for a kind of row. `write` takes a batch and answers for each of it, in order."""
 
-    def __init__(self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, name: str) -> None:
+    def __init__(
+        self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, name: str, gather_s: float = 0.0
+    ) -> None:
         self._write = write
         self._name = name
+        self._gather_s = gather_s
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._writing: asyncio.Task[None] | None = None
         self.failing = False
@@ -44,6 +47,8 @@ class GroupCommit(Generic[T, R]):
 
     async def _run(self) -> None:
         while self._waiting:
+            if self._gather_s:
+                await asyncio.sleep(self._gather_s)
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
             await self._commit(batch)
 

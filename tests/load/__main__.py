@@ -28,6 +28,7 @@ BENCHMARKS = (
         "prices",
         "usage",
     ),
+    "quotas",
     "gateway_overhead",
 )
 ON_A_CLUSTER = ("cold_start",)

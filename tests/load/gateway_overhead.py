@@ -1,8 +1,9 @@
 """What the gateway adds to a provider's answer: authentication, routing, relay and ledger, beside the same call direct.
 
-    python -m tests.load.gateway_overhead [--rounds 5] [--seconds 2]
+    python -m tests.load.gateway_overhead [--rounds 5] [--seconds 2] [--upstream-ms 0]
 
-Provider, gateway and load are a process each; rounds are interleaved. The provider answers at once.
+Provider, gateway and load are a process each; rounds are interleaved. The provider answers after so long. `governed` is
+a key for which eight limits hold: budgets in money and tokens, rates, and calls at once.
 """
 
 from __future__ import annotations
@@ -27,12 +28,19 @@ from tests.fixtures.ports import free_port
 from tests.load import http_load
 
 ROOT = Path(__file__).resolve().parents[2]
+FUNCTIONS = "gateway-llm,governance-secrets,governance-keys"
 BODY = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}).encode()
 PROVIDER = """
-import asyncio
-from tests.fixtures.provider import serving_provider
+import asyncio, sys
+from dataclasses import replace
+from tests.fixtures import provider as fixture
+usual, pause_s = fixture.usual, float(sys.argv[1]) / 1000
+def late(call):
+    return replace(usual(call), before=(fixture.Pause(pause_s),))
+if pause_s:
+    fixture.usual = late
 async def main():
-    async with serving_provider() as provider:
+    async with fixture.serving_provider() as provider:
         print(provider.base_url, flush=True)
         while True:
             await asyncio.sleep(1)
@@ -51,8 +59,9 @@ class Contender:
 
 
 @contextmanager
-def provider() -> Iterator[str]:
-    process = subprocess.Popen([sys.executable, "-c", PROVIDER], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def provider(upstream_ms: float) -> Iterator[str]:
+    command = [sys.executable, "-c", PROVIDER, str(upstream_ms)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield process.stdout.readline().strip()
@@ -91,6 +100,20 @@ def store_provider(url: str, key: str, base_url: str) -> None:
     httpx.put(f"{url}/v1/secrets/providers/bench", json=content, headers=headers, timeout=30).raise_for_status()
 
 
+def governed_key(url: str, key: str) -> str:
+    """A key for which eight limits hold, none of which is ever reached."""
+    limits = [
+        ("micro_usd", "month", False), ("micro_usd", "week", False), ("micro_usd", "day", True),
+        ("tokens", "day", False), ("tokens", "minute", True), ("requests", "minute", True), ("requests", "day", False),
+        ("parallel", "ever", False),
+    ]  # fmt: skip
+    asked = [{"metric": metric, "window": of, "rolling": rolling, "amount": 10**12} for metric, of, rolling in limits]
+    headers = {"authorization": f"Bearer {key}"}
+    made = httpx.post(f"{url}/v1/keys", json={"limits": asked}, headers=headers, timeout=30).raise_for_status()
+    time.sleep(1)  # then they hold
+    return str(made.json()["key"])
+
+
 def measure(contenders: dict[str, Contender], *, connections: int, rounds: int, seconds: float) -> None:
     for number in range(rounds + 1):  # the first round warms up
         for name, one in contenders.items():
@@ -115,26 +138,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--upstream-ms", type=float, default=0.0)
     options = parser.parse_args()
     with ExitStack() as stack:
         platform = stack.enter_context(scratch_platform())
-        base_url = stack.enter_context(provider())
+        base_url = stack.enter_context(provider(options.upstream_ms))
         port = free_port()
         settings = replace(
             platform.settings, llm_url=f"http://127.0.0.1:{port}", platform_url=f"http://127.0.0.1:{port}"
         )
-        environment = environment_of(
-            settings, DCODER_FUNCTION="gateway-llm,governance-secrets", DCODER_PRIVATE_PROVIDER_URLS="true"
-        )
+        environment = environment_of(settings, DCODER_FUNCTION=FUNCTIONS, DCODER_PRIVATE_PROVIDER_URLS="true")
         gateway = stack.enter_context(functions(environment, port))
         store_provider(gateway, platform.key, base_url)
         headers = {"content-type": "application/json"}
         key = {**headers, "authorization": f"Bearer {platform.key}"}
+        governed = {**headers, "authorization": f"Bearer {governed_key(gateway, platform.key)}"}
         contenders = {
             "direct": Contender(f"{base_url}/chat/completions", headers, []),
             "gateway": Contender(f"{gateway}/v1/chat/completions", key, []),
+            "governed": Contender(f"{gateway}/v1/chat/completions", governed, []),
         }
-        print(f"{os.cpu_count()} cores; medians of {options.rounds} rounds")
+        print(f"{os.cpu_count()} cores; medians of {options.rounds} rounds; upstream {options.upstream_ms:g} ms")
         for connections in (1, 16):
             measure(contenders, connections=connections, rounds=options.rounds, seconds=options.seconds)
             report(contenders, connections)

@@ -31,7 +31,7 @@ class NewQuota(Limit):
 
 
 class Change(BaseModel):
-    amount: int = Field(ge=0, le=AMOUNT_MAX)
+    amount: int | None = Field(default=None, ge=0, le=AMOUNT_MAX)
 
 
 class QuotaView(BaseModel):
@@ -131,6 +131,8 @@ async def change_quota(
     """Change a limit's amount. What was used so far stays counted."""
     of = await owner(transaction, caller, tenant)
     await check_changeable(transaction, caller, of, quota)
+    if body.amount is None:
+        raise Invalid("say the new amount")
     row = await transaction.fetchrow(
         f"UPDATE quotas SET amount = $2 WHERE id = $1 RETURNING {COLUMNS}", quota, body.amount
     )

@@ -53,16 +53,17 @@ async def standing(gateway: Gateway, quota: int) -> tuple[int, int]:
 
 
 async def test_a_rate_of_requests_is_refused_in_openais_form_and_not_forwarded(limited: Gateway) -> None:
-    used = len(await limited.control.fetch("SELECT 1 FROM usage_ledger WHERE tenant = $1", limited.tenant))
-    quota = await limit(limited, metric="requests", span="ever", amount=used + 2)
-    answers = [await limited.chat() for _ in range(3)]
+    key = await make_key(limited.application, limited.tenant)
+    quota = await limit(limited, scope="key", name=key.split("_")[1], metric="requests", span="ever", amount=2)
+    async with limited.with_key(key) as client:
+        answers = [await client.post("/v1/chat/completions", json=question()) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert len(limited.provider.calls) == 2
     told = answers[2].json()["error"]
     assert (told["type"], told["code"]) == ("rate_limit_error", "rate_limit_exceeded")
-    assert "the tenant may use" in told["message"]
+    assert "this key may use 2 requests in all" in told["message"]
     assert len(await limited.ledger(2)) == 2
-    assert await standing(limited, quota) == (used + 2, 0)
+    assert await standing(limited, quota) == (2, 0)
 
 
 async def test_a_refusal_says_when_there_is_room_in_headers_that_sdks_act_on(limited: Gateway) -> None:
@@ -284,5 +285,6 @@ async def emptied(gateway: Gateway) -> None:
 
 async def test_a_tenants_limits_do_not_touch_another_tenant(limited: Gateway) -> None:
     await limit(replace(limited, tenant=TenantId("somebody-else")), metric="requests", span="ever", amount=0)
-    assert (await limited.chat()).status_code == 200
+    async with limited.with_key(limited.key) as client:
+        assert (await client.post("/v1/chat/completions", json=question())).status_code == 200
     await limited.control.execute("DELETE FROM quotas WHERE tenant = 'somebody-else'")

@@ -19,7 +19,12 @@ from shared.settings import Settings
 from tests.fixtures.platform import key_for
 
 Headers = dict[str, str]
-MONTHLY = {"scope": "tenant", "metric": "micro_usd", "amount": 5_000_000, "window": "month"}
+MONTHLY: dict[str, Any] = {  # Any: JSON
+    "scope": "tenant",
+    "metric": "micro_usd",
+    "amount": 5_000_000,
+    "window": "month",
+}
 
 
 @asynccontextmanager
