@@ -97,14 +97,14 @@ def test_a_bundle_that_declares_more_than_was_signed_is_not_run() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["ControlDatabase", "ControlTransaction", "TenantRegistry", "Settings", "Process", "Ledger", "TenantSecrets"],
+    ["ControlDatabase", "ControlTransaction", "TenantRegistry", "Settings", "Process", "Meter", "TenantSecrets"],
 )
 def test_asking_for_what_is_the_platforms_is_refused(kind: str) -> None:
     where = {
         "Settings": "shared.settings",
         "Process": "shared.function.process",
         "TenantRegistry": "shared.tenancy",
-        "Ledger": "shared.usage",
+        "Meter": "shared.quotas",
         "TenantSecrets": "shared.secrets",
     }.get(kind, "shared.postgres")
     asked = changed("caller: Caller,", f"caller: Caller, more: {kind},")

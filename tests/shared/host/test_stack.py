@@ -74,7 +74,6 @@ def test_a_port_is_judged_at_the_address_where_the_server_would_listen(home: Hom
     with socket.socket() as another:
         another.bind(("127.0.0.2", stack.ports["postgres"]))
         another.listen()
-        assert is_free(stack.ports["postgres"])
         assert stack.taken_ports() == [stack.ports["postgres"]]
 
 
