@@ -162,13 +162,13 @@ def test_what_is_forged_is_refused_inside_the_cluster_and_events_cannot_be_sent_
 
 
 def test_applying_again_changes_nothing_and_everything_is_ready(deployed: Deployed) -> None:
-    before = deployed.run("deploy", "status", "local")
+    before = deployed.run("deploy", "status", deployed.environment.name)
 
-    again = deployed.run("deploy", "apply", "local", "--image", deployed.image)
+    again = deployed.run("deploy", "apply", deployed.environment.name, "--image", deployed.image)
 
     assert again["release"] == before["release"]
     assert again["pruned"] == []
-    assert all(one["ready"] for one in deployed.run("deploy", "status", "local")["objects"])
+    assert all(one["ready"] for one in deployed.run("deploy", "status", deployed.environment.name)["objects"])
 
 
 def test_what_is_no_longer_rendered_is_removed_and_what_is_not_ours_stays(deployed: Deployed) -> None:
@@ -177,7 +177,7 @@ def test_what_is_no_longer_rendered_is_removed_and_what_is_not_ours_stays(deploy
         deployed.kubectl("create", "serviceaccount", name)
         deployed.kubectl("label", "serviceaccount", name, *labels.split(","))
     try:
-        assert deployed.run("deploy", "apply", "local", "--image", deployed.image)["pruned"] == [
+        assert deployed.run("deploy", "apply", deployed.environment.name, "--image", deployed.image)["pruned"] == [
             "serviceaccounts/test-stale"
         ]
         assert "test-foreign" in deployed.kubectl("get", "serviceaccounts", "-o", "name")
@@ -187,14 +187,14 @@ def test_what_is_no_longer_rendered_is_removed_and_what_is_not_ours_stays(deploy
 
 def test_a_rollback_moves_traffic_only_and_applying_ends_it(deployed: Deployed) -> None:
     other = deployed.image.rpartition(":")[0] + ":rollback"  # the same content under another tag
-    first = deployed.run("deploy", "status", "local")["release"]
-    second = deployed.run("deploy", "apply", "local", "--image", other)["release"]
+    first = deployed.run("deploy", "status", deployed.environment.name)["release"]
+    second = deployed.run("deploy", "apply", deployed.environment.name, "--image", other)["release"]
     assert second == first + 1
     revisions = deployed.kubectl("get", "revisions", "-o", "name")
 
-    back = deployed.run("deploy", "rollback", "local")
+    back = deployed.run("deploy", "rollback", deployed.environment.name)
 
     assert (back["release"], len(back["moved"])) == (first, 4)
     assert deployed.kubectl("get", "revisions", "-o", "name") == revisions
     assert list_documents(deployed.platform(deployed.tenant_key))
-    deployed.run("deploy", "apply", "local", "--image", deployed.image)
+    deployed.run("deploy", "apply", deployed.environment.name, "--image", deployed.image)
