@@ -71,6 +71,14 @@ async def parsed(request: Request, *, required: str) -> Wanted:
     return Wanted(model, content, raw)
 
 
+async def conversation(request: Request) -> Wanted:
+    """The body of a chat, in either dialect. Raises as `parsed` does."""
+    wanted = await parsed(request, required="messages")
+    if not isinstance(wanted.content["messages"], list):
+        raise Malformed("'messages' is not a list", param="messages")
+    return wanted
+
+
 def unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:  # Any: JSON
     """The object, when it names no member twice: of two, some readers take the first and some the last.
 

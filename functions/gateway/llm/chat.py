@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.gateway.llm.bodies import Wanted, for_provider, parsed
+from functions.gateway.llm.bodies import Wanted, for_provider
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.presence import Stream
-from functions.gateway.llm.providers import bearer, finished, opened
+from functions.gateway.llm.providers import bearer, finished, is_stream, opened
 from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.reservation import LEAST_OUTPUT, output_limit, wish_of
 from functions.gateway.llm.settlement import Settlement
 from functions.gateway.llm.wires import OpenAi
-from shared.errors import Malformed
 from shared.function import Call
 from shared.llm.outbound import Providers
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
 
 PATH = "/chat/completions"
-EVENT_STREAM = "text/event-stream"
-
-
-async def parse(request: Request) -> Wanted:
-    """Raises `Malformed`."""
-    wanted = await parsed(request, required="messages")
-    if not isinstance(wanted.content["messages"], list):
-        raise Malformed("'messages' is not a list", param="messages")
-    return wanted
 
 
 async def relay(
@@ -59,9 +48,8 @@ async def relay(
         body = for_provider(wanted, model, ask_usage=ask_usage, more=limit)
         answer = await opened(providers, provider, PATH, body, bearer(key))
     wire = OpenAi(withhold_usage=ask_usage)
-    content_type = answer.headers.get("content-type", "")
-    if not (answer.status_code == 200 and content_type.startswith(EVENT_STREAM)):
+    if not is_stream(answer):
         return await finished(answer, settlement, provider, key, wire)
     stream = Relay(answer, provider, settlement, wire)
     headers = settlement.headers | {"x-dcoder-provider": provider.name}
-    return Stream(stream.pieces(), media_type=content_type, headers=headers)
+    return Stream(stream.pieces(), media_type=answer.headers["content-type"], headers=headers)

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.gateway.llm import chat, doc_chat, embeddings, messages, models
-from functions.gateway.llm.bodies import Wanted
+from functions.gateway.llm.bodies import Wanted, conversation
 from functions.gateway.llm.credentials import ANTHROPIC, OPENAI, providers_of
 from functions.gateway.llm.presence import answered
 from functions.gateway.llm.watching import Watch
@@ -59,7 +59,7 @@ async def chat_completions(
     A provider's stream is passed on byte for byte. The one exception: when the caller did not ask for the usage event,
     we ask for it and withhold it.
     """
-    wanted = await chat.parse(request)
+    wanted = await conversation(request)
     watch = Watch(guardrails, call, tenant, sealing)
     watch.asked(wanted)
 
@@ -106,10 +106,18 @@ async def create_embeddings(
 
 @llm.route("/v1/messages", permission="models:use")
 async def create_message(
-    request: Request, call: Call, tenant: TenantDatabase, sealing: TenantSecrets, meter: Meter, providers: Providers
+    request: Request,
+    call: Call,
+    tenant: TenantDatabase,
+    sealing: TenantSecrets,
+    meter: Meter,
+    providers: Providers,
+    guardrails: Guardrails,
 ) -> Response:
     """A message in Anthropic's dialect, whole or as a stream, by a provider that speaks it: bytes unchanged."""
-    wanted = await messages.parse(request)
+    wanted = await conversation(request)
+    watch = Watch(guardrails, call, tenant, sealing)
+    watch.asked(wanted)
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
@@ -119,15 +127,21 @@ async def create_message(
             call, request, wanted, target.provider, target.model, providers=providers, sealing=sealing, meter=meter
         )
 
-    return await answered(request, work())
+    return watch.answered(await answered(request, work()))
 
 
 @llm.route("/v1/messages/count_tokens", permission="models:use")
 async def count_message_tokens(
-    request: Request, call: Call, tenant: TenantDatabase, sealing: TenantSecrets, meter: Meter, providers: Providers
+    request: Request,
+    call: Call,
+    tenant: TenantDatabase,
+    sealing: TenantSecrets,
+    meter: Meter,
+    providers: Providers,
+    guardrails: Guardrails,
 ) -> Response:
     """How many tokens a message's input has, by the provider's own count, which costs nothing."""
-    return await create_message(request, call, tenant, sealing, meter, providers)
+    return await create_message(request, call, tenant, sealing, meter, providers, guardrails)
 
 
 def refuse(wanted: Wanted, builtin: str) -> None:

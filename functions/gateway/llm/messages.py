@@ -5,32 +5,22 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.gateway.llm.bodies import Wanted, for_provider, parsed
+from functions.gateway.llm.bodies import Wanted, for_provider
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.presence import Stream
-from functions.gateway.llm.providers import finished, opened
+from functions.gateway.llm.providers import finished, is_stream, opened
 from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.reservation import wish_of
 from functions.gateway.llm.settlement import NOTHING, Settlement
 from functions.gateway.llm.wires import Anthropic
-from shared.errors import Malformed
 from shared.function import Call
 from shared.llm.outbound import Providers
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
 
 PATH, COUNT_PATH = "/v1/messages", "/v1/messages/count_tokens"
-EVENT_STREAM = "text/event-stream"
 PASSED = {b"anthropic-version", b"anthropic-beta"}
 VERSION = b"2023-06-01"  # for callers that name none: Anthropic refuses a call without one
-
-
-async def parse(request: Request) -> Wanted:
-    """Raises `Malformed`."""
-    wanted = await parsed(request, required="messages")
-    if not isinstance(wanted.content["messages"], list):
-        raise Malformed("'messages' is not a list", param="messages")
-    return wanted
 
 
 async def relay(
@@ -61,14 +51,13 @@ async def relay(
     async with settlement.or_settled():
         body = for_provider(wanted, model, ask_usage=False)
         answer = await opened(providers, provider, path_of(request), body, headers_of(request, key))
-    content_type = answer.headers.get("content-type", "")
-    if not (answer.status_code == 200 and content_type.startswith(EVENT_STREAM)):
+    if not is_stream(answer):
         passed = await finished(answer, settlement, provider, key, wire)
         passed.headers["request-id"] = call.request_id
         return passed
     stream = Relay(answer, provider, settlement, wire)
     headers = settlement.headers | {"x-dcoder-provider": provider.name, "request-id": call.request_id}
-    return Stream(stream.pieces(), media_type=content_type, headers=headers)
+    return Stream(stream.pieces(), media_type=answer.headers["content-type"], headers=headers)
 
 
 def path_of(request: Request) -> str:

@@ -80,6 +80,11 @@ async def opened(
         return await providers.client.send(request, stream=True)
 
 
+def is_stream(answer: httpx.Response) -> bool:
+    """Whether it comes as server-sent events; an error and a whole answer do not."""
+    return answer.status_code == 200 and answer.headers.get("content-type", "").startswith("text/event-stream")
+
+
 async def whole(answer: httpx.Response, provider: Provider) -> bytes:
     """The body, at most 64 MiB. The connection is given back whatever happens."""
     received = bytearray()

@@ -12,7 +12,20 @@ import pytest
 
 from shared.guardrails import Guardrails, watch
 from shared.tenancy import TenantRegistry
-from tests.fixtures.provider import DONE, FINISH, ROLE, Pause, Script, chunk, completion, event
+from tests.fixtures.provider import (
+    DONE,
+    FINISH,
+    MESSAGE_STOP,
+    ROLE,
+    Pause,
+    Script,
+    chunk,
+    completion,
+    event,
+    message_delta,
+    message_start,
+    text_block,
+)
 from tests.fixtures.waiting import until
 from tests.functions.gateway.conftest import Gateway, make_key
 
@@ -93,6 +106,22 @@ async def test_a_stream_is_looked_through_across_its_pieces(guarded: Gateway) ->
     assert places(await alerts(guarded)) == [
         ("answer", "payment_card", "/choices/0/message/content", 11, 30),
         ("answer", "email_address", "/choices/0/message/content", 35, 55),
+    ]
+
+
+async def test_anthropics_messages_are_looked_through_too(guarded: Gateway) -> None:
+    body = {
+        "model": "claude-sonnet-4-5", "max_tokens": 9, "stream": True, "system": f"Pay with {CARD}.",
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "PROJECT KESTREL"}]}],
+    }  # fmt: skip
+    spoken = (message_start(), text_block("Write to ", MAIL[:4], f"{MAIL[4:]}."), message_delta(), MESSAGE_STOP)
+    guarded.provider.will(Script(spoken))
+    answer = await guarded.client.post("/v1/messages", json=body)
+    assert answer.content == b"".join(spoken)
+    assert sorted(places(await alerts(guarded))) == [
+        ("answer", "email_address", "/content/0/text", 9, 29),
+        ("request", "code_names", "/messages/0/content/0/text", 0, 15),
+        ("request", "payment_card", "/system", 9, 28),
     ]
 
 
