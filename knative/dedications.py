@@ -84,13 +84,12 @@ def check(cluster: Cluster, tenant: TenantId, held: Credentials | None) -> None:
 def wait(
     cluster: Cluster,
     tenant: TenantId,
-    functions: Iterable[str],
+    rendered: Sequence[Manifest],
     *,
     timeout_s: float,
     report: Callable[[list[State]], None],
 ) -> None:
-    """Until every Service is ready. Raises `Fault` with the condition that fails."""
-    rendered = manifests(cluster, tenant, functions)
+    """Until every Service of these is ready. Raises `Fault` with the condition that fails."""
     place, selector = tenants.placed(tenant, cluster.environment), tenants.selector(cluster.environment)
     readiness.wait_until_ready(
         lambda: readiness.states(cluster.kubectl, place, rendered, selector=selector),

@@ -6,14 +6,13 @@ A Service for each revision, so that each has an address: who lets a call in has
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from knative import readiness, tenants
+from knative import tenants
 from knative.apply import GONE
 from knative.dedications import OF_A_FUNCTION, Cluster, check
 from knative.environment import Environment
 from knative.manifest import Manifest, metadata
-from knative.readiness import State
 from knative.services import BUNDLE_PATH
 from knative.tenants import Dedicated
 from shared.bundles.grants import grants_of
@@ -76,24 +75,6 @@ def apply(cluster: Cluster, tenant: TenantId, kept: Sequence[Kept], held: Creden
     sources = [config_map(one, cluster.environment) for one in kept]
     said = cluster.kubectl.apply(rendered[:1])
     return [*said, *cluster.kubectl.apply([*secret, *sources, *rendered[1:]])]
-
-
-def wait(
-    cluster: Cluster,
-    tenant: TenantId,
-    kept: Sequence[Kept],
-    *,
-    timeout_s: float,
-    report: Callable[[list[State]], None],
-) -> None:
-    """Until every Service is ready. Raises `Fault` with the condition that fails."""
-    rendered = manifests(cluster, tenant, kept)
-    place, selector = tenants.placed(tenant, cluster.environment), tenants.selector(cluster.environment)
-    readiness.wait_until_ready(
-        lambda: readiness.states(cluster.kubectl, place, rendered, selector=selector),
-        timeout_s=timeout_s,
-        report=report,
-    )
 
 
 def remove(cluster: Cluster, tenant: TenantId, names: Sequence[str]) -> None:

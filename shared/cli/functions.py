@@ -180,7 +180,7 @@ def scaffold(root: Path, capability: str, name: str) -> list[str]:
     files = {
         f"functions/{capability}/__init__.py": "",
         f"functions/{capability}/{name}/__init__.py": "",
-        f"functions/{capability}/{name}/function.py": FUNCTION.format(capability=capability, name=name),
+        f"functions/{capability}/{name}/function.py": FUNCTION.format(name=name, route=f"/v1/{capability}/{name}"),
         f"tests/functions/{capability}/test_{name}.py": TEST.format(capability=capability, name=name),
     }
     if (root / f"functions/{capability}/{name}").exists():
@@ -206,7 +206,7 @@ def scaffold_own(folder: Path) -> list[str]:
     root = f"/v1/own/{name.replace('_', '-')}"
     files = {
         "__init__.py": "",
-        "function.py": OWN_FUNCTION.format(name=name, root=root),
+        "function.py": FUNCTION.format(name=name, route=f"{root}/hello"),
         f"test_{name}.py": OWN_TEST.format(name=name),
     }
     for path, text in files.items():
@@ -232,7 +232,7 @@ class Greeting(BaseModel):
     text: str
 
 
-@{name}.get("/v1/{capability}/{name}", permission="documents:read")
+@{name}.get("{route}", permission="documents:read")
 async def greet(caller: Caller) -> Greeting:
     """Greet the caller."""
     return Greeting(text=f"Hello, {{caller.subject}} of {{caller.tenant}}")
@@ -251,29 +251,6 @@ async def test_a_caller_is_greeted_by_name() -> None:
     assert (await greet(caller)).text == "Hello, ada of acme"
 '''
 
-OWN_FUNCTION = '''"""Greets the caller by name."""
-
-from __future__ import annotations
-
-from pydantic import BaseModel
-
-from shared.function import Function
-from shared.identity import Caller
-
-{name} = Function()
-
-
-class Greeting(BaseModel):
-    """What the caller is told."""
-
-    text: str
-
-
-@{name}.get("{root}/hello", permission="documents:read")
-async def greet(caller: Caller) -> Greeting:
-    """Greet the caller."""
-    return Greeting(text=f"Hello, {{caller.subject}} of {{caller.tenant}}")
-'''
 OWN_TEST = '''"""{name}."""
 
 from __future__ import annotations

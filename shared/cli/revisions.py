@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 def settle(place: Place, tenant: str, name: str, *, wait_s: int) -> None:
     """Apply what is wished, tell the platform where each answers, and take off what no calls go to any more."""
-    from knative import revisions
+    from knative import dedications, revisions
 
     owner, path = TenantId(tenant), f"/v1/functions/{tenant}/{name}"
     traffic = place.operator.call("GET", path).json()["traffic"]
     assert isinstance(traffic, Mapping)
     kept = [kept_of(place, owner, name, int(one)) for one in traffic]
     revisions.apply(place.cluster, owner, kept, credentials(place, owner))
-    revisions.wait(place.cluster, owner, kept, timeout_s=wait_s, report=say_waiting())
+    rendered = revisions.manifests(place.cluster, owner, kept)
+    dedications.wait(place.cluster, owner, rendered, timeout_s=wait_s, report=say_waiting())
     for one in kept:
         address = revisions.address_of(one, place.cluster.environment)
         place.operator.call("PUT", f"{path}/revisions/{one.revision}/address", {"address": address})

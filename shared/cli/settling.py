@@ -76,7 +76,8 @@ def roll(kubectl: Kubectl, environment: Environment, *, wait_s: int) -> None:
     for tenant, functions in dedications.there(cluster).items():
         if functions:
             dedications.apply(cluster, tenant, functions, None)
-            dedications.wait(cluster, tenant, functions, timeout_s=wait_s, report=say_waiting())
+            rendered = dedications.manifests(cluster, tenant, functions)
+            dedications.wait(cluster, tenant, rendered, timeout_s=wait_s, report=say_waiting())
 
 
 def settle(place: Place, *, wait_s: int, only: str = "") -> None:
@@ -110,7 +111,8 @@ def serve(
     from knative import dedications, tenants
 
     dedications.apply(place.cluster, tenant, functions, credentials(place, tenant))
-    dedications.wait(place.cluster, tenant, functions, timeout_s=wait_s, report=say_waiting())
+    rendered = dedications.manifests(place.cluster, tenant, functions)
+    dedications.wait(place.cluster, tenant, rendered, timeout_s=wait_s, report=say_waiting())
     for function in functions:
         address = tenants.origin_of(tenant, function, place.cluster.environment)
         if found[tenant, function]["address"] != address:
