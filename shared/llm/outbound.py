@@ -13,18 +13,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 from shared.errors import Refusal, Unavailable
 from shared.ids import TenantId
+from shared.llm.http import CONNECT_TIMEOUT_S, Client
 
-if TYPE_CHECKING:
-    import httpx
-    from httpcore import AsyncNetworkBackend
-
-CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 300.0  # a reasoning model may think for minutes before its first byte
-CONNECTIONS_MAX = 200
 ADDRESSES_MAX = 4
 REMEMBERED_S = 0.8  # a changed or deleted provider is in force everywhere within a second
 REMEMBERED_MAX = 2000
@@ -122,36 +116,12 @@ class Providers:
         self.remembered = Remembered()
 
     @cached_property
-    def client(self) -> httpx.AsyncClient:
-        import httpx
-
-        limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=50, keepalive_expiry=30)
-        # trust_env here only lets SSL_CERT_FILE add an in-house authority; the client's own keeps proxies out.
-        transport = httpx.AsyncHTTPTransport(limits=limits, retries=0, trust_env=True)
-        transport._pool._network_backend = checked_backend(self._private)  # httpx has no parameter for it
-        return httpx.AsyncClient(
-            transport=transport,
-            timeout=httpx.Timeout(self._read_timeout_s, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S),
-            trust_env=False,
-            follow_redirects=False,
-        )
+    def client(self) -> Client:
+        return Client(self._addresses, read_timeout_s=self._read_timeout_s)
 
     async def close(self) -> None:
         if "client" in self.__dict__:
-            await self.client.aclose()
+            await self.client.close()
 
-
-def checked_backend(private: bool) -> AsyncNetworkBackend:
-    import httpcore
-
-    class CheckedBackend(httpcore.AnyIOBackend):
-        async def connect_tcp(self, host: str, port: int, *arguments: Any, **named: Any) -> Any:  # Any: the base's own
-            addresses = await checked_addresses(host, port, private=private)
-            for address in addresses[:-1]:
-                try:
-                    return await super().connect_tcp(address, port, *arguments, **named)
-                except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                    continue
-            return await super().connect_tcp(addresses[-1], port, *arguments, **named)
-
-    return CheckedBackend()
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        return await checked_addresses(host, port, private=self._private)

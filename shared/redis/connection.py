@@ -33,7 +33,7 @@ class Incomplete(Exception):
 def encoded(command: Sequence[Value]) -> bytes:
     parts = [b"*%d\r\n" % len(command)]
     for value in command:
-        content = value if isinstance(value, bytes) else str(value).encode()
+        content = value if type(value) is bytes else str(value).encode()
         parts.append(b"$%d\r\n%b\r\n" % (len(content), content))
     return b"".join(parts)
 
