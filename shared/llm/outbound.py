@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 
 from shared.errors import Refusal, Unavailable
 from shared.ids import TenantId
 from shared.llm.http import CONNECT_TIMEOUT_S, Client
+from shared.remembering import Remembered
 
 READ_TIMEOUT_S = 300.0  # a reasoning model may think for minutes before its first byte
 ADDRESSES_MAX = 4
@@ -86,34 +85,14 @@ def meant_by(address: IPAddress) -> Sequence[IPAddress]:
     return [address, *(one for one in inside if one is not None)]
 
 
-class Remembered:
-    """What was read of each tenant's providers, for less than a second."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[TenantId, tuple[float, object]] = OrderedDict()
-
-    def get(self, tenant: TenantId) -> object | None:
-        kept = self._kept.get(tenant)
-        return kept[1] if kept is not None and time.monotonic() - kept[0] < REMEMBERED_S else None
-
-    def put(self, tenant: TenantId, value: object, *, as_of: float) -> None:
-        """`as_of`: the monotonic time at which reading began. What was read later stays."""
-        kept = self._kept.get(tenant)
-        if kept is not None and kept[0] > as_of:
-            return
-        self._kept[tenant] = (as_of, value)
-        self._kept.move_to_end(tenant)
-        while len(self._kept) > REMEMBERED_MAX:
-            self._kept.popitem(last=False)
-
-
 class Providers:
     """The process's one client for all providers: no proxies of the environment, no redirects, no second attempt."""
 
     def __init__(self, *, private: bool, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         self._private = private
         self._read_timeout_s = read_timeout_s
-        self.remembered = Remembered()
+        self.remembered = Remembered[TenantId, object](fresh_s=REMEMBERED_S, kept_max=REMEMBERED_MAX)
+        """What was read of each tenant's providers."""
 
     @cached_property
     def client(self) -> Client:

@@ -11,7 +11,8 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import date
+from functools import lru_cache
 from uuid import UUID, uuid4
 
 from shared.clock import Clock
@@ -32,6 +33,8 @@ SEEN_EVERY_S = 10.0
 BUILD_GRACE_S = 0.25
 """Between a builder's leave and its snapshot: for the open rows of reservations that were lost with Redis to commit."""
 TRIES_MAX = 20
+DAY_US = 86_400_000_000
+EPOCH = date(1970, 1, 1).toordinal()
 NOTHING = Tokens()
 BUILD_POLL_S = 0.05
 BUILD_POLLS_MAX = 100
@@ -267,7 +270,8 @@ class Meter:
         call, ended = metered.call, metered.ended
         assert ended is not None
         try:
-            await asyncio.wait({metered.opened})  # written or not: its row must not come after it was taken away
+            if not metered.opened.done():  # written or not: its row must not come after it was taken away
+                await asyncio.wait({metered.opened})
             try:
                 xid = await self._ledger.close(call, ended)
             except Exception as failure:  # noqa: BLE001  away, read-only after a failover: the row must not be lost
@@ -347,7 +351,13 @@ def charge_of(call: OpenCall, most: Tokens) -> Charge:
 
 
 def price_at(call: OpenCall) -> Price | None:
-    return price_of(call.model, datetime.fromtimestamp(call.started_us / 1_000_000, UTC).date())
+    return price_on(call.model, call.started_us // DAY_US)
+
+
+@lru_cache(maxsize=2000)
+def price_on(model: str, day: int) -> Price | None:
+    """The price in force on a day, by its number since 1970."""
+    return price_of(model, date.fromordinal(EPOCH + day))
 
 
 def output_that_fits(call: OpenCall, quota: Quota, refused: Refused, most: Tokens) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.ids import TenantId
 from shared.llm import http, outbound
-from shared.llm.outbound import ForbiddenAddress, NotConnected, Providers, Remembered, allowed
+from shared.llm.outbound import ForbiddenAddress, NotConnected, Providers, allowed
 from tests.fixtures.provider import Script, serving_provider
 
 INSIDE = [
@@ -147,28 +145,6 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
     await providers.close()
 
 
-def test_what_was_read_is_forgotten_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    remembered, now = Remembered(), [100.0]
-    monkeypatch.setattr("shared.llm.outbound.time.monotonic", lambda: now[0])
-    remembered.put(TenantId("acme"), "value", as_of=100.0)
-    assert remembered.get(TenantId("acme")) == "value"
-    assert remembered.get(TenantId("other")) is None
-    now[0] += 0.99
-    assert remembered.get(TenantId("acme")) is None
-
-
-def test_what_was_read_slowly_is_as_old_as_its_reading_and_replaces_nothing_newer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    remembered, now = Remembered(), [100.0]
-    monkeypatch.setattr("shared.llm.outbound.time.monotonic", lambda: now[0])
-    remembered.put(TenantId("acme"), "new", as_of=99.9)
-    remembered.put(TenantId("acme"), "old", as_of=99.5)
-    assert remembered.get(TenantId("acme")) == "new"
-    now[0] += 0.8
-    assert remembered.get(TenantId("acme")) is None
-
-
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0177.0.1", "127.1", "[::ffff:127.0.0.1]", "localhost"])
 async def test_no_spelling_of_loopback_gets_through(host: str) -> None:
     providers = Providers(private=False)
@@ -178,11 +154,3 @@ async def test_no_spelling_of_loopback_gets_through(host: str) -> None:
             await get(providers, f"http://{host}:{port}/v1/models")
         assert provider.calls == []
     await providers.close()
-
-
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbound, "REMEMBERED_MAX", 3)
-    remembered = Remembered()
-    for number in range(10):
-        remembered.put(TenantId(f"t{number}"), number, as_of=time.monotonic())
-    assert [remembered.get(TenantId(f"t{number}")) for number in range(10)] == [None] * 7 + [7, 8, 9]
