@@ -126,7 +126,8 @@ class Counters:
         """Count what a row of the ledger says in place of what was reserved for it. Repeated, it counts once."""
         names = " ".join([quota.counter for quota in quotas])
         charge = row.charge
-        await self._run(tenant, "settle", row.id, row.xid, row.started_us, charge.micro_usd, charge.tokens, names)
+        arguments = (row.id, row.xid, row.started_us, charge.micro_usd, charge.tokens, names)
+        await self._script.run(prefix_of(tenant), "settle", *arguments, patient=True)
 
     async def release(self, tenant: TenantId, reservation: str) -> None:
         """Free what is reserved. For a call that was not made and of which the ledger says nothing."""

@@ -17,6 +17,7 @@ Value = str | bytes | int
 Answer = int | bytes | None | list["Answer"]
 IN_FLIGHT_MAX = 10_000
 TIMEOUT_S = 2.0
+PATIENCE_S = 0.002
 
 
 class ServerRefused(Exception):
@@ -81,6 +82,8 @@ class Connection(asyncio.Protocol):
         self._received = bytearray()
         self._waiting: deque[asyncio.Future[Answer]] = deque()
         self._unsent: list[bytes] = []
+        self._sending = False
+        self._later: asyncio.TimerHandle | None = None
         self._answered = 0
         self._watch: asyncio.TimerHandle | None = None
 
@@ -88,17 +91,23 @@ class Connection(asyncio.Protocol):
     def usable(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    def command(self, *command: Value) -> asyncio.Future[Answer]:
-        """Send it, with others of this moment. The future has its answer, or raises `ServerRefused` or
-        `ConnectionLost`, at the latest when there was no answer for `TIMEOUT_S`."""
+    def command(self, *command: Value, patient: bool = False) -> asyncio.Future[Answer]:
+        """Send it, with others of this moment; if it is patient, with the next one that is not, or soon.
+
+        The future has its answer, or raises `ServerRefused` or `ConnectionLost`, at the latest when there was no answer
+        for `TIMEOUT_S`.
+        """
         answer: asyncio.Future[Answer] = self._loop.create_future()
         if self._transport is None or self._transport.is_closing() or len(self._waiting) >= IN_FLIGHT_MAX:
             answer.set_exception(ConnectionLost("not connected, or too much in flight"))
             return answer
         self._waiting.append(answer)
-        if not self._unsent:
-            self._loop.call_soon(self._send)
         self._unsent.append(encoded(command))
+        if not (patient or self._sending):
+            self._sending = True
+            self._loop.call_soon(self._send)
+        elif patient and self._later is None:
+            self._later = self._loop.call_later(PATIENCE_S, self._send)
         if self._watch is None:
             self._watch_over()
         return answer
@@ -108,7 +117,11 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _send(self) -> None:
-        if self.usable:
+        self._sending = False
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        if self._unsent and self.usable:
             assert self._transport is not None
             self._transport.write(b"".join(self._unsent))
         self._unsent.clear()

@@ -22,10 +22,13 @@ class Script:
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
 
-    async def run(self, key: str, *arguments: Value) -> list[Answer]:
-        """Run it on that key. Raises `Unavailable`; the change may then have been made all the same."""
+    async def run(self, key: str, *arguments: Value, patient: bool = False) -> list[Answer]:
+        """Run it on that key. Nobody waits for a patient one, so it is sent with others.
+
+        Raises `Unavailable`; the change may then have been made all the same.
+        """
         try:
-            answer = await self._answered(key, arguments)
+            answer = await self._answered(key, arguments, patient)
         except TimeoutError as late:
             raise Unavailable("Redis does not answer in time", retry_after_s=2) from late
         except (OSError, ConnectionLost) as failure:
@@ -42,12 +45,12 @@ class Script:
         if self._connection is not None:
             self._connection.close()
 
-    async def _answered(self, key: str, arguments: tuple[Value, ...]) -> Answer:
+    async def _answered(self, key: str, arguments: tuple[Value, ...], patient: bool) -> Answer:
         connection = self._connection
         if connection is None or not connection.usable:
             connection = await self._connected()
         try:
-            return await connection.command("EVALSHA", self._sha, 1, key, *arguments)
+            return await connection.command("EVALSHA", self._sha, 1, key, *arguments, patient=patient)
         except ServerRefused as refused:
             if not str(refused).startswith("NOSCRIPT"):  # the first call after the server's start
                 raise

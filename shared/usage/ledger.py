@@ -15,7 +15,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from shared.ids import TenantId
-from shared.postgres import ControlDatabase
+from shared.postgres import ControlDatabase, quoted
 from shared.telemetry import log
 from shared.usage.batches import GroupCommit
 from shared.usage.prices import Charge, Tokens
@@ -56,7 +56,7 @@ OPEN = f"""
 WITH at_once AS (SELECT set_config('synchronous_commit', 'off', true))
 INSERT INTO usage_open (id, process, started_at, {CALL}, reserved_micro_usd, reserved_tokens)
 SELECT id, process, {STARTED}, {CALL}, reserved_micro_usd, reserved_tokens
-  FROM at_once, json_to_recordset($1::json) AS told ({OPEN_FIELDS})
+  FROM at_once, json_to_recordset(%s::json) AS told ({OPEN_FIELDS})
 ON CONFLICT DO NOTHING
 """
 """Told as soon as PostgreSQL has it, before its disk does: it has to outlive this process. If PostgreSQL dies in that
@@ -222,7 +222,8 @@ class Ledger:
         await self._closing.close(CLOSE_TIMEOUT_S)
 
     async def _write_open(self, calls: Sequence[OpenCall]) -> Sequence[None]:
-        await self._control.execute(OPEN, json.dumps([call.fields() | {"process": self._process} for call in calls]))
+        told = json.dumps([call.fields() | {"process": self._process} for call in calls])
+        await self._control.execute(OPEN % quoted(told))
         return [None] * len(calls)
 
     async def _write_closed(self, batch: Sequence[tuple[OpenCall, Ended]]) -> Sequence[int | None]:
