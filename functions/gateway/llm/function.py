@@ -26,7 +26,7 @@ llm = Function(
     timeout_s=600,
     body_bytes_max=16 * MIB,
     dialect="openai",
-    scale=Scale(max=20, concurrency=200, reason="calls wait for providers, they do not compute"),
+    scale=Scale(max=20, concurrency=400, reason="calls wait for providers, they do not compute"),
 )
 
 
