@@ -144,6 +144,17 @@ async def test_the_last_of_a_budget_is_an_answer_of_the_length_that_fits(limited
     assert refused.status_code == 429  # fewer than 256 are left beside the question
 
 
+async def test_who_asks_again_at_once_is_not_refused_for_what_has_just_ended(limited: Gateway) -> None:
+    key = await make_key(limited.application, limited.tenant)
+    size = len(httpx.Request("POST", "http://x", json=question(max_tokens=100)).content)
+    room = 10 * 11 + size + 100  # ten calls of eleven tokens, and what one more reserves
+    await limit(limited, scope="key", name=key.split("_")[1], metric="tokens", span="ever", amount=room)
+    limited.provider.will(*(completion(used=usage(10, 1)) for _ in range(11)))
+    async with limited.with_key(key) as client:
+        asked = [await client.post("/v1/chat/completions", json=question(max_tokens=100)) for _ in range(11)]
+    assert [answer.status_code for answer in asked] == [200] * 11
+
+
 async def test_calls_at_once_are_limited_and_free_when_they_end(limited: Gateway) -> None:
     key = await make_key(limited.application, limited.tenant)
     await limit(limited, scope="key", name=key.split("_")[1], metric="parallel", span="ever", amount=2)
