@@ -6,7 +6,7 @@ Rounds are interleaved: each contender's in turn, and again. Each contender is o
 provider and the stores are on the second. `ours` is governed: a key with eight limits, reservation, ledger, headers.
 `bare` is our HTTP on both sides with nothing between. The peers have neither limits nor ledger: LiteLLM needs a program
 for them that only another vendor's network has, Portkey's open version lacks them. `added` is a percentile minus the
-same one of `direct` in the same round; medians over the rounds are shown. `--samples` keeps each latency, a JSON a line.
+same one of `direct` in the same round; medians over the rounds are shown. `--samples` keeps each latency.
 """
 
 from __future__ import annotations
