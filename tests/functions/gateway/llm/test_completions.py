@@ -12,7 +12,7 @@ from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.reservation import choices_of, prompts_in, wish_of
 from shared.errors import Malformed
 from tests.fixtures.provider import DONE, Script, event, usage, whole
-from tests.functions.gateway.conftest import Gateway, make_key
+from tests.functions.gateway.conftest import Gateway, limit, make_key
 
 MODEL = "gpt-4o-mini"
 
@@ -50,19 +50,14 @@ async def test_a_stream_is_passed_on_and_its_usage_is_read(gateway: Gateway, sdk
     assert (row["output_tokens"], row["usage_known"]) == (2, True)
 
 
-async def test_under_a_hard_limit_the_provider_is_told_the_length_that_is_its_default(gateway: Gateway) -> None:
-    key = await make_key(gateway.application, gateway.tenant)
-    await gateway.control.execute(
-        "INSERT INTO quotas (tenant, scope, name, metric, span, amount, hard, by_operator, created_by, created_at)"
-        " VALUES ($1, 'key', $2, 'tokens', 'ever', 100000, true, false, 'test', now() - interval '1 minute')",
-        gateway.tenant,
-        key.split("_")[1],
-    )
-    async with gateway.with_key(key) as client:
-        gateway.provider.will(whole(answer() | {"usage": usage(4, 1)}))
+async def test_under_a_hard_limit_the_provider_is_told_the_length_that_is_its_default(limited: Gateway) -> None:
+    key = await make_key(limited.application, limited.tenant)
+    await limit(limited, scope="key", name=key.split("_")[1], metric="tokens", span="ever", amount=100_000)
+    async with limited.with_key(key) as client:
+        limited.provider.will(whole(answer() | {"usage": usage(4, 1)}))
         asked = {"model": MODEL, "prompt": ["a", "b"], "best_of": 3}
         assert (await client.post("/v1/completions", json=asked)).status_code == 200
-    assert gateway.provider.calls[0].json == {**asked, "max_tokens": 16}
+    assert limited.provider.calls[0].json == {**asked, "max_tokens": 16}
 
 
 @pytest.mark.parametrize(
