@@ -56,4 +56,4 @@ async def relay(
         return await finished(answer, settlement, provider, key, wire)
     stream = Relay(answer, provider, settlement, wire)
     headers = settlement.headers | {"x-dcoder-provider": provider.name}
-    return Stream(stream.pieces(), media_type=answer.headers["content-type"], headers=headers)
+    return Stream(stream.pieces(), media_type=answer.headers["content-type"], headers=headers, relayed=stream)

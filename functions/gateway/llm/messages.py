@@ -57,7 +57,7 @@ async def relay(
         return passed
     stream = Relay(answer, provider, settlement, wire)
     headers = settlement.headers | {"x-dcoder-provider": provider.name, "request-id": call.request_id}
-    return Stream(stream.pieces(), media_type=answer.headers["content-type"], headers=headers)
+    return Stream(stream.pieces(), media_type=answer.headers["content-type"], headers=headers, relayed=stream)
 
 
 def path_of(request: Request) -> str:

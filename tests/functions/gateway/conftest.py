@@ -35,6 +35,7 @@ FUNCTIONS = (
     "governance-secrets",
     "governance-usage",
     "gateway-guardrails",
+    "gateway-cache",
 )
 PROVIDER_KEY = "sk-provider-0123456789abcdef"
 CLAUDES = ["claude-sonnet-4-5"]
