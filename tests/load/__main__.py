@@ -29,7 +29,8 @@ BENCHMARKS = (
         "usage",
     ),
     "quotas",
-    "gateway_overhead",
+    "interleavings",
+    "gateway",
 )
 ON_A_CLUSTER = ("cold_start",)
 """By name only: they want the platform deployed."""
