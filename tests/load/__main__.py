@@ -30,6 +30,7 @@ BENCHMARKS = (
     ),
     "quotas",
     "interleavings",
+    "fidelity",
     "gateway",
 )
 ON_A_CLUSTER = ("cold_start",)

@@ -63,7 +63,7 @@ class Relay:
         data = sse.data_of(rest)
         readable = data == DONE or bool(json_object(data))  # anything else was cut in its middle
         if readable and self.wire.keep(data):
-            yield rest.rstrip(b"\r\n") + b"\n\n"
+            yield rest if sse.is_whole(rest) else rest.rstrip(b"\r\n") + b"\n\n"
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         clock = asyncio.get_running_loop()
