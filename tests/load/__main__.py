@@ -31,6 +31,7 @@ BENCHMARKS = (
     "quotas",
     "interleavings",
     "fidelity",
+    "growth",
     "gateway",
 )
 ON_A_CLUSTER = ("cold_start",)
