@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from shared.llm.kinds import KINDS, Kind
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
 from shared.secrets import TenantSecrets
 
-PROVIDERS_MAX = 500
+PROVIDERS_MAX, ALIASES_MAX = 500, 500
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,39 @@ class Provider:
         return (await sealing.open(f"provider:{self.name}", self.sealed)).decode()
 
 
-async def providers_of(tenant: TenantDatabase, providers: Providers, *, afresh: bool = False) -> tuple[Provider, ...]:
-    """The tenant's providers by name, as they were less than a second ago, or as they are."""
+@dataclass(frozen=True)
+class Alias:
+    """A name of the tenant's own for a model of a provider. `defaults`: what a body has of which the caller says
+    nothing."""
+
+    provider: str
+    model: str
+    defaults: Mapping[str, Any]  # Any: JSON
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a tenant has: providers by name, aliases by theirs."""
+
+    providers: tuple[Provider, ...] = ()
+    aliases: Mapping[str, Alias] = field(default_factory=dict)
+
+
+async def offer_of(tenant: TenantDatabase, providers: Providers, *, afresh: bool = False) -> Offer:
+    """The tenant's providers and aliases, as they were less than a second ago, or as they are."""
     asked = providers.remembered.afresh if afresh else providers.remembered.get
-    return cast("tuple[Provider, ...]", await asked(tenant.tenant, lambda: stored(tenant)))
+    return cast("Offer", await asked(tenant.tenant, lambda: stored(tenant)))
 
 
-async def stored(tenant: TenantDatabase) -> tuple[Provider, ...]:
+async def stored(tenant: TenantDatabase) -> Offer:
     rows = await tenant.fetch(
         "SELECT name, base_url, models, sealed, kind FROM provider_credentials ORDER BY name LIMIT $1", PROVIDERS_MAX
     )
-    return tuple(
-        Provider(row["name"], row["base_url"], tuple(row["models"]), bytes(row["sealed"]), row["kind"]) for row in rows
+    named = await tenant.fetch("SELECT name, provider, model, defaults FROM model_aliases LIMIT $1", ALIASES_MAX)
+    return Offer(
+        tuple(
+            Provider(row["name"], row["base_url"], tuple(row["models"]), bytes(row["sealed"]), row["kind"])
+            for row in rows
+        ),
+        {row["name"]: Alias(row["provider"], row["model"], row["defaults"]) for row in named},
     )

@@ -6,9 +6,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.gateway.llm import chat, doc_chat, embeddings, messages, models
-from functions.gateway.llm.bodies import Wanted, conversation, parsed
+from functions.gateway.llm.bodies import Wanted, completed, conversation, parsed
 from functions.gateway.llm.caching import Caching
-from functions.gateway.llm.credentials import providers_of
+from functions.gateway.llm.credentials import offer_of
 from functions.gateway.llm.presence import answered
 from functions.gateway.llm.watching import Watch
 from shared.errors import Malformed
@@ -35,7 +35,7 @@ llm = Function(
 @llm.route("/v1/models", method="GET", permission="models:use")
 async def list_models(caller: Caller, tenant: TenantDatabase, providers: Providers) -> Response:
     """The models that the key may use."""
-    data = models.listing(caller, await providers_of(tenant, providers))
+    data = models.listing(caller, await offer_of(tenant, providers))
     return JSONResponse({"object": "list", "data": data})
 
 
@@ -70,14 +70,15 @@ async def chat_completions(
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
         models.check_dialect(target, wanted.model, "openai")
         if (provider := target.provider) is not None:
+            asked = completed(wanted, target.defaults)
             caching = Caching(answers, call, tenant, sealing, meter)
             return await caching.answer(
                 request,
-                wanted,
+                asked,
                 target,
                 "chat",
                 lambda: chat.relay(
-                    call, wanted, provider, target.model, providers=providers, sealing=sealing, meter=meter
+                    call, asked, provider, target.model, providers=providers, sealing=sealing, meter=meter
                 ),
             )
         refuse(wanted, models.EMBEDDING)
@@ -107,15 +108,16 @@ async def completions(
         models.check_dialect(target, wanted.model, "openai")
         if (provider := target.provider) is None:
             raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
+        asked = completed(wanted, target.defaults)
         caching = Caching(answers, call, tenant, sealing, meter)
         return await caching.answer(
             request,
-            wanted,
+            asked,
             target,
             "completions",
             lambda: chat.relay(
                 call,
-                wanted,
+                asked,
                 provider,
                 target.model,
                 providers=providers,
@@ -148,14 +150,15 @@ async def create_embeddings(
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
         models.check_dialect(target, wanted.model, "openai")
         if (provider := target.provider) is not None:
+            asked = completed(wanted, target.defaults)
             caching = Caching(answers, call, tenant, sealing, meter)
             return await caching.answer(
                 request,
-                wanted,
+                asked,
                 target,
                 "embeddings",
                 lambda: embeddings.relay(
-                    call, wanted, provider, target.model, providers=providers, sealing=sealing, meter=meter
+                    call, asked, provider, target.model, providers=providers, sealing=sealing, meter=meter
                 ),
             )
         refuse(wanted, models.DOC_CHAT)
@@ -185,14 +188,15 @@ async def create_message(
         models.check_dialect(target, wanted.model, "anthropic")
         provider = target.provider
         assert provider is not None  # built-in models are of the other dialect
+        asked = completed(wanted, target.defaults)
         caching = Caching(answers, call, tenant, sealing, meter)
         return await caching.answer(
             request,
-            wanted,
+            asked,
             target,
             "messages",
             lambda: messages.relay(
-                call, request, wanted, provider, target.model, providers=providers, sealing=sealing, meter=meter
+                call, request, asked, provider, target.model, providers=providers, sealing=sealing, meter=meter
             ),
         )
 

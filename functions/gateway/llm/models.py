@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from functions.gateway.llm.credentials import Provider, providers_of
+from functions.gateway.llm.credentials import Offer, Provider, offer_of
 from shared.errors import NotFound, Refusal
 from shared.identity import Caller
 from shared.llm.kinds import Dialect
@@ -24,6 +25,8 @@ class Target:
 
     model: str
     provider: Provider | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
+    """What the body has where the caller says nothing of it."""
     writer: str = ""
     """For `doc-chat/<model>`: the model that writes. Empty for the extractive answerer."""
 
@@ -50,15 +53,15 @@ def check_dialect(target: Target, model: str, dialect: Dialect) -> None:
 async def chosen(caller: Caller, model: str, tenant: TenantDatabase, providers: Providers) -> Target:
     """Who serves the model for this caller. A model not found is looked for once more in the database itself."""
     try:
-        return resolve(caller, model, await providers_of(tenant, providers))
+        return resolve(caller, model, await offer_of(tenant, providers))
     except NotFound:
-        return resolve(caller, model, await providers_of(tenant, providers, afresh=True))
+        return resolve(caller, model, await offer_of(tenant, providers, afresh=True))
 
 
-def resolve(caller: Caller, model: str, providers: Sequence[Provider]) -> Target:
+def resolve(caller: Caller, model: str, offer: Offer) -> Target:
     """Who serves the model. A model that the key may not use looks as if it did not exist. Raises `NotFound`."""
-    target = find(model, providers)
-    if target is None or not may_use(caller, model, target, providers):
+    target = find(model, offer)
+    if target is None or not may_use(caller, model, target, offer):
         raise NotFound(
             f"the model {model[:100]!r} does not exist or this key may not use it; GET /v1/models lists those it may",
             openai_code="model_not_found",
@@ -67,45 +70,48 @@ def resolve(caller: Caller, model: str, providers: Sequence[Provider]) -> Target
     return target
 
 
-def find(model: str, providers: Sequence[Provider]) -> Target | None:
-    """Built-in names first, then a provider that lists the model, then `<provider>/<model>`."""
+def find(model: str, offer: Offer) -> Target | None:
+    """Built-in names first, then aliases, then a provider that lists the model, then `<provider>/<model>`."""
     if model in (DOC_CHAT, EMBEDDING):
         return Target(model)
     head, _, tail = model.partition("/")
     if head == DOC_CHAT and tail:
-        return Target(model, writer=tail) if of_provider(tail, providers) else None
-    return of_provider(model, providers)
+        return Target(model, writer=tail) if of_provider(tail, offer) else None
+    return of_provider(model, offer)
 
 
-def of_provider(model: str, providers: Sequence[Provider]) -> Target | None:
-    for provider in providers:
+def of_provider(model: str, offer: Offer) -> Target | None:
+    if (alias := offer.aliases.get(model)) is not None:
+        behind = (one for one in offer.providers if one.name == alias.provider and alias.model in one.models)
+        return next((Target(alias.model, one, defaults=alias.defaults) for one in behind), None)
+    for provider in offer.providers:
         if model in provider.models:
             return Target(model, provider)
     head, _, tail = model.partition("/")
-    for provider in providers:
+    for provider in offer.providers:
         if provider.name == head and tail in provider.models:
             return Target(tail, provider)
     return None
 
 
-def may_use(caller: Caller, model: str, target: Target, providers: Sequence[Provider]) -> bool:
+def may_use(caller: Caller, model: str, target: Target, offer: Offer) -> bool:
     """`doc-chat/<model>` needs its own name in the key's scope, or both of its parts. A function that writes on behalf
     of such a key may use the model that writes."""
     scope = caller.models
     if scope is None or model in scope or target.names & scope:
         return True
     if target.writer:
-        writer = of_provider(target.writer, providers)
+        writer = of_provider(target.writer, offer)
         return DOC_CHAT in scope and writer is not None and bool(({target.writer} | writer.names) & scope)
     return caller.kind == "function" and f"{DOC_CHAT}/{model}" in scope
 
 
-def listing(caller: Caller, providers: Sequence[Provider]) -> list[dict[str, object]]:
+def listing(caller: Caller, offer: Offer) -> list[dict[str, object]]:
     """The models that the caller may use, in OpenAI's form."""
     return [
         described(name, target)
-        for name in dict.fromkeys(names(providers))
-        if (target := find(name, providers)) is not None and may_use(caller, name, target, providers)
+        for name in dict.fromkeys(names(offer))
+        if (target := find(name, offer)) is not None and may_use(caller, name, target, offer)
     ]
 
 
@@ -118,16 +124,19 @@ def described(name: str, target: Target) -> dict[str, object]:
     }
 
 
-def names(providers: Sequence[Provider]) -> Iterator[str]:
-    """Built-in ones, each provider's own (with its provider's name where an earlier one has the same), and the writers
-    of `doc-chat`. Embedding models do not write; they are known by their names only."""
+def names(offer: Offer) -> Iterator[str]:
+    """Built-in ones, aliases, each provider's own (with its provider's name where an earlier one has the same), and the
+    writers of `doc-chat`. Embedding models do not write; they are known by their names only."""
     yield from (DOC_CHAT, EMBEDDING)
+    yield from offer.aliases
     seen: set[str] = set()
-    for provider in providers:
+    for provider in offer.providers:
         for model in provider.models:
             yield f"{provider.name}/{model}" if model in seen else model
         seen.update(provider.models)
-    yield from (f"{DOC_CHAT}/{model}" for provider in providers for model in provider.models if writes(provider, model))
+    yield from (
+        f"{DOC_CHAT}/{model}" for provider in offer.providers for model in provider.models if writes(provider, model)
+    )
 
 
 def writes(provider: Provider, model: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from functions.gateway.llm.credentials import Provider
+from functions.gateway.llm.credentials import Offer, Provider
 from functions.gateway.llm.models import find, listing, resolve
 from shared.errors import NotFound
 from shared.identity import Caller
@@ -14,7 +14,7 @@ from tests.functions.gateway.conftest import Gateway, make_key, question, store
 
 ONE = Provider("one", "https://one.example/v1", ("a", "b", "x/y"), b"")
 TWO = Provider("two", "https://two.example/v1", ("b", "c", "some-embedding"), b"")
-BOTH = (ONE, TWO)
+BOTH = Offer((ONE, TWO))
 
 
 def caller(*scope: str, function: bool = False) -> Caller:
@@ -46,7 +46,7 @@ def test_what_nobody_lists_is_not_found(asked: str) -> None:
 
 
 def test_a_provider_cannot_take_the_place_of_a_built_in_model() -> None:
-    target = find("doc-chat", (Provider("evil", "https://evil.example", ("doc-chat",), b""),))
+    target = find("doc-chat", Offer((Provider("evil", "https://evil.example", ("doc-chat",), b""),)))
     assert target is not None
     assert target.provider is None
 
