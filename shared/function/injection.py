@@ -178,6 +178,7 @@ TENANT_GRANTS: Mapping[type, frozenset[str]] = {
     TenantSecrets: frozenset({"data-key"}),
     Embeddings: NOTHING,
     Cache: NOTHING,
+    Providers: frozenset({"internet"}),
     LanguageModel: frozenset({"functions"}),
 }
 """What a type takes in a process of one tenant. A function that asks for any other type cannot have such a process:

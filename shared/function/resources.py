@@ -255,6 +255,7 @@ TENANT_OPENERS: Mapping[type, Opener] = {
     Denials: open_denials,
     FunctionClient: open_client,
     Embeddings: open_embeddings,
+    Providers: open_providers,
 }
 """Of a process that serves one tenant: nothing here reaches further."""
 

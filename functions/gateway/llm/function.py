@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from functions.gateway.llm import chat, doc_chat, embeddings, messages, models
 from functions.gateway.llm.bodies import Wanted, conversation, parsed
 from functions.gateway.llm.caching import Caching
-from functions.gateway.llm.credentials import ANTHROPIC, OPENAI, providers_of
+from functions.gateway.llm.credentials import providers_of
 from functions.gateway.llm.presence import answered
 from functions.gateway.llm.watching import Watch
 from shared.errors import Malformed
@@ -68,7 +68,7 @@ async def chat_completions(
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
-        models.check_dialect(target, wanted.model, OPENAI)
+        models.check_dialect(target, wanted.model, "openai")
         if (provider := target.provider) is not None:
             caching = Caching(answers, call, tenant, sealing, meter)
             return await caching.answer(
@@ -104,7 +104,7 @@ async def completions(
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
-        models.check_dialect(target, wanted.model, OPENAI)
+        models.check_dialect(target, wanted.model, "openai")
         if (provider := target.provider) is None:
             raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
         caching = Caching(answers, call, tenant, sealing, meter)
@@ -146,7 +146,7 @@ async def create_embeddings(
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
-        models.check_dialect(target, wanted.model, OPENAI)
+        models.check_dialect(target, wanted.model, "openai")
         if (provider := target.provider) is not None:
             caching = Caching(answers, call, tenant, sealing, meter)
             return await caching.answer(
@@ -182,7 +182,7 @@ async def create_message(
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
-        models.check_dialect(target, wanted.model, ANTHROPIC)
+        models.check_dialect(target, wanted.model, "anthropic")
         provider = target.provider
         assert provider is not None  # built-in models are of the other dialect
         caching = Caching(answers, call, tenant, sealing, meter)
