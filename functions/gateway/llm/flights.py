@@ -9,6 +9,7 @@ from contextlib import aclosing
 from starlette.responses import Response
 
 from functions.gateway.llm.presence import Stream
+from shared.errors import Unavailable
 
 Landed = Callable[[Response, bytes], Awaitable[None]]
 """What is done with a whole answer, once: the response, and its body."""
@@ -90,6 +91,10 @@ class Flight:
             self._ended = True
             self._tell()
             await self._landed(self._response, body)
+        except asyncio.CancelledError:
+            if not self._ended:  # a cut answer is no whole one, and nobody waits for one that never comes
+                self._failure = Unavailable("the call that was shared was ended before its answer was whole; ask again")
+            raise
         except Exception as failure:  # noqa: BLE001  told to those who wait
             self._failure = failure
         finally:
