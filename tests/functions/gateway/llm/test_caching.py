@@ -140,7 +140,7 @@ async def test_an_answer_is_forgotten_after_its_time(cached: Gateway) -> None:
 
 
 async def test_a_hundred_who_ask_the_same_at_once_are_one_call(cached: Gateway) -> None:
-    slow = Script((ROLE, Pause(0.3), *stream("Hello").steps[1:]))
+    slow = Script((ROLE, Pause(3.0), *stream("Hello").steps[1:]))
     cached.provider.will(slow)
     answers = await asyncio.gather(*(cached.chat(stream=True) for _ in range(100)))
     assert len(cached.provider.calls) == 1
