@@ -12,7 +12,7 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
-LOCKS = Path(__file__).parent / "peers"
+LOCKS = Path(__file__).parent / "locks"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "dcoder" / "bench"
 MASTER_KEY = "sk-benchmark-0123456789abcdef0123456789abcdef"
 
