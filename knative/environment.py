@@ -39,7 +39,6 @@ class Pod(Typed):
 class Placed(Typed):
     """Where a store is: your own, which listens at `cidr`, or a pod."""
 
-    secret: Label
     port: Port
     cidr: Cidr | None = None
     pod: Pod | None = None
@@ -53,6 +52,8 @@ class Placed(Typed):
 
 class Store(Placed):
     """A server whose URL holds a password: key `url` of the named Secret."""
+
+    secret: Label
 
 
 class Listener(Typed):
@@ -72,7 +73,21 @@ class PostgresServers(Typed):
 class Objects(Placed):
     """An S3-compatible store: the Secret holds `access-key` and `secret-key`."""
 
+    secret: Label
     url: Annotated[str, Field(pattern=r"^https?://[^@/]+$")]
+
+
+class JetStream(Typed):
+    """Where the events of a Broker of class `NatsJetStreamBroker` are kept, how long, and how many."""
+
+    nats: Placed
+    keep_hours: Annotated[int, Field(ge=1)]
+    keep_mib: Annotated[int, Field(ge=1)]
+    """Over it the oldest go first."""
+    replicas: Annotated[int, Field(ge=1, le=5)] = 1
+    """Of the stream; as many NATS servers must be there."""
+    api_server: Listener
+    """Of Kubernetes: what hands the events on, in the platform's namespace, watches the Triggers."""
 
 
 class Broker(Typed):
@@ -80,6 +95,13 @@ class Broker(Typed):
 
     kind: Literal["MTChannelBasedBroker", "NatsJetStreamBroker"]
     ingress: Annotated[str, Field(pattern=r"^http://[^@/]+$")]
+    jetstream: JetStream | None = None
+
+    @model_validator(mode="after")
+    def kept_somewhere(self) -> Self:
+        if (self.kind == "NatsJetStreamBroker") != (self.jetstream is not None):
+            raise ValueError("kind NatsJetStreamBroker needs jetstream, and no other has it")
+        return self
 
 
 class Sizes(Typed):
@@ -119,6 +141,8 @@ class Environment(Typed):
     def pods(self) -> dict[str, Pod]:
         """The stores that are pods, by name."""
         stores: dict[str, Placed] = {"postgres": self.postgres, "redis": self.redis, "objects": self.objects}
+        if self.broker.jetstream is not None:
+            stores["nats"] = self.broker.jetstream.nats
         return {name: one.pod for name, one in stores.items() if one.pod is not None}
 
 

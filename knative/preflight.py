@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from knative import jetstream
 from knative.environment import Environment
 from knative.kubectl import Kubectl, Object
 from knative.manifest import Manifest
@@ -52,6 +53,7 @@ def findings(cluster: Kubectl, environment: Environment, manifests: Iterable[Man
         *unnamed_image(environment),
         *incomplete(cluster.run("api-resources", "--output=name"), cluster.run("api-versions")),
         *no_scale_to_zero(cluster),
+        *no_jetstream(cluster, environment),
         *being_deleted(cluster, environment),
         *forbidden(cluster, environment, manifests),
         *full(cluster, environment),
@@ -107,6 +109,18 @@ def no_scale_to_zero(cluster: Kubectl) -> Iterable[Finding]:
             "Knative does not let a new revision start at zero",
             "kubectl -n knative-serving patch configmap config-autoscaler --type merge "
             """-p '{"data":{"allow-zero-initial-scale":"true"}}'""",
+        )
+
+
+def no_jetstream(cluster: Kubectl, environment: Environment) -> Iterable[Finding]:
+    """A Broker of a class that nobody serves is never ready."""
+    if environment.broker.jetstream is None:
+        return
+    found = seen(lambda: cluster.find("deployments", "--namespace", jetstream.BROKER_NAMESPACE))
+    if found is not None and jetstream.INGRESS not in {one["metadata"]["name"] for one in found}:
+        yield Finding(
+            f"no Deployment {jetstream.INGRESS} in {jetstream.BROKER_NAMESPACE}: nobody serves NatsJetStreamBroker",
+            "install eventing-natss 1.22 or later (docs/how-to/deploy.md), or take broker.kind MTChannelBasedBroker",
         )
 
 

@@ -90,6 +90,8 @@ def with_pods(
     settings = {**store_settings(home), **own.settings(environment, kept)}
     secrets = (*own.manifests(environment, kept), *secrets_of(environment, keys, settings))
     start_pods(cluster, environment, manifests, secrets, wait_s)
+    if "nats" in environment.pods:
+        tell_broker(cluster, own.nats_url(environment, kept), wait_s)
     if "postgres" not in environment.pods:
         prepare_stores(home, keys, settings, os.environ.get(ADMIN_URL, ""))
         return secrets
@@ -126,6 +128,21 @@ def start_pods(
     apply.apply(cluster, (manifests[0], *secrets, *marked), dry_run=False)
     wait(cluster, environment, marked, wait_s)
     say(f"✓ the pods of {', '.join(environment.pods)} are ready")
+
+
+def tell_broker(cluster: Kubectl, nats_url: str, wait_s: int) -> None:
+    """The parts that serve the Broker class, where NATS is. The address holds a token: through standard input only."""
+    from knative import jetstream
+
+    cluster.apply(jetstream.told(nats_url))
+    deployments = [f"deployment/{name}" for name in jetstream.DEPLOYMENTS]
+    # The controller reads its file at the start, and ends where it cannot connect.
+    cluster.run("rollout", "restart", "--namespace", jetstream.BROKER_NAMESPACE, deployments[0])
+    for one in deployments:
+        cluster.run(
+            "rollout", "status", f"--timeout={min(wait_s, 100)}s", "--namespace", jetstream.BROKER_NAMESPACE, one
+        )
+    say("✓ the Broker keeps its events in NATS")
 
 
 def prepare_stores(home: Home, keys: Path | None, settings: Mapping[str, str], administrator: str) -> Result:
