@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from knative import readiness, tenants
+from knative import readiness, starting, tenants
 from knative.apply import GONE, SERVICES, delete_namespace
 from knative.environment import Environment
 from knative.kubectl import Kubectl
@@ -60,7 +60,7 @@ def apply(cluster: Cluster, tenant: TenantId, functions: Iterable[str], held: Cr
     check(cluster, tenant, held)
     secret = [tenants.secret(tenant, held, cluster.environment)] if held is not None else []
     said = cluster.kubectl.apply(rendered[:1])
-    return [*said, *cluster.kubectl.apply([*secret, *rendered[1:]])]
+    return [*said, *cluster.kubectl.apply([*secret, *starting.once(rendered[1:])])]
 
 
 def manifests(cluster: Cluster, tenant: TenantId, functions: Iterable[str]) -> tuple[Manifest, ...]:

@@ -14,6 +14,16 @@ from shared.errors import Fault
 
 CONDITIONED = frozenset({"Broker", "DomainMapping", "Ingress", "PingSource", "StatefulSet", "Trigger"})
 POLL_S = 2.0
+FAILING_S = 45.0
+"""How long a Service may say that its revision does not start. A database that is away for a moment is no reason."""
+
+
+class NotReady(Fault):
+    """What was applied does not become ready."""
+
+    def __init__(self, detail: str, waiting: list[State]) -> None:
+        super().__init__(detail)
+        self.waiting = waiting
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,8 @@ class State:
     name: str
     ready: bool
     why: str = ""
+    failed: bool = False
+    """Its revision was tried, and did not start."""
 
     def text(self) -> str:
         return f"{self.kind} {self.name}: {'ready' if self.ready else self.why}"
@@ -49,7 +61,9 @@ def state_of(found: Object) -> State:
         return State(kind, name, True)
     # The condition that fails is more to the point than Ready, which repeats one of them.
     failing = next((one for type_, one in conditions.items() if type_ != "Ready" and one["status"] == "False"), ready)
-    return State(kind, name, False, f"{failing['type']} {failing.get('reason', '')}: {failing.get('message', '')}")
+    failed = failing.get("reason") == "RevisionFailed"
+    told = f"{failing['type']} {failing.get('reason', '')}: {failing.get('message', '')}"
+    return State(kind, name, False, told, failed)
 
 
 def states(
@@ -71,13 +85,19 @@ def states(
 def wait_until_ready(
     look: Callable[[], list[State]], *, timeout_s: float, report: Callable[[list[State]], None]
 ) -> None:
-    """Look until everything is ready. Raises `Fault` naming each object that is not, with its failing condition."""
-    deadline = time.monotonic() + timeout_s
+    """Look until everything is ready. Raises `Fault` naming each object that is not, with its failing condition.
+
+    A revision that does not start is not waited for longer than `FAILING_S`.
+    """
+    began = time.monotonic()
+    sound = began
     while True:
         waiting = [one for one in look() if not one.ready]
+        now = time.monotonic()
         if not waiting:
             return
-        if time.monotonic() > deadline:
-            raise Fault(f"not ready after {timeout_s:.0f} s: {'; '.join(one.text() for one in waiting)}")
+        sound = sound if any(one.failed for one in waiting) else now
+        if now - began > timeout_s or now - sound > FAILING_S:
+            raise NotReady(f"not ready after {now - began:.0f} s: {'; '.join(one.text() for one in waiting)}", waiting)
         report(waiting)
         time.sleep(POLL_S)

@@ -92,6 +92,7 @@ def up_command(
 
     TARGET existing: on a cluster with Knative. kind, k3s: on one that is made here, and gets Knative.
     """
+    from shared.cli import revisions
     from shared.cli.settling import place_at, settle
 
     if target != "existing":
@@ -117,7 +118,9 @@ def up_command(
     done = deployment.deploy(cluster, place, manifests, confidential=confidential, wait_s=wait_s)
     say(f"✓ release {done['release']} is ready in namespace {place.namespace!r}")
     origin = gateway or gateway_of(cluster)
-    settle(place_at(cluster, place, gateway=origin, keys=None), wait_s=wait_s)
+    at = place_at(cluster, place, gateway=origin, keys=None)
+    settle(at, wait_s=wait_s)
+    revisions.settle_all(at, wait_s=wait_s)
     answered = smoke(place, origin, find_home())
     scheme = "https" if place.tls_secret else "http"
     return {

@@ -70,7 +70,7 @@ def cluster_at(kubectl: Kubectl, environment: Environment) -> Cluster:
 
 def roll(kubectl: Kubectl, environment: Environment, *, wait_s: int) -> None:
     """The Services of tenants that are there, with the environment's image. Their Secrets stay as they are."""
-    from knative import dedications
+    from knative import dedications, revisions
 
     cluster = cluster_at(kubectl, environment)
     for tenant, functions in dedications.there(cluster).items():
@@ -78,6 +78,9 @@ def roll(kubectl: Kubectl, environment: Environment, *, wait_s: int) -> None:
             dedications.apply(cluster, tenant, functions, None)
             rendered = dedications.manifests(cluster, tenant, functions)
             dedications.wait(cluster, tenant, rendered, timeout_s=wait_s, report=say_waiting())
+    for tenant, names in revisions.there(cluster).items():
+        rolled = revisions.roll(cluster, tenant, sorted(names))
+        dedications.wait(cluster, tenant, rolled, timeout_s=wait_s, report=say_waiting())
 
 
 def settle(place: Place, *, wait_s: int, only: str = "") -> None:
