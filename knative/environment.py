@@ -126,6 +126,8 @@ class Environment(Typed):
     image: Image
     placement: Placement
     domain: Host
+    routes: Literal["kourier", "kong"] = "kourier"
+    """What answers outside: Kourier itself, or Kong in front of it. From function to function it is Kourier always."""
     tls_secret: Label | None
     """Secret with the certificate of `*.<domain>`; null serves plain HTTP."""
     broker: Broker

@@ -26,6 +26,7 @@ KNATIVE = {
     "triggers.eventing.knative.dev": "v1",
     "pingsources.sources.knative.dev": "v1",
 }
+KONG = "kongplugins.configuration.konghq.com"
 MIB = 1024 * 1024
 UNITS = {
     "m": 0.001, "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
@@ -52,6 +53,7 @@ def findings(cluster: Kubectl, environment: Environment, manifests: Iterable[Man
         *old(version),
         *unnamed_image(environment),
         *incomplete(cluster.run("api-resources", "--output=name"), cluster.run("api-versions")),
+        *no_kong(cluster, environment),
         *no_scale_to_zero(cluster),
         *no_jetstream(cluster, environment),
         *being_deleted(cluster, environment),
@@ -94,6 +96,14 @@ def incomplete(resources: str, versions: str) -> Iterable[Finding]:
         yield Finding(
             f"Knative is not complete: no {', '.join(absent)}",
             "install Knative Serving, net-kourier and Knative Eventing 1.21 or later",
+        )
+
+
+def no_kong(cluster: Kubectl, environment: Environment) -> Iterable[Finding]:
+    if environment.routes == "kong" and KONG not in cluster.run("api-resources", "--output=name").split():
+        yield Finding(
+            f"Kong is not there: no {KONG}",
+            "install the Kong Ingress Controller with ingress class kong, or take routes: kourier",
         )
 
 

@@ -12,7 +12,9 @@ from knative.manifest import SELECTOR, Manifest
 from knative.preflight import resource_of
 from shared.errors import Fault
 
-CONDITIONED = frozenset({"Broker", "DomainMapping", "Ingress", "PingSource", "StatefulSet", "Trigger"})
+CONDITIONED = frozenset({"Broker", "DomainMapping", "PingSource", "StatefulSet", "Trigger"})
+OF_KNATIVE = frozenset({"Service", "Ingress"})
+"""Kinds that Kubernetes has too, where they have no such condition."""
 POLL_S = 2.0
 FAILING_S = 45.0
 """How long a Service may say that its revision does not start. A database that is away for a moment is no reason."""
@@ -42,8 +44,8 @@ class State:
 
 
 def has_condition(manifest: Manifest) -> bool:
-    served = str(manifest["apiVersion"]).startswith("serving.knative.dev/")
-    return manifest["kind"] in CONDITIONED or (served and manifest["kind"] == "Service")
+    ours = "knative.dev/" in str(manifest["apiVersion"])
+    return manifest["kind"] in CONDITIONED or (ours and manifest["kind"] in OF_KNATIVE)
 
 
 def state_of(found: Object) -> State:

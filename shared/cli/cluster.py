@@ -10,7 +10,7 @@ import click
 
 from shared.cli.failures import Failed, Missing, Misused
 from shared.cli.output import Result, command, say
-from shared.cli.readiness import wait
+from shared.cli.readiness import say_waiting, wait
 from shared.cli.stores import keys_option, prepared
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from knative.releases import History
 
 WAIT_S = 300
+UNMOVED = "calls go where they went before"
 
 context_option = click.option("--context", default="", help="kubectl's context; default: the current one.")
 environment_argument = click.argument("environment")
@@ -179,20 +180,23 @@ def start(
     wait_s: int,
 ) -> None:
     """Apply, and wait until each new revision has started once. Raises `Failed` with why one does not."""
-    from knative.readiness import NotReady
-    from knative.starting import reason
+    from knative.readiness import NotReady, states, wait_until_ready
+    from knative.starting import explained, last_lines
 
+    place = environment.namespace
     put(cluster, environment, manifests, confidential)
     try:
-        wait(cluster, environment, manifests, wait_s)
+        wait_until_ready(
+            lambda: explained(cluster, place, states(cluster, environment, manifests)),
+            timeout_s=wait_s,
+            report=say_waiting(),
+        )
     except NotReady as late:
-        failed = [one.name for one in late.waiting if one.kind == "Service"]
-        told = {name: reason(cluster, name, environment.namespace) for name in failed}
-        why = "; ".join(f"{name}: {one}" for name, one in told.items() if one)
+        lines = last_lines(cluster, place)
         raise Failed(
             late.detail,
-            why=f"{why or 'no container says more'}. Calls go where they went before",
-            fix=f"apply an image that starts, or look: kubectl -n {environment.namespace} describe pods",
+            why="; ".join([*(f"{name} wrote last: {line}" for name, line in lines.items()), UNMOVED]),
+            fix=f"apply an image that starts, or look: kubectl describe pods --namespace={place}",
         ) from late
 
 

@@ -55,6 +55,7 @@ def pod(state: dict[str, Any], last: dict[str, Any] | None = None) -> dict[str, 
         ),
         (pod({"terminated": {"reason": "OOMKilled", "exitCode": 137}}), "OOMKilled with exit code 137"),
         (pod({"running": {}}), ""),
+        (pod({"waiting": {"reason": "ContainerCreating"}}), ""),
         ({"status": {}}, ""),
     ],
 )
