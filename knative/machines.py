@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 KIND_NODE = "kindest/node:v1.34.0@sha256:7416a61b42b1662ca6ca89f02028ac133a309a2a30ba309614e8ec94d976dc5a"
 """From the release notes of kind v0.30.0."""
 KIND_NAME = "dcoder"
 K3S_VERSION = "v1.34.1+k3s1"
 K3S_KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
-INGRESS_PORT = 31080
-"""Of this machine's loopback address, and of kind's node."""
-KIND_CONFIG = f"""\
+INGRESS_PORTS = {80: 31080, 443: 31443}
+"""Kourier's → that of this machine's loopback address, and of kind's node."""
+KIND_CONFIG = """\
 kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
 nodes:
   - role: control-plane
     extraPortMappings:
-      - {{containerPort: {INGRESS_PORT}, hostPort: {INGRESS_PORT}, listenAddress: 127.0.0.1}}
-"""
+""" + "".join(
+    f"      - {{containerPort: {port}, hostPort: {port}, listenAddress: 127.0.0.1}}\n"
+    for port in INGRESS_PORTS.values()
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Machine:
     after_archive: tuple[str, ...] = ()
     kubeconfig: str = ""
     """Empty: kubectl's own."""
-    node_port: int = 0
+    node_ports: Mapping[int, int] = field(default_factory=dict)
     """Where Kourier is to answer, for a cluster without load balancers."""
 
 
@@ -72,7 +75,7 @@ KIND = Machine(
     delete=Command(("kind", "delete", "cluster", "--name", KIND_NAME)),
     load=("kind", "load", "image-archive"),
     after_archive=("--name", KIND_NAME),
-    node_port=INGRESS_PORT,
+    node_ports=INGRESS_PORTS,
 )
 K3S_INSTALLER = f"its installer with INSTALL_K3S_VERSION={K3S_VERSION} and INSTALL_K3S_EXEC=--disable=traefik"
 K3S = Machine(

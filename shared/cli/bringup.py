@@ -103,7 +103,7 @@ def up_command(
         if dry_run:
             return {"ok": True, "dry_run": True, "applied": machines.plan(machine, place, wanted)}
         machines.bring_up(machine, place, wanted)
-        context, gateway = machine.context, gateway or machines.gateway_of(machine)
+        context, gateway = machine.context, gateway or machines.gateway_of(machine, place)
     else:
         place, manifests = deployment.rendered(environment or "local", image)
     cluster = cluster_of(context)
@@ -117,7 +117,7 @@ def up_command(
     confidential = prepared(cluster, place, manifests, keys=None, wait_s=wait_s)
     done = deployment.deploy(cluster, place, manifests, confidential=confidential, wait_s=wait_s)
     say(f"✓ release {done['release']} is ready in namespace {place.namespace!r}")
-    origin = gateway or gateway_of(cluster)
+    origin = gateway or gateway_of(cluster, place)
     at = place_at(cluster, place, gateway=origin, keys=None)
     settle(at, wait_s=wait_s)
     revisions.settle_all(at, wait_s=wait_s)
@@ -179,20 +179,25 @@ def start_stores(environment: Environment) -> None:
         )
 
 
-def gateway_of(cluster: Kubectl) -> str:
-    """Where Kourier answers from outside: its load balancer, else a node's port."""
+def gateway_of(cluster: Kubectl, environment: Environment) -> str:
+    """Where the ingress answers from outside: Kourier's load balancer, else a node's port. Raises `Missing`."""
+    if environment.routes != "kourier":
+        raise Missing(f"where {environment.routes} answers is not known", fix="name your ingress with --gateway")
     service = cluster.one("service", "kourier", "kourier-system")
     if service is None:
         raise Missing("there is no Service kourier in kourier-system", fix="name your ingress with --gateway")
+    scheme, wanted = ("https", 443) if environment.tls_secret else ("http", 80)
     balanced = service.get("status", {}).get("loadBalancer", {}).get("ingress", ())
     if balanced:
-        return f"http://{balanced[0].get('ip') or balanced[0].get('hostname')}"
-    ports = [one["nodePort"] for one in service["spec"]["ports"] if one["port"] == 80 and one.get("nodePort")]
+        return f"{scheme}://{balanced[0].get('ip') or balanced[0].get('hostname')}"
+    ports = [one["nodePort"] for one in service["spec"]["ports"] if one["port"] == wanted and one.get("nodePort")]
     if not ports:
-        raise Missing("kourier has neither a load balancer nor a node port", fix="name your ingress with --gateway")
+        raise Missing(
+            f"kourier has neither a load balancer nor a node port for {scheme}", fix="name your ingress with --gateway"
+        )
     addresses = cluster.find("nodes")[0]["status"]["addresses"]
     node = next(one["address"] for one in addresses if one["type"] == "InternalIP")
-    return f"http://{node}:{ports[0]}"
+    return f"{scheme}://{node}:{ports[0]}"
 
 
 def smoke(environment: Environment, gateway: str, home: Home) -> dict[str, object]:

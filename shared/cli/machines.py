@@ -113,17 +113,20 @@ def lacking(machine: Machine, environment: Environment, *, there: bool) -> list[
 
 
 def expose(cluster: Kubectl, machine: Machine) -> None:
-    """Kourier at a port of the node, where there is no load balancer."""
-    if not machine.node_port:
+    """Kourier at ports of the node, where there is no load balancer."""
+    if not machine.node_ports:
         return
-    ports = [{"name": "http2", "port": 80, "targetPort": 8080, "nodePort": machine.node_port}]
+    ports = [{"port": port, "nodePort": outside} for port, outside in machine.node_ports.items()]
     patch = json.dumps({"spec": {"type": "NodePort", "ports": ports}})
     cluster.run("patch", "service", "kourier", "--namespace", "kourier-system", "--patch", patch)
 
 
-def gateway_of(machine: Machine) -> str:
+def gateway_of(machine: Machine, environment: Environment) -> str:
     """Where its ingress answers; empty where the cluster itself tells."""
-    return f"http://127.0.0.1:{machine.node_port}" if machine.node_port else ""
+    if not machine.node_ports:
+        return ""
+    scheme, port = ("https", 443) if environment.tls_secret else ("http", 80)
+    return f"{scheme}://127.0.0.1:{machine.node_ports[port]}"
 
 
 def take_off(machine: Machine, environment: Environment) -> list[str]:

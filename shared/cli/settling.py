@@ -57,7 +57,7 @@ def as_released(kubectl: Kubectl, environment: Environment) -> Environment:
 
 def place_at(kubectl: Kubectl, environment: Environment, *, gateway: str, keys: Path | None) -> Place:
     key = key_of(find_home(), "admin_key", None)
-    operator = Client(gateway or gateway_of(kubectl), key, host=f"platform.{environment.domain}")
+    operator = Client(gateway or gateway_of(kubectl, environment), key, host=f"platform.{environment.domain}")
     return Place(cluster_at(kubectl, environment), operator, keys)
 
 

@@ -30,6 +30,7 @@ STORE_SETTINGS = (
     "DCODER_POSTGRES_URL", "DCODER_REDIS_URL", "DCODER_OBJECTS_ACCESS_KEY", "DCODER_OBJECTS_SECRET_KEY",
 )  # fmt: skip
 FURTHER_SERVERS = "DCODER_POSTGRES_SERVERS"
+
 UNUSED = dict.fromkeys(
     ("DCODER_REDIS_URL", "DCODER_NATS_URL", "DCODER_OBJECTS_URL", "DCODER_OBJECTS_ACCESS_KEY",
      "DCODER_OBJECTS_SECRET_KEY", "DCODER_PLATFORM_URL", "DCODER_LLM_URL"),
@@ -46,7 +47,10 @@ def store_settings(home: Home) -> dict[str, str]:
     """The stores' addresses by the names of their variables; empty where nobody told one."""
     told = home.read("host.json").get("environment")
     host = cast("Mapping[str, str]", told) if isinstance(told, Mapping) else {}
-    return {name: os.environ.get(name) or str(host.get(name, "")) for name in (*STORE_SETTINGS, FURTHER_SERVERS)}
+    from knative.secrets import TLS_FILES
+
+    wanted = (*STORE_SETTINGS, FURTHER_SERVERS, *TLS_FILES)
+    return {name: os.environ.get(name) or str(host.get(name, "")) for name in wanted}
 
 
 def secrets_of(environment: Environment, keys: Path | None, settings: Mapping[str, str]) -> tuple[Manifest, ...]:
@@ -60,6 +64,7 @@ def prepared(
 ) -> tuple[Manifest, ...]:
     """The Secrets, once the stores answer and the databases are at the version of this code."""
     home = find_home()
+    need_certificate(cluster, environment)
     if not environment.pods:
         settings = store_settings(home)
         prepare_stores(home, keys, settings, os.environ.get(ADMIN_URL, ""))
@@ -68,6 +73,22 @@ def prepared(
         confidential = with_pods(cluster, environment, manifests, home=home, keys=keys, wait_s=wait_s)
     say("✓ the databases are at the version of this code")
     return confidential
+
+
+def need_certificate(cluster: Kubectl, environment: Environment) -> None:
+    """Raises `Missing` before anything is changed."""
+    from knative.secrets import TLS_FILES
+
+    name = environment.tls_secret
+    if name is None or any(os.environ.get(one) for one in TLS_FILES):
+        return
+    if cluster.one("secret", name, environment.namespace) is None:
+        hosts = " and ".join(f"{label}.{environment.domain}" for label in ("platform", "llm"))
+        raise Missing(
+            f"namespace {environment.namespace!r} has no Secret {name!r} with the certificate of {hosts}",
+            why="nothing was changed",
+            fix=f"{TLS_FILES[0]}=chain.pem {TLS_FILES[1]}=key.pem, or kubectl create secret tls {name}",
+        )
 
 
 def with_pods(
