@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.errors import Fault
+from shared.tenancy.saga import ROLE_CONNECTIONS_MAX
 
 FOLDER = Path(__file__).resolve().parent / "environments"
 Label = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
@@ -104,6 +105,30 @@ class Broker(Typed):
         return self
 
 
+class PgBouncer(Typed):
+    """PgBouncer between the functions and PostgreSQL, as pods of the platform's namespace."""
+
+    image: Image
+    port: Port
+    cpu_millicores: Annotated[int, Field(ge=10)]
+    memory_mib: Annotated[int, Field(ge=32)]
+    instances_min: Annotated[int, Field(ge=1)]
+    instances_max: Annotated[int, Field(ge=1)]
+    control_connections_max: Annotated[int, Field(ge=1)]
+    """Of one instance to the control database."""
+    tenant_connections_max: Annotated[int, Field(ge=1)]
+    """Of one instance to each tenant's database."""
+
+    @model_validator(mode="after")
+    def within_the_roles_limit(self) -> Self:
+        if self.instances_min > self.instances_max:
+            raise ValueError("instances_min is over instances_max")
+        if self.instances_max * self.tenant_connections_max > ROLE_CONNECTIONS_MAX:
+            limit = f"{ROLE_CONNECTIONS_MAX}, what a tenant's role may have"
+            raise ValueError(f"instances_max times tenant_connections_max is over {limit}")
+        return self
+
+
 class Sizes(Typed):
     """One instance's share of a node, and the most instances that a group may have."""
 
@@ -133,6 +158,8 @@ class Environment(Typed):
     broker: Broker
     postgres: Store
     postgres_servers: PostgresServers | None = None
+    pgbouncer: PgBouncer | None = None
+    """Null: functions connect to PostgreSQL, or to a pooler of your own at its address."""
     redis: Store
     objects: Objects
     keys_secret: Label

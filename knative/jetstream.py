@@ -43,7 +43,7 @@ def manifests(environment: Environment) -> tuple[Manifest, ...]:
     nats, api = jetstream.nats, jetstream.api_server
     kept = network.pods("nats") if nats.pod else {"ipBlock": {"cidr": nats.cidr}}
     egress = [
-        {"to": [network.namespace("kube-system")], "ports": [{"protocol": "UDP", "port": 53}, network.tcp(53)]},
+        network.names(),
         {"to": [kept], "ports": [network.tcp(nats.port)]},
         {"to": [{"ipBlock": {"cidr": api.cidr}}], "ports": [network.tcp(api.port)]},
         {"to": [network.namespace("kourier-system")]},

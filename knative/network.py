@@ -40,21 +40,28 @@ def allow(service: str, grants: frozenset[str], environment: Environment, *, ten
                     "ports": [tcp(port) for port in QUEUE_PROXY_PORTS],
                 }
             ],
-            "egress": egress(grants, environment),
+            "egress": egress(grants, environment, tenant),
         },
         tenant=tenant,
     )
 
 
-def egress(grants: frozenset[str], environment: Environment) -> list[Rule]:
-    rules: list[Rule] = [
-        {"to": [namespace("kube-system")], "ports": [{"protocol": "UDP", "port": 53}, tcp(53)]},
-    ]
-    for name in STORES:
-        if name in grants:
-            store = getattr(environment, name)
-            place = pods(name) if store.pod else {"ipBlock": {"cidr": store.cidr}}
-            rules.append({"to": [place], "ports": [tcp(store.port)]})
+def names() -> Rule:
+    """To DNS."""
+    return {"to": [namespace("kube-system")], "ports": [{"protocol": "UDP", "port": 53}, tcp(53)]}
+
+
+def store(name: str, environment: Environment) -> Rule:
+    """To one of the stores."""
+    found = getattr(environment, name)
+    return {"to": [pods(name) if found.pod else {"ipBlock": {"cidr": found.cidr}}], "ports": [tcp(found.port)]}
+
+
+def egress(grants: frozenset[str], environment: Environment, tenant: str = POOLED) -> list[Rule]:
+    rules: list[Rule] = [names()]
+    rules += [store(name, environment) for name in STORES if name in grants]
+    if environment.pgbouncer is not None and "postgres" in grants and tenant == POOLED:
+        rules[1 + STORES.index("postgres")] = {"to": [pods("pgbouncer")], "ports": [tcp(environment.pgbouncer.port)]}
     if environment.postgres_servers is not None and "postgres" in grants:
         for one in environment.postgres_servers.listeners:
             rules.append({"to": [{"ipBlock": {"cidr": one.cidr}}], "ports": [tcp(one.port)]})

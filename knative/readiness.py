@@ -12,7 +12,7 @@ from knative.manifest import SELECTOR, Manifest
 from knative.preflight import resource_of
 from shared.errors import Fault
 
-CONDITIONED = frozenset({"Broker", "DomainMapping", "PingSource", "StatefulSet", "Trigger"})
+CONDITIONED = frozenset({"Broker", "Deployment", "DomainMapping", "PingSource", "StatefulSet", "Trigger"})
 OF_KNATIVE = frozenset({"Service", "Ingress"})
 """Kinds that Kubernetes has too, where they have no such condition."""
 POLL_S = 2.0
@@ -52,6 +52,10 @@ def state_of(found: Object) -> State:
     kind, name, status = found["kind"], found["metadata"]["name"], found.get("status", {})
     if status.get("observedGeneration", 0) < found["metadata"].get("generation", 0):
         return State(kind, name, False, "its controller has not looked at it yet")
+    if kind == "Deployment":
+        wanted = found["spec"].get("replicas", 1)
+        up = status.get("updatedReplicas", 0) >= wanted and status.get("availableReplicas", 0) >= wanted
+        return State(kind, name, up, "" if up else "its pods are not ready yet; kubectl describe pods says why")
     if kind == "StatefulSet":
         up = status.get("updatedReplicas", 0) == status.get("readyReplicas", 0) == found["spec"]["replicas"]
         return State(kind, name, up, "" if up else "its pod is not ready yet; kubectl describe pod says why")

@@ -63,7 +63,7 @@ def certificate(environment: Environment, settings: Mapping[str, str]) -> list[M
 
 def names(environment: Environment) -> list[str]:
     stores = (environment.postgres, environment.postgres_servers, environment.redis, environment.objects)
-    own = [f"{name}-pod" for name in environment.pods]
+    own = [f"{name}-pod" for name in (*environment.pods, *(["pgbouncer"] if environment.pgbouncer else ()))]
     tls = [environment.tls_secret] if environment.tls_secret else []
     return [environment.keys_secret, *(one.secret for one in stores if one is not None), *own, *tls]
 

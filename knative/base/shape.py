@@ -109,15 +109,17 @@ def policy(server: Server, everyone: tuple[Group, ...], environment: Environment
         {
             "podSelector": {"matchLabels": {"app.kubernetes.io/name": server.name}},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"from": callers(server, everyone), "ports": [tcp(server.port)]}],
+            "ingress": [{"from": callers(server, everyone, environment), "ports": [tcp(server.port)]}],
             "egress": [],
         },
     )
 
 
-def callers(server: Server, everyone: tuple[Group, ...]) -> list[Manifest]:
+def callers(server: Server, everyone: tuple[Group, ...], environment: Environment) -> list[Manifest]:
     if server.name == "nats":
         return [namespace(BROKER_NAMESPACE), {"podSelector": {"matchLabels": FILTER_LABELS}}]
+    if server.name == "postgres" and environment.pgbouncer is not None:
+        return [{"podSelector": {"matchLabels": labels("pgbouncer")}}]
     granted = [one.name for one in everyone if server.name in one.grants]
     expression = {"key": "serving.knative.dev/service", "operator": "In", "values": granted}
     return [{"podSelector": {"matchExpressions": [expression]}}]

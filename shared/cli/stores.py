@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 import click
 
@@ -54,9 +55,16 @@ def store_settings(home: Home) -> dict[str, str]:
 
 
 def secrets_of(environment: Environment, keys: Path | None, settings: Mapping[str, str]) -> tuple[Manifest, ...]:
-    from knative.secrets import manifests
+    """Functions get PgBouncer's address where there is one, and it gets PostgreSQL's."""
+    from knative.base import pgbouncer
+    from knative.secrets import key, manifests
 
-    return manifests(environment, keys or find_home().secrets, settings)
+    folder, postgres = keys or find_home().secrets, settings["DCODER_POSTGRES_URL"]
+    if environment.pgbouncer is None or not postgres:
+        return manifests(environment, folder, settings)
+    pooled = {**settings, "DCODER_POSTGRES_URL": pgbouncer.pooled_url(environment, postgres)}
+    own = pgbouncer.confidential(environment, key(folder, "root"), postgres)
+    return (*manifests(environment, folder, pooled), *own)
 
 
 def prepared(
@@ -68,6 +76,8 @@ def prepared(
     if not environment.pods:
         settings = store_settings(home)
         prepare_stores(home, keys, settings, os.environ.get(ADMIN_URL, ""))
+        administrator = os.environ.get(ADMIN_URL) or own_administrator(home, settings)
+        prepare_pgbouncer(environment, keys or home.secrets, settings["DCODER_POSTGRES_URL"], administrator)
         confidential = secrets_of(environment, keys, settings)
     else:
         confidential = with_pods(cluster, environment, manifests, home=home, keys=keys, wait_s=wait_s)
@@ -114,14 +124,46 @@ def with_pods(
     if "nats" in environment.pods:
         tell_broker(cluster, own.nats_url(environment, kept), wait_s)
     if "postgres" not in environment.pods:
-        prepare_stores(home, keys, settings, os.environ.get(ADMIN_URL, ""))
+        administrator = os.environ.get(ADMIN_URL, "")
+        prepare_stores(home, keys, settings, administrator)
+        prepare_pgbouncer(environment, keys or home.secrets, settings["DCODER_POSTGRES_URL"], administrator)
         return secrets
     with cluster.forwarded("service/postgres", environment.postgres.port, environment.namespace) as port:
         here = own.platform_url(environment, kept, LOOPBACK, port)
-        prepare_stores(
-            home, keys, {**settings, "DCODER_POSTGRES_URL": here}, own.administrator_url(kept, LOOPBACK, port)
-        )
+        administrator = own.administrator_url(kept, LOOPBACK, port)
+        prepare_stores(home, keys, {**settings, "DCODER_POSTGRES_URL": here}, administrator)
+        prepare_pgbouncer(environment, keys or home.secrets, here, administrator)
     return secrets
+
+
+def own_administrator(home: Home, settings: Mapping[str, str]) -> str:
+    """Of the embedded server that runs in DCODER_HOME; empty where the server is another."""
+    from knative.base.confidential import administrator_url
+    from shared.host.home import store_secrets
+
+    if os.environ.get("DCODER_POSTGRES_URL") or not home.read("host.json"):
+        return ""
+    server = urlsplit(settings["DCODER_POSTGRES_URL"])
+    return administrator_url(store_secrets(home), str(server.hostname), server.port or 5432)
+
+
+def prepare_pgbouncer(environment: Environment, folder: Path, postgres_url: str, administrator: str) -> None:
+    """The role by which PgBouncer looks up the others', where there is one. Raises `Missing`."""
+    from knative.base.pgbouncer import password
+    from knative.secrets import key
+    from shared.host import pooler
+
+    if environment.pgbouncer is None:
+        return
+    own, database = password(key(folder, "root")), urlsplit(postgres_url).path.lstrip("/")
+    if administrator:
+        asyncio.run(pooler.prepare_pooler(administrator, database, own))
+    elif not asyncio.run(pooler.is_prepared(postgres_url, own)):
+        raise Missing(
+            f"PostgreSQL has no role {pooler.ROLE!r}, by which PgBouncer looks up passwords",
+            why="only a superuser can make it",
+            fix=f"give the superuser's address once: {ADMIN_URL}",
+        )
 
 
 def need_home(cluster: Kubectl, environment: Environment, home: Home) -> None:
