@@ -9,6 +9,8 @@ from knative.environment import Environment
 
 POOLED = "pooled"
 """Stands where a tenant's name would: what all tenants share."""
+PLATFORM_LABEL = "dcoder.dev/platform"
+"""On every object of a tenant's namespace: the namespace of the platform that it belongs to."""
 SELECTOR = f"app.kubernetes.io/part-of=dcoder,dcoder.dev/tenant={POOLED}"
 """Finds what `labels` marks: the platform that all tenants share."""
 BROKER = "events"
