@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from knative.machines import Machine
 
 TARGETS = ("existing", "kind", "k3s")
+EMBEDDED = {"postgres", "redis", "objects"}
+"""What this machine can run for a cluster; where one of them is a pod, the others are by address."""
 ON_A_MACHINE = "pods"
 """The environment of kind and k3s: there are no stores but those of the cluster."""
 TENANT = "smoke"
@@ -111,7 +113,7 @@ def up_command(
     say(f"✓ the cluster takes environment {place.name!r}")
     if dry_run:
         return deployment.dry(cluster, place, manifests)
-    if stores == "here" and not place.pods:
+    if stores == "here" and not place.pods.keys() & EMBEDDED:
         start_stores(place)
         say(f"✓ stores at {urlsplit(place.objects.url).hostname}")
     confidential = prepared(cluster, place, manifests, keys=None, wait_s=wait_s)

@@ -124,8 +124,8 @@ def with_pods(
     if "nats" in environment.pods:
         tell_broker(cluster, own.nats_url(environment, kept), wait_s)
     if "postgres" not in environment.pods:
-        administrator = os.environ.get(ADMIN_URL, "")
-        prepare_stores(home, keys, settings, administrator)
+        prepare_stores(home, keys, settings, os.environ.get(ADMIN_URL, ""))
+        administrator = os.environ.get(ADMIN_URL) or own_administrator(home, settings)
         prepare_pgbouncer(environment, keys or home.secrets, settings["DCODER_POSTGRES_URL"], administrator)
         return secrets
     with cluster.forwarded("service/postgres", environment.postgres.port, environment.namespace) as port:
