@@ -12,7 +12,6 @@ import hmac
 import re
 import secrets
 import zlib
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +21,7 @@ from typing import Any
 from shared.identity import Caller
 from shared.ids import KeyId, TenantId
 from shared.postgres import ControlDatabase
+from shared.remembering import Remembered
 from shared.telemetry import log
 
 PREFIX = "dck"
@@ -48,14 +48,6 @@ class NewKey:
     id: KeyId
     text: str = field(repr=False)
     hash: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A verdict on a key's text, for as long as it is fresh. `caller` is None when the key is not valid."""
-
-    caller: Caller | None
-    at: float
 
 
 def new_key(pepper: bytes) -> NewKey:
@@ -87,43 +79,28 @@ class VirtualKeys:
     def __init__(self, control: ControlDatabase, pepper: bytes) -> None:
         self._control = control
         self._pepper = pepper
-        self._seen: OrderedDict[bytes, Seen] = OrderedDict()
-        self._looking: dict[bytes, asyncio.Task[Caller | None]] = {}
+        self._seen = Remembered[bytes, Caller | None](fresh_s=FRESH_S, kept_max=CACHE_MAX)
         self._used: dict[KeyId, float] = {}
         self._to_note: set[KeyId] = set()
         self._noting: asyncio.Task[None] | None = None
 
     async def caller(self, text: str) -> Caller | None:
         """Whose key this is, or None when it is unknown, expired, revoked, or its tenant is not ready."""
-        digest = hashlib.sha256(text.encode()).digest()
-        seen = self._seen.get(digest)
-        if seen is not None and monotonic() - seen.at < FRESH_S:
-            return seen.caller
         parsed = parse(text)
         if parsed is None:
             return None
-        looking = self._looking.get(digest)
-        if looking is None:
-            looking = asyncio.create_task(self._look_up(digest, *parsed))
-            self._looking[digest] = looking
-            looking.add_done_callback(lambda _: self._looking.pop(digest, None))
-        return await asyncio.shield(looking)
+        return await self._seen.get(hashlib.sha256(text.encode()).digest(), lambda: self._look_up(*parsed))
 
-    async def _look_up(self, digest: bytes, key_id: KeyId, secret: str) -> Caller | None:
-        began = monotonic()
+    async def _look_up(self, key_id: KeyId, secret: str) -> Caller | None:
         row = await self._control.fetchrow(FIND, key_id)
-        caller = None
         if (
-            row is not None
-            and hmac.compare_digest(bytes(row["hash"]), keyed_hash(self._pepper, secret))
-            and row["valid"]
+            row is None
+            or not hmac.compare_digest(bytes(row["hash"]), keyed_hash(self._pepper, secret))
+            or not row["valid"]
         ):
-            caller = caller_of(key_id, dict(row))
-            self._note_use(key_id)
-        self._seen[digest] = Seen(caller, began)
-        while len(self._seen) > CACHE_MAX:
-            self._seen.popitem(last=False)
-        return caller
+            return None
+        self._note_use(key_id)
+        return caller_of(key_id, dict(row))
 
     def _note_use(self, key_id: KeyId) -> None:
         """Write the last-used time soon, for many keys at once, each at most twice a minute."""

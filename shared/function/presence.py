@@ -17,21 +17,27 @@ class CallerGone(Exception):
 
 
 async def while_connected(receive: Receive, work: Coroutine[None, None, T]) -> T:
-    """The work's result. When the caller goes first, the work is cancelled, has ended, and `CallerGone` is raised."""
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(disconnected(receive))
+    """The work's result. When the caller goes first, the work is cancelled, has ended, and `CallerGone` is raised.
+
+    The work runs in the task that waits for it; only who watches the caller has a task of its own.
+    """
+    working = asyncio.current_task()
+    assert working is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        working.cancel()
+
+    watching = asyncio.create_task(watch())
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise CallerGone
+        return await work
+    except asyncio.CancelledError:
+        if gone and working.uncancel() == 0:
+            raise CallerGone from None
+        raise
     finally:
-        leaving.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait({working})
-
-
-async def disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        watching.cancel()

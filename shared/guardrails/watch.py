@@ -84,7 +84,7 @@ class Watched:
         self._put(lambda watched: watched._rest(), 0, 0)
 
     def _put(self, step: Step, size: int, size_max: int) -> None:
-        if not self.lost:
+        if not self.lost and not self.guardrails.off(self.tenant.tenant):
             self.lost = size > size_max or not self.guardrails.put(self, step, size)
             if self.lost:
                 log("guardrail_passed_over", request_id=self.request_id, direction=self.direction, bytes=size)
@@ -138,6 +138,11 @@ class Guardrails:
         direction: Direction,
     ) -> Watched:
         return Watched(self, tenant, sealing, request_id, key_id, direction)
+
+    def off(self, tenant: TenantId) -> bool:
+        """Whether the tenant is known to have no rules: then nothing of it need be queued."""
+        known = self._known.get(tenant)
+        return known is not None and not known[1] and known[0] >= asyncio.get_running_loop().time()
 
     def put(self, watched: Watched, step: Step, size: int) -> bool:
         """Whether there was room for it."""

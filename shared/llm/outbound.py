@@ -9,22 +9,15 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 from shared.errors import Refusal, Unavailable
 from shared.ids import TenantId
+from shared.llm.http import CONNECT_TIMEOUT_S, Client
+from shared.remembering import Remembered
 
-if TYPE_CHECKING:
-    import httpx
-    from httpcore import AsyncNetworkBackend
-
-CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 300.0  # a reasoning model may think for minutes before its first byte
-CONNECTIONS_MAX = 200
 ADDRESSES_MAX = 4
 REMEMBERED_S = 0.8  # a changed or deleted provider is in force everywhere within a second
 REMEMBERED_MAX = 2000
@@ -92,66 +85,22 @@ def meant_by(address: IPAddress) -> Sequence[IPAddress]:
     return [address, *(one for one in inside if one is not None)]
 
 
-class Remembered:
-    """What was read of each tenant's providers, for less than a second."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[TenantId, tuple[float, object]] = OrderedDict()
-
-    def get(self, tenant: TenantId) -> object | None:
-        kept = self._kept.get(tenant)
-        return kept[1] if kept is not None and time.monotonic() - kept[0] < REMEMBERED_S else None
-
-    def put(self, tenant: TenantId, value: object, *, as_of: float) -> None:
-        """`as_of`: the monotonic time at which reading began. What was read later stays."""
-        kept = self._kept.get(tenant)
-        if kept is not None and kept[0] > as_of:
-            return
-        self._kept[tenant] = (as_of, value)
-        self._kept.move_to_end(tenant)
-        while len(self._kept) > REMEMBERED_MAX:
-            self._kept.popitem(last=False)
-
-
 class Providers:
     """The process's one client for all providers: no proxies of the environment, no redirects, no second attempt."""
 
     def __init__(self, *, private: bool, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         self._private = private
         self._read_timeout_s = read_timeout_s
-        self.remembered = Remembered()
+        self.remembered = Remembered[TenantId, object](fresh_s=REMEMBERED_S, kept_max=REMEMBERED_MAX)
+        """What was read of each tenant's providers."""
 
     @cached_property
-    def client(self) -> httpx.AsyncClient:
-        import httpx
-
-        limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=50, keepalive_expiry=30)
-        # trust_env here only lets SSL_CERT_FILE add an in-house authority; the client's own keeps proxies out.
-        transport = httpx.AsyncHTTPTransport(limits=limits, retries=0, trust_env=True)
-        transport._pool._network_backend = checked_backend(self._private)  # httpx has no parameter for it
-        return httpx.AsyncClient(
-            transport=transport,
-            timeout=httpx.Timeout(self._read_timeout_s, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S),
-            trust_env=False,
-            follow_redirects=False,
-        )
+    def client(self) -> Client:
+        return Client(self._addresses, read_timeout_s=self._read_timeout_s)
 
     async def close(self) -> None:
         if "client" in self.__dict__:
-            await self.client.aclose()
+            await self.client.close()
 
-
-def checked_backend(private: bool) -> AsyncNetworkBackend:
-    import httpcore
-
-    class CheckedBackend(httpcore.AnyIOBackend):
-        async def connect_tcp(self, host: str, port: int, *arguments: Any, **named: Any) -> Any:  # Any: the base's own
-            addresses = await checked_addresses(host, port, private=private)
-            for address in addresses[:-1]:
-                try:
-                    return await super().connect_tcp(address, port, *arguments, **named)
-                except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                    continue
-            return await super().connect_tcp(addresses[-1], port, *arguments, **named)
-
-    return CheckedBackend()
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        return await checked_addresses(host, port, private=self._private)

@@ -12,6 +12,8 @@ EVENT_BYTES_MAX = 4 * 1024 * 1024
 BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 LINE = re.compile(rb"\r\n|\n|\r")
 LONGEST_BLANK = 4
+USUAL = re.compile(rb"data: [^\r\n]*\n\n")
+"""A chunk that is one event of one line: nearly all that providers send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,9 @@ class Events:
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """The events that this chunk completes. Raises `Unavailable` when one grows beyond the limit."""
+        if not self._rest and USUAL.fullmatch(chunk):
+            yield Event(chunk, chunk[len(b"data: ") : -len(b"\n\n")])
+            return
         self._rest += chunk
         while (end := self._end_of_event()) is not None:
             raw = bytes(self._rest[:end])

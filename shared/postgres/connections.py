@@ -282,8 +282,16 @@ def address(dsn: str, *, database: str, user: str = "", password: str = "") -> s
 
 
 def quoted(text: str) -> str:
-    """A string literal for the statements that take no parameters (`CREATE ROLE … PASSWORD`)."""
-    return "'" + text.replace("'", "''") + "'"
+    r"""A string literal with any text in it, for statements that take no parameters (`CREATE ROLE … PASSWORD`), and for
+    one that has to be a single message: with parameters it takes two round trips.
+
+    Source: PostgreSQL, "String Constants With C-Style Escapes". Only a backslash and a quote mean something inside, and
+    the `E` makes that so whatever the server's settings are. Raises `ValueError` for U+0000.
+    """
+    if "\0" in text:
+        raise ValueError("PostgreSQL's texts hold no U+0000")
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{escaped}'"
 
 
 def place(dsn: str) -> str:

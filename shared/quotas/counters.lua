@@ -190,8 +190,9 @@ local function wait_ms(counter, limit, amount)
   return math.ceil(length * (BUCKETS - 1) * 1000)
 end
 
+-- Numbers travel as one text, here and in what is asked: a value of its own costs the caller three times as much.
 local function state_of(counters)
-  local told = { 'ok', digits(now_us) }
+  local told = {}
   for _, counter in ipairs(counters) do
     local ends_ms = -1
     if counter.rolling then
@@ -199,26 +200,26 @@ local function state_of(counters)
     elseif counter.ends then
       ends_ms = math.ceil(counter.ends * 1000 - now_us / 1000)
     end
-    told[#told + 1] = counter.u
-    told[#told + 1] = counter.r
-    told[#told + 1] = ends_ms
+    told[#told + 1] = digits(counter.u)
+    told[#told + 1] = digits(counter.r)
+    told[#told + 1] = digits(ends_ms)
   end
-  return told
+  return { 'ok', digits(now_us), table.concat(told, ' ') }
 end
 
--- Counters from ARGV[first] on, four values each: name, limit, amount, whether the limit is hard.
+-- Counters from a text of four words each: name, limit, amount, whether the limit is hard.
 -- The second value is an answer that stands instead: `missing` with places from 0, or `refused`.
-local function fitting(first)
-  local counters, missing, refused = {}, { 'missing' }, nil
-  for i = first, #ARGV, 4 do
-    local counter = load(ARGV[i])
-    local place = (i - first) / 4
+local function fitting(wanted)
+  local counters, missing, refused, place = {}, { 'missing' }, nil, -1
+  for name, limit, amount, hard in string.gmatch(wanted, '(%S+) (%S+) (%S+) (%S+)') do
+    local counter = load(name)
+    place = place + 1
     if not counter then
       missing[#missing + 1] = place
     else
-      local limit, amount = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+      limit, amount = tonumber(limit), tonumber(amount)
       counter.amount = amount
-      if ARGV[i + 3] == '1' and amount > 0 and counter.u + counter.r + amount > limit then
+      if hard == '1' and amount > 0 and counter.u + counter.r + amount > limit then
         local wait = wait_ms(counter, limit, amount)
         if not refused or wait == -1 or (refused[5] ~= -1 and wait > refused[5]) then
           refused = { 'refused', place, counter.u, counter.r, wait }
@@ -231,11 +232,11 @@ local function fitting(first)
   return counters, refused
 end
 
--- reserve id lease_ms call (name limit amount hard)…
+-- reserve id lease_ms call '(name limit amount hard)…'
 local function reserve()
   local id = ARGV[2]
   sweep(0, SWEPT_MAX)
-  local counters, instead = fitting(5)
+  local counters, instead = fitting(ARGV[5])
   local record = record_of(id)
   if record ~= nil then return state_of(counters) end
   if instead then return instead end
@@ -249,12 +250,12 @@ local function reserve()
   return state_of(counters)
 end
 
--- extend id lease_ms (name limit amount hard)…     reserve more for an open reservation
+-- extend id lease_ms '(name limit amount hard)…'   reserve more for an open reservation
 local function extend()
   local id = ARGV[2]
   local record = record_of(id)
   if not record or record[2] then return { 'gone' } end
-  local counters, instead = fitting(4)
+  local counters, instead = fitting(ARGV[4])
   if instead then return instead end
   for _, counter in ipairs(counters) do
     for _, item in ipairs(record[3]) do
@@ -289,7 +290,7 @@ local function count_row(counter, xid, started_s, used)
   end
 end
 
--- settle id xid started_us micro_usd tokens name…
+-- settle id xid started_us micro_usd tokens 'name…'
 -- The ledger's row is committed by transaction `xid`. A counter that does not know the reservation (it was lost, or the
 -- counter is younger) counts the row unless it was built from a snapshot that had it.
 local function settle()
@@ -307,13 +308,13 @@ local function settle()
       counters[#counters + 1] = counter
     end
   end
-  for i = 7, #ARGV do
-    local counter = not known[ARGV[i]] and load(ARGV[i])
+  for name in string.gmatch(ARGV[7], '%S+') do
+    local counter = not known[name] and load(name)
     if counter then
       count_row(counter, xid, started_s, used)
-    elseif counter == nil and redis.call('EXISTS', prefix .. ARGV[i]) == 1 then
-      redis.call('RPUSH', late_key(ARGV[i]), table.concat({ ARGV[3], ARGV[4], ARGV[5], ARGV[6] }, ' '))
-      redis.call('PEXPIRE', late_key(ARGV[i]), SETTLED_MS)
+    elseif counter == nil and redis.call('EXISTS', prefix .. name) == 1 then
+      redis.call('RPUSH', late_key(name), table.concat({ ARGV[3], ARGV[4], ARGV[5], ARGV[6] }, ' '))
+      redis.call('PEXPIRE', late_key(name), SETTLED_MS)
     end
   end
   close(id)

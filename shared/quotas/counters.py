@@ -18,7 +18,7 @@ LEASE_MS = 45_000
 SCRIPT = Path(__file__).with_name("counters.lua").read_text(encoding="utf-8")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class State:
     """One counter after a change. `ends_ms` is when its window has passed, -1 for never."""
 
@@ -64,8 +64,9 @@ class Wanted:
     quota: Quota
     amount: int
 
-    def arguments(self) -> tuple[str | int, ...]:
-        return self.quota.counter, self.quota.amount, self.amount, int(self.quota.hard and self.quota.enforced)
+    def text(self) -> str:
+        quota = self.quota
+        return f"c{quota.id} {quota.amount} {self.amount} {1 if quota.hard and quota.enforced else 0}"
 
 
 @dataclass(frozen=True)
@@ -112,22 +113,21 @@ class Counters:
 
         `call` is kept beside it: what the ledger's row needs if this process dies.
         """
-        arguments = [value for one in wanted for value in one.arguments()]
-        return admitted(await self._run(tenant, "reserve", reservation, self.lease_ms, call, *arguments))
+        return admitted(await self._run(tenant, "reserve", reservation, self.lease_ms, call, text_of(wanted)))
 
     async def extend(
         self, tenant: TenantId, reservation: str, wanted: Sequence[Wanted]
     ) -> Reserved | Refused | Missing | Gone:
         """Reserve more for an open reservation, all or nothing."""
-        arguments = [value for one in wanted for value in one.arguments()]
-        told = await self._run(tenant, "extend", reservation, self.lease_ms, *arguments)
+        told = await self._run(tenant, "extend", reservation, self.lease_ms, text_of(wanted))
         return Gone() if told[0] == b"gone" else admitted(told)
 
     async def settle(self, tenant: TenantId, row: Row, quotas: Iterable[Quota]) -> None:
         """Count what a row of the ledger says in place of what was reserved for it. Repeated, it counts once."""
-        names = [quota.counter for quota in quotas]
+        names = " ".join([quota.counter for quota in quotas])
         charge = row.charge
-        await self._run(tenant, "settle", row.id, row.xid, row.started_us, charge.micro_usd, charge.tokens, *names)
+        arguments = (row.id, row.xid, row.started_us, charge.micro_usd, charge.tokens, names)
+        await self._script.run(prefix_of(tenant), "settle", *arguments, patient=True)
 
     async def release(self, tenant: TenantId, reservation: str) -> None:
         """Free what is reserved. For a call that was not made and of which the ledger says nothing."""
@@ -173,6 +173,10 @@ def prefix_of(tenant: TenantId) -> str:
     return f"q:{{{tenant}}}:"
 
 
+def text_of(wanted: Sequence[Wanted]) -> str:
+    return " ".join([one.text() for one in wanted])
+
+
 def open_arguments(row: OpenRow, metric: Metric) -> tuple[str | int, ...]:
     return row.id, row.started_us, row.charge.of(metric), row.call
 
@@ -180,7 +184,7 @@ def open_arguments(row: OpenRow, metric: Metric) -> tuple[str | int, ...]:
 def admitted(told: Sequence[Any]) -> Reserved | Refused | Missing:  # Any: the script's answer
     match told[0]:
         case b"ok":
-            numbers = told[2:]
+            numbers = [int(number) for number in told[2].split()]
             states = tuple(State(*numbers[at : at + 3]) for at in range(0, len(numbers), 3))
             return Reserved(int(told[1]), states)
         case b"refused":

@@ -11,7 +11,8 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import date
+from functools import lru_cache
 from uuid import UUID, uuid4
 
 from shared.clock import Clock
@@ -32,7 +33,10 @@ SEEN_EVERY_S = 10.0
 BUILD_GRACE_S = 0.25
 """Between a builder's leave and its snapshot: for the open rows of reservations that were lost with Redis to commit."""
 TRIES_MAX = 20
+DAY_US = 86_400_000_000
+EPOCH = date(1970, 1, 1).toordinal()
 NOTHING = Tokens()
+SETTLED_WITHIN_S = 1.0
 BUILD_POLL_S = 0.05
 BUILD_POLLS_MAX = 100
 TENANTS = "SELECT id FROM tenants WHERE state <> 'deleted' ORDER BY id"
@@ -193,6 +197,7 @@ class Meter:
         """The call with its reservation, at the time of Redis."""
         if price_at(call) is None and any(refusing(quota) and quota.metric == "micro_usd" for quota in quotas):
             raise unpriced(call.model)
+        settled = False
         for _ in range(TRIES_MAX):
             call = replace(call, reserved=charge_of(call, most))
             told = await self._reserved(call, quotas)
@@ -202,6 +207,10 @@ class Meter:
             if isinstance(told, Missing):
                 await asyncio.gather(*(self._built(call.tenant, quotas[place]) for place in told.places))
                 continue
+            if not settled:
+                settled = True
+                if await self._settled(call.tenant):
+                    continue
             quota = quotas[told.place]
             output = output_that_fits(call, quota, told, most)
             if least_output is None or not least_output <= output < most.output:
@@ -209,6 +218,18 @@ class Meter:
                 raise refusal(quota, told, amount, self._clock.now().timestamp())
             most = replace(most, output=output)
         raise Unavailable("the quotas' counters cannot be built, or change too fast", retry_after_s=2)
+
+    async def _settled(self, tenant: TenantId) -> bool:
+        """Wait for what of the tenant's has ended here and still holds its reservation, for milliseconds as a rule.
+        Whether there was any: who asks again at once, with the last answer in hand, is not refused because of it."""
+        ending = {task for call_id, task in self._ending.items() if self._is_of(call_id, tenant)}
+        if ending:
+            await asyncio.wait(ending, timeout=SETTLED_WITHIN_S)
+        return bool(ending)
+
+    def _is_of(self, call_id: UUID, tenant: TenantId) -> bool:
+        metered = self._open.get(call_id)
+        return metered is not None and metered.call.tenant == tenant
 
     async def _reserved(self, call: OpenCall, quotas: tuple[Quota, ...]) -> Reserved | Refused | Missing:
         wanted = [Wanted(quota, call.reserved.of(quota.metric)) for quota in quotas]
@@ -267,7 +288,8 @@ class Meter:
         call, ended = metered.call, metered.ended
         assert ended is not None
         try:
-            await asyncio.wait({metered.opened})  # written or not: its row must not come after it was taken away
+            if not metered.opened.done():  # written or not: its row must not come after it was taken away
+                await asyncio.wait({metered.opened})
             try:
                 xid = await self._ledger.close(call, ended)
             except Exception as failure:  # noqa: BLE001  away, read-only after a failover: the row must not be lost
@@ -347,7 +369,13 @@ def charge_of(call: OpenCall, most: Tokens) -> Charge:
 
 
 def price_at(call: OpenCall) -> Price | None:
-    return price_of(call.model, datetime.fromtimestamp(call.started_us / 1_000_000, UTC).date())
+    return price_on(call.model, call.started_us // DAY_US)
+
+
+@lru_cache(maxsize=2000)
+def price_on(model: str, day: int) -> Price | None:
+    """The price in force on a day, by its number since 1970."""
+    return price_of(model, date.fromordinal(EPOCH + day))
 
 
 def output_that_fits(call: OpenCall, quota: Quota, refused: Refused, most: Tokens) -> int:

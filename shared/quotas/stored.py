@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
-from collections import OrderedDict
 
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
 from shared.quotas.counters import OpenRow, Sums
 from shared.quotas.limits import Quota, Scope
+from shared.remembering import Remembered
 from shared.usage.prices import Charge
 
 REMEMBERED_S = 0.4
@@ -55,40 +53,25 @@ class StoredQuotas:
 
     def __init__(self, control: ControlDatabase) -> None:
         self._control = control
-        self._kept: OrderedDict[TenantId, tuple[float, tuple[Quota, ...]]] = OrderedDict()
-        self._reading: dict[TenantId, asyncio.Task[tuple[Quota, ...]]] = {}
+        self._remembered = Remembered[TenantId, tuple[Quota, ...]](fresh_s=REMEMBERED_S, kept_max=REMEMBERED_MAX)
 
     async def of(self, tenant: TenantId) -> tuple[Quota, ...]:
         """The tenant's quotas. Raises `Problem` when they cannot be read."""
-        kept = self._kept.get(tenant)
-        if kept is not None and time.monotonic() - kept[0] < REMEMBERED_S:
-            return kept[1]
-        reading = self._reading.get(tenant)
-        if reading is None:
-            reading = self._reading[tenant] = asyncio.create_task(self._read(tenant))
-            reading.add_done_callback(lambda _: self._reading.pop(tenant, None))
-        return await asyncio.shield(reading)
+        return await self._remembered.get(tenant, lambda: self._read(tenant))
 
     def last_known(self, tenant: TenantId) -> tuple[Quota, ...]:
         """As they were when last read; for who cannot wait."""
-        kept = self._kept.get(tenant)
-        return kept[1] if kept is not None else ()
+        return self._remembered.last_known(tenant) or ()
 
     async def _read(self, tenant: TenantId) -> tuple[Quota, ...]:
-        began = time.monotonic()
         rows = await self._control.fetch(QUOTAS, tenant, SETTLING_S, QUOTAS_MAX)
-        found = tuple(
+        return tuple(
             Quota(
                 row["id"], row["scope"], row["name"], row["metric"], row["span"], row["amount"], row["hard"],
                 row["enforced"],
             )
             for row in rows
         )  # fmt: skip
-        self._kept[tenant] = (began, found)
-        self._kept.move_to_end(tenant)
-        while len(self._kept) > REMEMBERED_MAX:
-            self._kept.popitem(last=False)
-        return found
 
 
 def bucket_and_since(window: str) -> tuple[str, str]:

@@ -16,6 +16,8 @@ from urllib.parse import unquote, urlsplit
 Value = str | bytes | int
 Answer = int | bytes | None | list["Answer"]
 IN_FLIGHT_MAX = 10_000
+TIMEOUT_S = 2.0
+PATIENCE_S = 0.002
 
 
 class ServerRefused(Exception):
@@ -33,7 +35,7 @@ class Incomplete(Exception):
 def encoded(command: Sequence[Value]) -> bytes:
     parts = [b"*%d\r\n" % len(command)]
     for value in command:
-        content = value if isinstance(value, bytes) else str(value).encode()
+        content = value if type(value) is bytes else str(value).encode()
         parts.append(b"$%d\r\n%b\r\n" % (len(content), content))
     return b"".join(parts)
 
@@ -76,26 +78,66 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
         self._received = bytearray()
         self._waiting: deque[asyncio.Future[Answer]] = deque()
+        self._unsent: list[bytes] = []
+        self._sending = False
+        self._later: asyncio.TimerHandle | None = None
+        self._answered = 0
+        self._watch: asyncio.TimerHandle | None = None
 
     @property
     def usable(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    def command(self, *command: Value) -> asyncio.Future[Answer]:
-        """Send it now. The future has its answer, or raises `ServerRefused` or `ConnectionLost`."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    def command(self, *command: Value, patient: bool = False) -> asyncio.Future[Answer]:
+        """Send it, with others of this moment; if it is patient, with the next one that is not, or soon.
+
+        The future has its answer, or raises `ServerRefused` or `ConnectionLost`, at the latest when there was no answer
+        for `TIMEOUT_S`.
+        """
+        answer: asyncio.Future[Answer] = self._loop.create_future()
         if self._transport is None or self._transport.is_closing() or len(self._waiting) >= IN_FLIGHT_MAX:
             answer.set_exception(ConnectionLost("not connected, or too much in flight"))
             return answer
         self._waiting.append(answer)
-        self._transport.write(encoded(command))
+        self._unsent.append(encoded(command))
+        if not (patient or self._sending):
+            self._sending = True
+            self._loop.call_soon(self._send)
+        elif patient and self._later is None:
+            self._later = self._loop.call_later(PATIENCE_S, self._send)
+        if self._watch is None:
+            self._watch_over()
         return answer
 
     def close(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def _send(self) -> None:
+        self._sending = False
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        if self._unsent and self.usable:
+            assert self._transport is not None
+            self._transport.write(b"".join(self._unsent))
+        self._unsent.clear()
+
+    def _watch_over(self) -> None:
+        """One timer for all commands: it ends a connection on which commands wait and no answer comes."""
+        self._watch = self._loop.call_later(TIMEOUT_S, self._look, self._answered)
+
+    def _look(self, answered: int) -> None:
+        self._watch = None
+        if not self._waiting:
+            return
+        if answered == self._answered:
+            self.close()
+        else:
+            self._watch_over()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
@@ -112,6 +154,7 @@ class Connection(asyncio.Protocol):
         del self._received[:at]
 
     def _deliver(self, answer: Answer | ServerRefused) -> None:
+        self._answered += 1
         waiting = self._waiting.popleft()
         if waiting.done():  # who waited was cancelled
             return
@@ -121,6 +164,8 @@ class Connection(asyncio.Protocol):
             waiting.set_result(answer)
 
     def connection_lost(self, failure: Exception | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
         while self._waiting:
             waiting = self._waiting.popleft()
             if not waiting.done():

@@ -6,9 +6,8 @@ import asyncio
 import hashlib
 
 from shared.errors import Fault, Unavailable
-from shared.redis.connection import Answer, Connection, ConnectionLost, ServerRefused, Value, connected
+from shared.redis.connection import TIMEOUT_S, Answer, Connection, ConnectionLost, ServerRefused, Value, connected
 
-TIMEOUT_S = 2.0
 PASSING = ("LOADING", "BUSY", "OOM", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF")
 """The server's errors that time may heal."""
 
@@ -23,13 +22,14 @@ class Script:
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
 
-    async def run(self, key: str, *arguments: Value) -> list[Answer]:
-        """Run it on that key. Raises `Unavailable`; the change may then have been made all the same."""
+    async def run(self, key: str, *arguments: Value, patient: bool = False) -> list[Answer]:
+        """Run it on that key. Nobody waits for a patient one, so it is sent with others.
+
+        Raises `Unavailable`; the change may then have been made all the same.
+        """
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                answer = await self._answered(key, arguments)
+            answer = await self._answered(key, arguments, patient)
         except TimeoutError as late:
-            self._drop()
             raise Unavailable("Redis does not answer in time", retry_after_s=2) from late
         except (OSError, ConnectionLost) as failure:
             raise Unavailable(f"Redis is not reachable: {type(failure).__name__}", retry_after_s=2) from failure
@@ -42,14 +42,15 @@ class Script:
         return answer
 
     async def close(self) -> None:
-        self._drop()
+        if self._connection is not None:
+            self._connection.close()
 
-    async def _answered(self, key: str, arguments: tuple[Value, ...]) -> Answer:
+    async def _answered(self, key: str, arguments: tuple[Value, ...], patient: bool) -> Answer:
         connection = self._connection
         if connection is None or not connection.usable:
             connection = await self._connected()
         try:
-            return await connection.command("EVALSHA", self._sha, 1, key, *arguments)
+            return await connection.command("EVALSHA", self._sha, 1, key, *arguments, patient=patient)
         except ServerRefused as refused:
             if not str(refused).startswith("NOSCRIPT"):  # the first call after the server's start
                 raise
@@ -58,11 +59,6 @@ class Script:
     async def _connected(self) -> Connection:
         async with self._connecting:
             if self._connection is None or not self._connection.usable:
-                self._connection = await connected(self._url)
+                async with asyncio.timeout(TIMEOUT_S):
+                    self._connection = await connected(self._url)
             return self._connection
-
-    def _drop(self) -> None:
-        """Answers are matched by their order: after one that did not come, none can be trusted."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()

@@ -19,11 +19,18 @@ class GroupCommit(Generic[T, R]):
     """One writer for a kind of row. `write` takes a batch and answers for each of it, in order."""
 
     def __init__(
-        self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, name: str, gather_s: float = 0.0
+        self,
+        write: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        *,
+        name: str,
+        gather_s: float = 0.0,
+        rest_s: float = 0.0,
     ) -> None:
+        """`gather_s` is waited before each batch, `rest_s` after each of several items."""
         self._write = write
         self._name = name
         self._gather_s = gather_s
+        self._rest_s = rest_s
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._writing: asyncio.Task[None] | None = None
         self.failing = False
@@ -51,6 +58,8 @@ class GroupCommit(Generic[T, R]):
                 await asyncio.sleep(self._gather_s)
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
             await self._commit(batch)
+            if self._rest_s and len(batch) > 1:
+                await asyncio.sleep(self._rest_s)
 
     async def _commit(self, batch: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
         try:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from shared.ids import TenantId
-from shared.postgres import ControlDatabase
+from shared.postgres import ControlDatabase, quoted
 from shared.telemetry import log
 from shared.usage.batches import GroupCommit
 from shared.usage.prices import Charge, Tokens
@@ -25,6 +25,8 @@ DEAD_AFTER_S = 45
 LATE_MAX = 10_000
 PARTITIONS_AHEAD = 2
 CLOSE_TIMEOUT_S = 5.0
+REST_S = 0.002
+"""Between two groups of open calls, when there are many: a call waits for its own while its provider works."""
 GATHER_S = 0.004
 """No answer waits for its last row, so rows are gathered for a moment: fewer commits for the same work."""
 NOTHING_RESERVED = Charge()
@@ -51,11 +53,14 @@ SELECT l.id, l.tenant, l.key_id, l.tags, l.model, l.charged_micro_usd, l.charged
 or one less."""
 
 OPEN = f"""
+WITH at_once AS (SELECT set_config('synchronous_commit', 'off', true))
 INSERT INTO usage_open (id, process, started_at, {CALL}, reserved_micro_usd, reserved_tokens)
 SELECT id, process, {STARTED}, {CALL}, reserved_micro_usd, reserved_tokens
-  FROM json_to_recordset($1::json) AS told ({OPEN_FIELDS})
+  FROM at_once, json_to_recordset(%s::json) AS told ({OPEN_FIELDS})
 ON CONFLICT DO NOTHING
 """
+"""Told as soon as PostgreSQL has it, before its disk does: it has to outlive this process. If PostgreSQL dies in that
+moment, this process still knows the call, and its last row holds all that this one does."""
 CLOSE = f"""
 WITH told AS (SELECT * FROM json_to_recordset($1::json) AS told ({OPEN_FIELDS}, {ENDED_FIELDS})),
      ended AS (DELETE FROM usage_open USING told WHERE usage_open.id = told.id)
@@ -169,7 +174,7 @@ class Ledger:
     def __init__(self, control: ControlDatabase, process: str) -> None:
         self._control = control
         self._process = process
-        self._opening = GroupCommit(self._write_open, name="open calls")
+        self._opening = GroupCommit(self._write_open, name="open calls", rest_s=REST_S)
         self._closing = GroupCommit(self._write_closed, name="ledger rows", gather_s=GATHER_S)
 
     @property
@@ -178,7 +183,7 @@ class Ledger:
         return self._opening.failing or self._closing.failing
 
     def open(self, call: OpenCall) -> asyncio.Future[None]:
-        """Write the call down. Done when it is on disk."""
+        """Write the call down. Done when PostgreSQL has it."""
         return self._opening.put(call)
 
     def close(self, call: OpenCall, ended: Ended) -> asyncio.Future[int | None]:
@@ -217,7 +222,8 @@ class Ledger:
         await self._closing.close(CLOSE_TIMEOUT_S)
 
     async def _write_open(self, calls: Sequence[OpenCall]) -> Sequence[None]:
-        await self._control.execute(OPEN, json.dumps([call.fields() | {"process": self._process} for call in calls]))
+        told = json.dumps([call.fields() | {"process": self._process} for call in calls])
+        await self._control.execute(OPEN % quoted(told))
         return [None] * len(calls)
 
     async def _write_closed(self, batch: Sequence[tuple[OpenCall, Ended]]) -> Sequence[int | None]:

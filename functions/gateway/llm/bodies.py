@@ -14,7 +14,7 @@ from shared.errors import Malformed, UnsupportedMediaType
 from shared.usage import Tier, Tokens
 
 TOKENS_MAX = 2**40
-READ = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n"})
+READ = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "best_of", "prompt"})
 TIER_OF: Mapping[str, Tier] = {"flex": "flex", "priority": "priority", "fast": "priority", "batch": "batch"}
 """What a provider calls the tier that it served. Its `default` and `scale` have the standard price."""
 PARTS: Mapping[str, tuple[str, str]] = {

@@ -1,4 +1,4 @@
-"""Chat completions over a provider: one attempt, whole or as a stream."""
+"""Chat and text completions over a provider: one attempt, whole or as a stream."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.presence import Stream
 from functions.gateway.llm.providers import bearer, finished, is_stream, opened
 from functions.gateway.llm.relay import Relay
-from functions.gateway.llm.reservation import LEAST_OUTPUT, output_limit, wish_of
+from functions.gateway.llm.reservation import COMPLETION_MOST, LEAST_OUTPUT, OUTPUT_MOST, output_limit, wish_of
 from functions.gateway.llm.settlement import Settlement
 from functions.gateway.llm.wires import OpenAi
 from shared.function import Call
@@ -17,7 +17,8 @@ from shared.llm.outbound import Providers
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
 
-PATH = "/chat/completions"
+PATHS = {"chat": "/chat/completions", "completions": "/completions"}
+"""By the feature that the ledger names."""
 
 
 async def relay(
@@ -29,24 +30,27 @@ async def relay(
     providers: Providers,
     sealing: TenantSecrets,
     meter: Meter,
+    feature: str = "chat",
 ) -> Response:
     """Ask the provider, once. `model` is what the provider calls it."""
     key = await provider.key(sealing)
-    wish = wish_of(wanted)
+    wish = wish_of(wanted, unlimited=OUTPUT_MOST if feature == "chat" else COMPLETION_MOST)
     metered = await meter.begin(
         call.caller,
         request_id=call.request_id,
         model=model,
         provider=provider.name,
+        feature=feature,
         most=wish.most,
         least_output=None if wish.stated else LEAST_OUTPUT,
     )
     settlement = Settlement(meter, metered)
     ask_usage = wanted.stream and not wanted.wants_usage
     async with settlement.or_settled():
-        limit = output_limit(provider, metered.most.output) if metered.bounded and not wish.stated else {}
+        most = metered.most.output // wish.answers
+        limit = output_limit(provider, feature, most) if metered.bounded and not wish.stated else {}
         body = for_provider(wanted, model, ask_usage=ask_usage, more=limit)
-        answer = await opened(providers, provider, PATH, body, bearer(key))
+        answer = await opened(providers, provider, PATHS[feature], body, bearer(key))
     wire = OpenAi(withhold_usage=ask_usage)
     if not is_stream(answer):
         return await finished(answer, settlement, provider, key, wire)

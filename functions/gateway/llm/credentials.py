@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
+from typing import cast
 
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
@@ -29,15 +29,14 @@ class Provider:
 
 async def providers_of(tenant: TenantDatabase, providers: Providers, *, afresh: bool = False) -> tuple[Provider, ...]:
     """The tenant's providers by name, as they were less than a second ago, or as they are."""
-    kept = None if afresh else providers.remembered.get(tenant.tenant)
-    if isinstance(kept, tuple):
-        return kept
-    began = time.monotonic()
+    asked = providers.remembered.afresh if afresh else providers.remembered.get
+    return cast("tuple[Provider, ...]", await asked(tenant.tenant, lambda: stored(tenant)))
+
+
+async def stored(tenant: TenantDatabase) -> tuple[Provider, ...]:
     rows = await tenant.fetch(
         "SELECT name, base_url, models, sealed, kind FROM provider_credentials ORDER BY name LIMIT $1", PROVIDERS_MAX
     )
-    found = tuple(
+    return tuple(
         Provider(row["name"], row["base_url"], tuple(row["models"]), bytes(row["sealed"]), row["kind"]) for row in rows
     )
-    providers.remembered.put(tenant.tenant, found, as_of=began)
-    return found

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.gateway.llm import chat, doc_chat, embeddings, messages, models
-from functions.gateway.llm.bodies import Wanted, conversation
+from functions.gateway.llm.bodies import Wanted, conversation, parsed
 from functions.gateway.llm.credentials import ANTHROPIC, OPENAI, providers_of
 from functions.gateway.llm.presence import answered
 from functions.gateway.llm.watching import Watch
@@ -26,7 +26,7 @@ llm = Function(
     timeout_s=600,
     body_bytes_max=16 * MIB,
     dialect="openai",
-    scale=Scale(max=20, concurrency=200, reason="calls wait for providers, they do not compute"),
+    scale=Scale(max=20, concurrency=400, reason="calls wait for providers, they do not compute"),
 )
 
 
@@ -72,6 +72,34 @@ async def chat_completions(
             )
         refuse(wanted, models.EMBEDDING)
         return await doc_chat.respond(call, wanted, target, meter, invoke)
+
+    return watch.answered(await answered(request, work()))
+
+
+@llm.route("/v1/completions", permission="models:use")
+async def completions(
+    request: Request,
+    call: Call,
+    tenant: TenantDatabase,
+    sealing: TenantSecrets,
+    meter: Meter,
+    providers: Providers,
+    guardrails: Guardrails,
+) -> Response:
+    """A completion of a text, with `suffix` of what follows it: OpenAI's older route, by a provider that has it."""
+    wanted = await parsed(request, required="prompt")
+    watch = Watch(guardrails, call, tenant, sealing)
+    watch.asked(wanted)
+
+    async def work() -> Response:
+        target = await models.chosen(call.caller, wanted.model, tenant, providers)
+        models.check_dialect(target, wanted.model, OPENAI)
+        if target.provider is None:
+            raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
+        return await chat.relay(
+            call, wanted, target.provider, target.model,
+            providers=providers, sealing=sealing, meter=meter, feature="completions",
+        )  # fmt: skip
 
     return watch.answered(await answered(request, work()))
 

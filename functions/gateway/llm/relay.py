@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from functions.gateway.llm.bodies import json_object
 from functions.gateway.llm.credentials import Provider
-from functions.gateway.llm.providers import translated
+from functions.gateway.llm.providers import failed
 from functions.gateway.llm.settlement import Settlement
 from functions.gateway.llm.wires import DONE, Wire
 from shared.errors import DeadlineExceeded, Problem, Unavailable
-from shared.llm import sse
-
-if TYPE_CHECKING:
-    import httpx
+from shared.llm import http, sse
 
 STREAM_S_MAX = 570.0  # below the function's own limit, so that a stream ends with an event and not with a cut
 AFTER_DONE_S = 1.0  # how long the provider has to end an answer that is complete, so that its connection can be kept
@@ -26,7 +22,7 @@ AFTER_DONE_S = 1.0  # how long the provider has to end an answer that is complet
 class Relay:
     """One stream in its provider's wire format."""
 
-    answer: httpx.Response
+    answer: http.Answer
     provider: Provider
     settlement: Settlement
     wire: Wire
@@ -63,22 +59,22 @@ class Relay:
     async def _chunks(self) -> AsyncIterator[bytes]:
         clock = asyncio.get_running_loop()
         until = clock.time() + STREAM_S_MAX
-        chunks = self.answer.aiter_bytes()
         while True:
             if self.wire.complete:
                 until = min(until, clock.time() + AFTER_DONE_S)
             try:
-                async with asyncio.timeout_at(until), translated(self.provider):
-                    chunk = await anext(chunks)
-            except StopAsyncIteration:
-                return
-            except TimeoutError as late:
+                chunk = await self.answer.read(until=until)
+            except http.Silence as late:
+                if clock.time() < until:
+                    raise failed(self.provider, late) from late
                 raise DeadlineExceeded(f"the stream took longer than {STREAM_S_MAX:.0f} s") from late
+            except http.Failure as failure:
+                raise failed(self.provider, failure) from failure
+            if chunk is None:
+                return
             yield chunk
 
     async def _end(self) -> None:
-        try:
-            await asyncio.shield(self.answer.aclose())
-        finally:
-            self.settlement.used = self.wire.used
-            await self.settlement.settle_stream()
+        self.answer.close()
+        self.settlement.used = self.wire.used
+        await self.settlement.settle_stream()

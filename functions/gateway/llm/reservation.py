@@ -17,10 +17,13 @@ from shared.usage import Tokens
 
 OUTPUT_MOST = 16_384
 """What is reserved for an answer whose length nobody limits; under a hard limit the provider is told so."""
+COMPLETION_MOST = 16
+"""Of a text completion that is the length by default (OpenAI's API reference)."""
 LEAST_OUTPUT = 256
 """An answer that would be cut shorter is not worth its input."""
 IMAGE_TOKENS_MOST = 50_000
 CHOICES_MAX = 128
+PROMPTS_MAX = 2048
 LENGTH_MAX = 2**24
 INLINE = b"data:"
 MARKS = (b"image", b'"file"', b'"document"', b"input_audio", INLINE)
@@ -36,13 +39,18 @@ class Wish:
 
     most: Tokens
     stated: bool
+    answers: int = 1
+    """How many answers are written, each up to the limit of the length."""
 
 
-def wish_of(wanted: Wanted) -> Wish:
-    """Raises `Malformed` for a length or a number of answers that cannot be one."""
+def wish_of(wanted: Wanted, *, unlimited: int = OUTPUT_MOST) -> Wish:
+    """`unlimited`: what is reserved for an answer whose length nobody limits.
+
+    Raises `Malformed` for a length or a number of answers that cannot be one.
+    """
     length, choices = output_asked(wanted), choices_of(wanted)
-    each = OUTPUT_MOST if length is None else length
-    return Wish(Tokens(input=input_most(wanted), output=each * choices), stated=length is not None)
+    each = unlimited if length is None else length
+    return Wish(Tokens(input=input_most(wanted), output=each * choices), stated=length is not None, answers=choices)
 
 
 def output_asked(wanted: Wanted) -> int | None:
@@ -52,7 +60,18 @@ def output_asked(wanted: Wanted) -> int | None:
 
 
 def choices_of(wanted: Wanted) -> int:
-    return checked(wanted, "n", CHOICES_MAX) or 1
+    """Text completions write `best_of` answers, of which the caller gets the `n` best, for each of their prompts."""
+    each = max(checked(wanted, "n", CHOICES_MAX) or 1, checked(wanted, "best_of", CHOICES_MAX) or 1)
+    return each * prompts_in(wanted.content.get("prompt"))
+
+
+def prompts_in(prompt: object) -> int:
+    """A prompt is a text or token ids; several are a list of either. Raises `Malformed` for too many."""
+    if not isinstance(prompt, list) or not prompt or isinstance(prompt[0], int):
+        return 1
+    if len(prompt) > PROMPTS_MAX:
+        raise Malformed(f"'prompt' has {len(prompt)} prompts; {PROMPTS_MAX} can be sent at once", param="prompt")
+    return len(prompt)
 
 
 def checked(wanted: Wanted, name: str, most: int) -> int | None:
@@ -88,7 +107,7 @@ def parts(value: object) -> tuple[int, int]:
     return len(json.dumps(value).encode()), 0
 
 
-def output_limit(provider: Provider, most: int) -> dict[str, int]:
+def output_limit(provider: Provider, feature: str, most: int) -> dict[str, int]:
     """The member that tells this provider how long an answer may be."""
-    new = urlsplit(provider.base_url).hostname in NEW_NAME
+    new = feature == "chat" and urlsplit(provider.base_url).hostname in NEW_NAME
     return {"max_completion_tokens" if new else "max_tokens": most}

@@ -31,6 +31,8 @@ class Watch:
 
     def answered(self, response: Response) -> Response:
         """The same response, shown as it passes. Errors are not shown."""
+        if self.guardrails.off(self.tenant.tenant):
+            return response
         if isinstance(response, Stream):
             response.pieces = passing(response.pieces, self._watched("answer"))
         elif response.status_code == 200:

@@ -169,3 +169,24 @@ async def store(
     content = {"kind": kind, "base_url": base_url, "api_key": PROVIDER_KEY, "models": models}
     answer = await client.put(f"/v1/secrets/providers/{name}", json=content)
     assert answer.status_code == 200, answer.text
+
+
+@pytest.fixture
+async def limited(gateway: Gateway) -> AsyncIterator[Gateway]:
+    """A gateway whose limits go with the test."""
+    yield gateway
+    await gateway.control.execute("DELETE FROM quotas WHERE tenant = $1", gateway.tenant)
+    await asyncio.sleep(0.5)  # no process remembers a quota for longer
+
+
+async def limit(gateway: Gateway, *, scope: str = "tenant", name: str = "", hard: bool = True, **what: Any) -> int:
+    """Store a limit as it would be half a second after it was made. Returns its id."""
+    sql = (
+        "INSERT INTO quotas (tenant, scope, name, metric, span, amount, hard, by_operator, created_by, created_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, false, 'test', now() - interval '1 minute') RETURNING id"
+    )
+    made = await gateway.control.fetchval(
+        sql, gateway.tenant, scope, name, what["metric"], what["span"], what["amount"], hard
+    )
+    await asyncio.sleep(0.45)  # what was read before is remembered for so long
+    return int(made)

@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from shared.llm.outbound import Providers, Remembered
+from shared.llm.outbound import REMEMBERED_S
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry
 from tests.fixtures.provider import DONE, FINISH, ROLE, Cut, Script, Stall, chunk, completion, error, usage_chunk, whole
@@ -173,7 +173,7 @@ async def test_a_stored_key_that_no_header_can_hold_is_told_without_it(
     sealed = await (await registry.secrets(gateway.tenant)).seal("provider:odd", (PROVIDER_KEY + tail).encode())
     database = await registry.database(gateway.tenant)
     await database.execute("UPDATE provider_credentials SET sealed = $1 WHERE name = 'odd'", sealed)
-    (await gateway.application.process.get(Providers)).remembered = Remembered()
+    await asyncio.sleep(REMEMBERED_S)
     answer = await gateway.chat("odd-model")
     await gateway.client.delete("/v1/secrets/providers/odd")
     assert answer.status_code == (200 if tail == "\u00fc" else 503)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import httpx
 import openai
@@ -19,28 +17,7 @@ from shared.quotas import Meter
 from shared.redis.connection import connected
 from tests.fixtures.provider import ROLE, Pause, Script, completion, error, stream, usage, usage_chunk
 from tests.fixtures.waiting import until
-from tests.functions.gateway.conftest import Gateway, make_key, question
-
-
-@pytest.fixture
-async def limited(gateway: Gateway) -> AsyncIterator[Gateway]:
-    """A gateway whose limits go with the test."""
-    yield gateway
-    await gateway.control.execute("DELETE FROM quotas WHERE tenant = $1", gateway.tenant)
-    await asyncio.sleep(0.5)  # no process remembers a quota for longer
-
-
-async def limit(gateway: Gateway, *, scope: str = "tenant", name: str = "", hard: bool = True, **what: Any) -> int:
-    """Store a limit as it would be half a second after it was made. Returns its id."""
-    sql = (
-        "INSERT INTO quotas (tenant, scope, name, metric, span, amount, hard, by_operator, created_by, created_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, false, 'test', now() - interval '1 minute') RETURNING id"
-    )
-    made = await gateway.control.fetchval(
-        sql, gateway.tenant, scope, name, what["metric"], what["span"], what["amount"], hard
-    )
-    await asyncio.sleep(0.45)  # what was read before is remembered for so long
-    return int(made)
+from tests.functions.gateway.conftest import Gateway, limit, make_key, question
 
 
 async def standing(gateway: Gateway, quota: int) -> tuple[int, int]:
@@ -142,6 +119,17 @@ async def test_the_last_of_a_budget_is_an_answer_of_the_length_that_fits(limited
         await client.post("/v1/chat/completions", json=question())
         refused = await client.post("/v1/chat/completions", json=question())
     assert refused.status_code == 429  # fewer than 256 are left beside the question
+
+
+async def test_who_asks_again_at_once_is_not_refused_for_what_has_just_ended(limited: Gateway) -> None:
+    key = await make_key(limited.application, limited.tenant)
+    size = len(httpx.Request("POST", "http://x", json=question(max_tokens=100)).content)
+    room = 10 * 11 + size + 100  # ten calls of eleven tokens, and what one more reserves
+    await limit(limited, scope="key", name=key.split("_")[1], metric="tokens", span="ever", amount=room)
+    limited.provider.will(*(completion(used=usage(10, 1)) for _ in range(11)))
+    async with limited.with_key(key) as client:
+        asked = [await client.post("/v1/chat/completions", json=question(max_tokens=100)) for _ in range(11)]
+    assert [answer.status_code for answer in asked] == [200] * 11
 
 
 async def test_calls_at_once_are_limited_and_free_when_they_end(limited: Gateway) -> None:
