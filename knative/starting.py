@@ -109,7 +109,7 @@ def last_line(cluster: Kubectl, pod: str, namespace: str) -> str:
         try:
             line = cluster.run(*where, *more).strip()
             if line and not line.startswith(NO_LOG):
-                return line[-LINE_CHARS_MAX:]
+                return line[:LINE_CHARS_MAX]
         except Fault:
             continue
     return ""
