@@ -58,7 +58,7 @@ def manifests(environment: Environment) -> tuple[Manifest, ...]:
 
 
 def told(nats_url: str) -> tuple[Manifest, Manifest]:
-    """Where NATS is, for the controller and for the ingress, as its release file names them."""
+    """Where NATS is: the controller's ConfigMap, and the patch of Deployment `INGRESS`, as the release file has them."""
     settings = {"url": nats_url, "connOpts": {"retryOnFailedConnect": True, "maxReconnects": -1}}
     metadata = {"namespace": BROKER_NAMESPACE}
     container = {"name": "ingress", "env": [{"name": "NATS_URL", "value": nats_url}]}
@@ -69,10 +69,5 @@ def told(nats_url: str) -> tuple[Manifest, Manifest]:
             "metadata": {**metadata, "name": "config-nats-broker"},
             "data": {"eventing-nats": json.dumps(settings)},
         },
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {**metadata, "name": INGRESS},
-            "spec": {"template": {"spec": {"containers": [container]}}},
-        },
+        {"spec": {"template": {"spec": {"containers": [container]}}}},
     )

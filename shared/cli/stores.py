@@ -6,6 +6,7 @@ Addresses are `DCODER_*` variables, and what these lack is told by the host that
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -197,7 +198,10 @@ def tell_broker(cluster: Kubectl, nats_url: str, wait_s: int) -> None:
     """The parts that serve the Broker class, where NATS is. The address holds a token: through standard input only."""
     from knative import jetstream
 
-    cluster.apply(jetstream.told(nats_url))
+    config, patch = jetstream.told(nats_url)
+    cluster.apply([config])
+    where = ("--namespace", jetstream.BROKER_NAMESPACE, "--patch-file=/dev/stdin")
+    cluster.run("patch", "deployment", jetstream.INGRESS, *where, given=json.dumps(patch))
     deployments = [f"deployment/{name}" for name in jetstream.DEPLOYMENTS]
     # The controller reads its file at the start, and ends where it cannot connect.
     cluster.run("rollout", "restart", "--namespace", jetstream.BROKER_NAMESPACE, deployments[0])
