@@ -58,7 +58,7 @@ def manifests(environment: Environment) -> tuple[Manifest, ...]:
 
 
 def told(nats_url: str) -> tuple[Manifest, Manifest]:
-    """Where NATS is: the controller's ConfigMap, and the patch of Deployment `INGRESS`, as the release file has them."""
+    """Where NATS is: the controller's ConfigMap, and a patch of Deployment `INGRESS`, after the release file."""
     settings = {"url": nats_url, "connOpts": {"retryOnFailedConnect": True, "maxReconnects": -1}}
     metadata = {"namespace": BROKER_NAMESPACE}
     container = {"name": "ingress", "env": [{"name": "NATS_URL", "value": nats_url}]}
