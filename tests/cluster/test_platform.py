@@ -11,12 +11,14 @@ import pytest
 from shared.cli.documents import ask, list_documents, wait_until_final
 from shared.cli.failures import Failed
 from shared.events import CloudEvent
+from shared.host.stack import ROOT
 from shared.identity import Tokens, hook_token
 from shared.ids import TenantId
 from tests.cluster.conftest import Deployed, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 ZERO_S = 180
+HANDBOOK = ROOT / "docs" / "handbook"
 TENANT = TenantId("smoke")
 SEND = """
 import sys, urllib.request
@@ -93,6 +95,22 @@ def test_an_object_that_the_store_announces_becomes_searchable(deployed: Deploye
 
     (document,) = wait_until_final(deployed.platform(deployed.tenant_key), {name: etag.strip('"')}, 120)
     assert document["state"] == "searchable"
+
+
+def test_files_of_all_kinds_become_searchable(deployed: Deployed) -> None:
+    """Each is read by a child process, which has to find the libraries that the image has."""
+    files = {path.name: path.read_bytes() for path in HANDBOOK.iterdir() if path.suffix in (".docx", ".pdf")}
+    files["page.html"] = b"<html><body><h1>Mooring</h1><p>Moor at berth 9.</p></body></html>"
+    client = deployed.platform(deployed.tenant_key)
+
+    stored = {
+        name: str(client.call("PUT", f"/v1/documents/{name}", content).json()["etag"])
+        for name, content in files.items()
+    }
+
+    assert len(stored) == 3
+    found = wait_until_final(client, stored, 120)
+    assert {str(one["name"]): one["state"] for one in found} == dict.fromkeys(stored, "searchable")
 
 
 def test_the_minute_wakes_the_schedules(deployed: Deployed) -> None:
