@@ -16,7 +16,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "admin": frozenset(
         {
             "documents:*", "keys:*", "quotas:*", "secrets:*", "models:use", "usage:read", "audit:read", "events:*",
-            "schedules:read", "tenants:export", "guardrails:*", "functions:read", "functions:use",
+            "schedules:read", "tenants:export", "guardrails:*", "cache:*", "functions:read", "functions:use",
         }
     ),
     "member": frozenset({"documents:*", "models:use", "usage:read", "quotas:read", "functions:use"}),

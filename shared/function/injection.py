@@ -27,6 +27,7 @@ from shared.function.tenants import database_of, secrets_of
 from shared.function.transaction import ManagedTransaction
 from shared.guardrails import Guardrails
 from shared.identity import Caller, Tokens
+from shared.llm.answers import Answers
 from shared.llm.client import LanguageModel
 from shared.llm.outbound import Providers
 from shared.objects import ObjectStore, TenantObjects
@@ -123,6 +124,7 @@ PROVIDERS: Mapping[type, Provider] = {
     Meter: of_process(Meter),
     Providers: of_process(Providers),
     Guardrails: of_process(Guardrails),
+    Answers: of_process(Answers),
     Cache: cache_of_tenant,
     Invoke: invoke,
     LanguageModel: language_model,
@@ -160,6 +162,7 @@ GRANTS: Mapping[type, frozenset[str]] = {
     LanguageModel: frozenset({"functions"}),
     Providers: frozenset({"internet"}),
     Guardrails: NOTHING,
+    Answers: frozenset({"redis"}),
     OwnFunctions: REGISTRY_GRANTS | {"functions"},
 }
 """For every type of `PROVIDERS`, what its opening takes: stores, key files, the network."""
@@ -175,6 +178,7 @@ TENANT_GRANTS: Mapping[type, frozenset[str]] = {
     TenantSecrets: frozenset({"data-key"}),
     Embeddings: NOTHING,
     Cache: NOTHING,
+    Providers: frozenset({"internet"}),
     LanguageModel: frozenset({"functions"}),
 }
 """What a type takes in a process of one tenant. A function that asks for any other type cannot have such a process:

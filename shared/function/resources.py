@@ -24,6 +24,7 @@ from shared.function.tenants import database_of, own_database
 from shared.guardrails import Guardrails
 from shared.identity import Identity, Tokens, TokenVerifier
 from shared.ids import PLATFORM, TenantId
+from shared.llm.answers import Answers
 from shared.llm.outbound import Providers
 from shared.objects import ObjectStore
 from shared.postgres import ControlDatabase, Databases, TenantDatabase
@@ -194,6 +195,10 @@ async def open_guardrails(process: Process) -> Guardrails:
     return Guardrails()
 
 
+async def open_answers(process: Process) -> Answers:
+    return Answers(await process.get(CacheServer))
+
+
 OPENERS: Mapping[type, Opener] = {
     Databases: open_databases,
     ControlDatabase: open_control,
@@ -212,6 +217,7 @@ OPENERS: Mapping[type, Opener] = {
     Meter: open_meter,
     Providers: open_providers,
     Guardrails: open_guardrails,
+    Answers: open_answers,
     Forwarder: open_forwarder,
     OwnFunctions: open_own_functions,
 }
@@ -249,6 +255,7 @@ TENANT_OPENERS: Mapping[type, Opener] = {
     Denials: open_denials,
     FunctionClient: open_client,
     Embeddings: open_embeddings,
+    Providers: open_providers,
 }
 """Of a process that serves one tenant: nothing here reaches further."""
 

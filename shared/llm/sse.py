@@ -61,6 +61,11 @@ class Events:
         return match.end()
 
 
+def is_whole(raw: bytes) -> bool:
+    """Whether the event has its blank line. At a stream's end no line feed follows a carriage return any more."""
+    return raw.endswith((b"\r\r", b"\n\n", b"\n\r", b"\r\n\r"))
+
+
 def data_of(raw: bytes) -> bytes:
     """The event's `data` lines, joined with line feeds."""
     lines = []

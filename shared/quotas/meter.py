@@ -98,10 +98,13 @@ class Meter:
         model: str,
         provider: str,
         feature: str = "chat",
+        prices: str = "",
         most: Tokens = NOTHING,
         least_output: int | None = None,
     ) -> Metered:
         """Let a call in that takes at most these tokens. Its model may be asked only after this.
+
+        `prices`: under which name the table has the prices of a seller that asks others than the publisher.
 
         With `least_output`, a call that does not fit gets as many output tokens as there is room for, if it is that
         many at least.
@@ -114,7 +117,7 @@ class Meter:
         quotas = concerning(known, key_id=caller.key_id, tags=caller.tags, model=model)
         call = OpenCall(
             uuid4(), int(self._clock.now().timestamp() * 1_000_000), caller.tenant, caller.key_id, request_id, model,
-            provider, feature, tuple(sorted(caller.tags)),
+            provider, feature, tuple(sorted(caller.tags)), prices=prices,
         )  # fmt: skip
         try:
             return await self._admitted(call, quotas, most, least_output)
@@ -369,13 +372,13 @@ def charge_of(call: OpenCall, most: Tokens) -> Charge:
 
 
 def price_at(call: OpenCall) -> Price | None:
-    return price_on(call.model, call.started_us // DAY_US)
+    return price_on(call.model, call.prices, call.started_us // DAY_US)
 
 
 @lru_cache(maxsize=2000)
-def price_on(model: str, day: int) -> Price | None:
+def price_on(model: str, prices: str, day: int) -> Price | None:
     """The price in force on a day, by its number since 1970."""
-    return price_of(model, date.fromordinal(EPOCH + day))
+    return price_of(model, date.fromordinal(EPOCH + day), provider=prices)
 
 
 def output_that_fits(call: OpenCall, quota: Quota, refused: Refused, most: Tokens) -> int:

@@ -108,6 +108,8 @@ class OpenCall:
     feature: str
     tags: tuple[str, ...] = ()
     reserved: Charge = NOTHING_RESERVED
+    prices: str = ""
+    """Whose prices hold, where they are not the publisher's. Not in the row: that has the cost."""
 
     def fields(self) -> dict[str, Any]:  # Any: JSON
         """By the columns' names, as JSON takes them."""

@@ -174,7 +174,10 @@ def test_who_hands_calls_on_to_tenants_own_processes_reaches_the_ingress() -> No
 def test_only_who_calls_providers_reaches_the_internet() -> None:
     policies = of_kind(render(CATALOG, placed("alone")), "networking.k8s.io", "NetworkPolicy")
 
-    assert [one["metadata"]["name"] for one in policies if "0.0.0.0/0" in str(one)] == ["gateway-llm"]
+    assert [one["metadata"]["name"] for one in policies if "0.0.0.0/0" in str(one)] == [
+        "gateway-llm",
+        "governance-secrets",
+    ]
 
 
 @pytest.mark.parametrize("name", names())

@@ -29,7 +29,10 @@ BENCHMARKS = (
         "usage",
     ),
     "quotas",
-    "gateway_overhead",
+    "interleavings",
+    "fidelity",
+    "growth",
+    "gateway",
 )
 ON_A_CLUSTER = ("cold_start",)
 """By name only: they want the platform deployed."""

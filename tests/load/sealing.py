@@ -18,7 +18,7 @@ import httpx
 
 from tests.fixtures.stack import stack
 
-PROVIDER = {"base_url": "https://api.example.com/v1", "api_key": "sk-bench", "models": ["bench"]}
+PROVIDER = {"base_url": "https://api.example.com/v1", "api_key": "sk-bench", "models": ["bench"], "check": False}
 
 
 async def drive(url: str, key: str, *, calls: int, per_second: float) -> int:

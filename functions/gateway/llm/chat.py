@@ -7,7 +7,7 @@ from starlette.responses import Response
 from functions.gateway.llm.bodies import Wanted, for_provider
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.presence import Stream
-from functions.gateway.llm.providers import bearer, finished, is_stream, opened
+from functions.gateway.llm.providers import finished, is_stream, opened
 from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.reservation import COMPLETION_MOST, LEAST_OUTPUT, OUTPUT_MOST, output_limit, wish_of
 from functions.gateway.llm.settlement import Settlement
@@ -40,6 +40,7 @@ async def relay(
         request_id=call.request_id,
         model=model,
         provider=provider.name,
+        prices=provider.of.prices,
         feature=feature,
         most=wish.most,
         least_output=None if wish.stated else LEAST_OUTPUT,
@@ -50,10 +51,10 @@ async def relay(
         most = metered.most.output // wish.answers
         limit = output_limit(provider, feature, most) if metered.bounded and not wish.stated else {}
         body = for_provider(wanted, model, ask_usage=ask_usage, more=limit)
-        answer = await opened(providers, provider, PATHS[feature], body, bearer(key))
+        answer = await opened(providers, provider, PATHS[feature], body, provider.of.credential(key))
     wire = OpenAi(withhold_usage=ask_usage)
     if not is_stream(answer):
         return await finished(answer, settlement, provider, key, wire)
     stream = Relay(answer, provider, settlement, wire)
     headers = settlement.headers | {"x-dcoder-provider": provider.name}
-    return Stream(stream.pieces(), media_type=answer.headers["content-type"], headers=headers)
+    return Stream(stream.pieces(), media_type=answer.headers["content-type"], headers=headers, relayed=stream)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import cast
 
+from shared.llm.kinds import KINDS, Kind
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
 from shared.secrets import TenantSecrets
 
 PROVIDERS_MAX = 500
-OPENAI, ANTHROPIC = "openai-compatible", "anthropic"
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,15 @@ class Provider:
     base_url: str
     models: tuple[str, ...]
     sealed: bytes = field(repr=False)
-    kind: str = OPENAI
+    kind: str = "openai-compatible"
+
+    @property
+    def of(self) -> Kind:
+        """What is known of its kind."""
+        return KINDS[self.kind]
 
     async def key(self, sealing: TenantSecrets) -> str:
+        """Empty when it has none."""
         return (await sealing.open(f"provider:{self.name}", self.sealed)).decode()
 
 

@@ -13,7 +13,7 @@ from functions.gateway.llm.bodies import Wanted, for_provider, parsed
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.models import OWN
 from functions.gateway.llm.neighbours import SEARCH, content_of
-from functions.gateway.llm.providers import bearer, finished, opened
+from functions.gateway.llm.providers import finished, opened
 from functions.gateway.llm.reservation import input_most
 from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
 from functions.gateway.llm.wires import OpenAi
@@ -53,13 +53,14 @@ async def relay(
         request_id=call.request_id,
         model=model,
         provider=provider.name,
+        prices=provider.of.prices,
         feature=FEATURE,
         most=Tokens(input=input_most(wanted)),
     )
     settlement = Settlement(meter, metered)
     async with settlement.or_settled():
         body = for_provider(wanted, model, ask_usage=False)
-        answer = await opened(providers, provider, PATH, body, bearer(key))
+        answer = await opened(providers, provider, PATH, body, provider.of.credential(key))
     return await finished(answer, settlement, provider, key, OpenAi())
 
 

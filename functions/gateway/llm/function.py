@@ -7,7 +7,8 @@ from starlette.responses import JSONResponse, Response
 
 from functions.gateway.llm import chat, doc_chat, embeddings, messages, models
 from functions.gateway.llm.bodies import Wanted, conversation, parsed
-from functions.gateway.llm.credentials import ANTHROPIC, OPENAI, providers_of
+from functions.gateway.llm.caching import Caching
+from functions.gateway.llm.credentials import providers_of
 from functions.gateway.llm.presence import answered
 from functions.gateway.llm.watching import Watch
 from shared.errors import Malformed
@@ -15,6 +16,7 @@ from shared.function import Call, Function, Scale
 from shared.function.invoke import Invoke
 from shared.guardrails import Guardrails
 from shared.identity import Caller
+from shared.llm.answers import Answers
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
 from shared.quotas import Meter
@@ -53,6 +55,7 @@ async def chat_completions(
     invoke: Invoke,
     providers: Providers,
     guardrails: Guardrails,
+    answers: Answers,
 ) -> Response:
     """A chat completion, whole or as a stream, by a provider or by `doc-chat`.
 
@@ -65,10 +68,17 @@ async def chat_completions(
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
-        models.check_dialect(target, wanted.model, OPENAI)
-        if target.provider is not None:
-            return await chat.relay(
-                call, wanted, target.provider, target.model, providers=providers, sealing=sealing, meter=meter
+        models.check_dialect(target, wanted.model, "openai")
+        if (provider := target.provider) is not None:
+            caching = Caching(answers, call, tenant, sealing, meter)
+            return await caching.answer(
+                request,
+                wanted,
+                target,
+                "chat",
+                lambda: chat.relay(
+                    call, wanted, provider, target.model, providers=providers, sealing=sealing, meter=meter
+                ),
             )
         refuse(wanted, models.EMBEDDING)
         return await doc_chat.respond(call, wanted, target, meter, invoke)
@@ -85,6 +95,7 @@ async def completions(
     meter: Meter,
     providers: Providers,
     guardrails: Guardrails,
+    answers: Answers,
 ) -> Response:
     """A completion of a text, with `suffix` of what follows it: OpenAI's older route, by a provider that has it."""
     wanted = await parsed(request, required="prompt")
@@ -93,13 +104,26 @@ async def completions(
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
-        models.check_dialect(target, wanted.model, OPENAI)
-        if target.provider is None:
+        models.check_dialect(target, wanted.model, "openai")
+        if (provider := target.provider) is None:
             raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
-        return await chat.relay(
-            call, wanted, target.provider, target.model,
-            providers=providers, sealing=sealing, meter=meter, feature="completions",
-        )  # fmt: skip
+        caching = Caching(answers, call, tenant, sealing, meter)
+        return await caching.answer(
+            request,
+            wanted,
+            target,
+            "completions",
+            lambda: chat.relay(
+                call,
+                wanted,
+                provider,
+                target.model,
+                providers=providers,
+                sealing=sealing,
+                meter=meter,
+                feature="completions",
+            ),
+        )
 
     return watch.answered(await answered(request, work()))
 
@@ -114,6 +138,7 @@ async def create_embeddings(
     invoke: Invoke,
     providers: Providers,
     guardrails: Guardrails,
+    answers: Answers,
 ) -> Response:
     """Vectors of texts, by a provider or by the built-in model."""
     wanted = await embeddings.parse(request)
@@ -121,10 +146,17 @@ async def create_embeddings(
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
-        models.check_dialect(target, wanted.model, OPENAI)
-        if target.provider is not None:
-            return await embeddings.relay(
-                call, wanted, target.provider, target.model, providers=providers, sealing=sealing, meter=meter
+        models.check_dialect(target, wanted.model, "openai")
+        if (provider := target.provider) is not None:
+            caching = Caching(answers, call, tenant, sealing, meter)
+            return await caching.answer(
+                request,
+                wanted,
+                target,
+                "embeddings",
+                lambda: embeddings.relay(
+                    call, wanted, provider, target.model, providers=providers, sealing=sealing, meter=meter
+                ),
             )
         refuse(wanted, models.DOC_CHAT)
         return await embeddings.built_in(call, wanted, meter, invoke)
@@ -141,6 +173,7 @@ async def create_message(
     meter: Meter,
     providers: Providers,
     guardrails: Guardrails,
+    answers: Answers,
 ) -> Response:
     """A message in Anthropic's dialect, whole or as a stream, by a provider that speaks it: bytes unchanged."""
     wanted = await conversation(request)
@@ -149,10 +182,18 @@ async def create_message(
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
-        models.check_dialect(target, wanted.model, ANTHROPIC)
-        assert target.provider is not None  # built-in models are of the other dialect
-        return await messages.relay(
-            call, request, wanted, target.provider, target.model, providers=providers, sealing=sealing, meter=meter
+        models.check_dialect(target, wanted.model, "anthropic")
+        provider = target.provider
+        assert provider is not None  # built-in models are of the other dialect
+        caching = Caching(answers, call, tenant, sealing, meter)
+        return await caching.answer(
+            request,
+            wanted,
+            target,
+            "messages",
+            lambda: messages.relay(
+                call, request, wanted, provider, target.model, providers=providers, sealing=sealing, meter=meter
+            ),
         )
 
     return watch.answered(await answered(request, work()))
@@ -167,9 +208,10 @@ async def count_message_tokens(
     meter: Meter,
     providers: Providers,
     guardrails: Guardrails,
+    answers: Answers,
 ) -> Response:
     """How many tokens a message's input has, by the provider's own count, which costs nothing."""
-    return await create_message(request, call, tenant, sealing, meter, providers, guardrails)
+    return await create_message(request, call, tenant, sealing, meter, providers, guardrails, answers)
 
 
 def refuse(wanted: Wanted, builtin: str) -> None:

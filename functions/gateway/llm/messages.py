@@ -14,13 +14,13 @@ from functions.gateway.llm.reservation import wish_of
 from functions.gateway.llm.settlement import NOTHING, Settlement
 from functions.gateway.llm.wires import Anthropic
 from shared.function import Call
+from shared.llm.kinds import ANTHROPIC_VERSION
 from shared.llm.outbound import Providers
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
 
 PATH, COUNT_PATH = "/v1/messages", "/v1/messages/count_tokens"
 PASSED = {b"anthropic-version", b"anthropic-beta"}
-VERSION = b"2023-06-01"  # for callers that name none: Anthropic refuses a call without one
 
 
 async def relay(
@@ -50,14 +50,16 @@ async def relay(
     settlement = Settlement(meter, metered)
     async with settlement.or_settled():
         body = for_provider(wanted, model, ask_usage=False)
-        answer = await opened(providers, provider, path_of(request), body, headers_of(request, key))
+        answer = await opened(
+            providers, provider, path_of(request), body, headers_of(request, provider.of.credential(key))
+        )
     if not is_stream(answer):
         passed = await finished(answer, settlement, provider, key, wire)
         passed.headers["request-id"] = call.request_id
         return passed
     stream = Relay(answer, provider, settlement, wire)
     headers = settlement.headers | {"x-dcoder-provider": provider.name, "request-id": call.request_id}
-    return Stream(stream.pieces(), media_type=answer.headers["content-type"], headers=headers)
+    return Stream(stream.pieces(), media_type=answer.headers["content-type"], headers=headers, relayed=stream)
 
 
 def path_of(request: Request) -> str:
@@ -66,12 +68,12 @@ def path_of(request: Request) -> str:
     return f"{path}?beta=true" if request.query_params.get("beta") == "true" else path
 
 
-def headers_of(request: Request, key: str) -> dict[bytes, bytes]:
+def headers_of(request: Request, credential: dict[bytes, bytes]) -> dict[bytes, bytes]:
     """The tenant's key, and of the caller's headers the two that choose the format. Several of a name stay several
     values of one, as RFC 9110 §5.3 has it."""
-    headers = {b"x-api-key": key.encode()}
+    headers = credential
     for name, value in request.headers.raw:
         if name in PASSED:
             headers[name] = headers[name] + b"," + value if name in headers else value
-    headers.setdefault(b"anthropic-version", VERSION)
+    headers.setdefault(b"anthropic-version", ANTHROPIC_VERSION)  # without one, Anthropic refuses a call
     return headers

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from functions.gateway.llm.credentials import ANTHROPIC, OPENAI, Provider, providers_of
+from functions.gateway.llm.credentials import Provider, providers_of
 from shared.errors import NotFound, Refusal
 from shared.identity import Caller
+from shared.llm.kinds import Dialect
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
 
@@ -38,11 +39,11 @@ class OtherDialect(Refusal):
     status, code, title = 400, "other_dialect", "Model of another dialect"
 
 
-def check_dialect(target: Target, model: str, kind: str) -> None:
-    """Raises `OtherDialect` unless a provider of that kind serves the model, or, in OpenAI's dialect, we do."""
-    serving = target.provider.kind if target.provider else OPENAI
-    if (serving == ANTHROPIC) != (kind == ANTHROPIC):
-        route = "/v1/messages" if serving == ANTHROPIC else "OpenAI's routes"
+def check_dialect(target: Target, model: str, dialect: Dialect) -> None:
+    """Raises `OtherDialect` unless a provider of that dialect serves the model, or, in OpenAI's, we do."""
+    serving = target.provider.of.dialect if target.provider else "openai"
+    if serving != dialect:
+        route = "/v1/messages" if serving == "anthropic" else "OpenAI's routes"
         raise OtherDialect(f"the model {model!r} is served by {route} only; nothing translates it", param="model")
 
 
@@ -130,4 +131,4 @@ def names(providers: Sequence[Provider]) -> Iterator[str]:
 
 
 def writes(provider: Provider, model: str) -> bool:
-    return provider.kind != ANTHROPIC and "embed" not in model
+    return provider.of.dialect != "anthropic" and "embed" not in model

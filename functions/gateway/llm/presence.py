@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,11 +25,25 @@ async def answered(request: Request, work: Coroutine[None, None, Response]) -> R
         return Response(status_code=CLIENT_GONE_STATUS)
 
 
+class Relayed(Protocol):
+    """What a stream that was relayed tells when it has ended."""
+
+    @property
+    def whole(self) -> bool: ...
+    @property
+    def cost(self) -> int | None: ...
+
+
 class Stream(Response):
     """Pieces as they come. However the response ends, the generator has been closed when it has ended."""
 
     def __init__(
-        self, pieces: AsyncGenerator[bytes, None], *, media_type: str, headers: Mapping[str, str] | None = None
+        self,
+        pieces: AsyncGenerator[bytes, None],
+        *,
+        media_type: str,
+        headers: Mapping[str, str] | None = None,
+        relayed: Relayed | None = None,
     ) -> None:
         super().__init__(
             media_type=None,
@@ -42,6 +56,15 @@ class Stream(Response):
         )
         del self.headers["content-length"]
         self.pieces = pieces
+        self._relayed = relayed
+
+    def whole(self) -> bool:
+        """Whether it has ended as a provider ends a complete answer."""
+        return self._relayed is not None and self._relayed.whole
+
+    def cost(self) -> int | None:
+        """What it cost, in micro-USD, once it has ended. None when that is not known."""
+        return self._relayed.cost if self._relayed is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -52,11 +52,6 @@ def failed(provider: Provider, failure: http.Failure) -> Problem:
     return Unavailable(f"the connection to provider {provider.name!r} broke")
 
 
-def bearer(key: str) -> dict[bytes, bytes]:
-    """The credential of OpenAI's dialect."""
-    return {b"authorization": b"Bearer " + key.encode()}
-
-
 async def opened(
     providers: Providers, provider: Provider, path: str, body: bytes, credential: dict[bytes, bytes]
 ) -> http.Answer:

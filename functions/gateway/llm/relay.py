@@ -27,6 +27,15 @@ class Relay:
     settlement: Settlement
     wire: Wire
 
+    @property
+    def whole(self) -> bool:
+        return self.settlement.outcome == "done" and self.wire.complete and not self.wire.failed
+
+    @property
+    def cost(self) -> int | None:
+        ended = self.settlement.metered.ended
+        return ended.cost_micro_usd if ended is not None else None
+
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The caller's bytes. When this has ended, the provider's connection is closed and the ledger has its row."""
         self.settlement.outcome = "client_gone"
@@ -54,7 +63,7 @@ class Relay:
         data = sse.data_of(rest)
         readable = data == DONE or bool(json_object(data))  # anything else was cut in its middle
         if readable and self.wire.keep(data):
-            yield rest.rstrip(b"\r\n") + b"\n\n"
+            yield rest if sse.is_whole(rest) else rest.rstrip(b"\r\n") + b"\n\n"
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         clock = asyncio.get_running_loop()

@@ -30,7 +30,7 @@ MARKS = (b"image", b'"file"', b'"document"', b"input_audio", INLINE)
 ATTACHED = frozenset({"image_url", "input_image", "file", "input_audio", "image", "document"})
 """Types of what is attached to a message, in OpenAI's and Anthropic's formats."""
 NEW_NAME = ("api.openai.com", "api.groq.com")
-"""Hosts that take `max_completion_tokens`; models that reason take nothing else there. Others know `max_tokens`."""
+"""Hosts that take `max_completion_tokens`, whatever kind they were stored as."""
 
 
 @dataclass(frozen=True)
@@ -109,5 +109,5 @@ def parts(value: object) -> tuple[int, int]:
 
 def output_limit(provider: Provider, feature: str, most: int) -> dict[str, int]:
     """The member that tells this provider how long an answer may be."""
-    new = feature == "chat" and urlsplit(provider.base_url).hostname in NEW_NAME
+    new = feature == "chat" and (provider.of.new_length or urlsplit(provider.base_url).hostname in NEW_NAME)
     return {"max_completion_tokens" if new else "max_tokens": most}

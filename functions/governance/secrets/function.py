@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import datetime
-from typing import Literal
+from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
-from shared.errors import Invalid, NotFound
+from shared.errors import Invalid, NotFound, Refusal
 from shared.function import Call, Function, Scale
+from shared.llm import http
+from shared.llm.kinds import ANTHROPIC_VERSION, KINDS, Kind, KindName
+from shared.llm.outbound import NotConnected, Providers
 from shared.postgres import TenantDatabase, TenantTransaction
 from shared.secrets import TenantSecrets
 
 secrets = Function(scale=Scale(max=5))
 
+CHECK_TIMEOUT_S = 5.0
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 PRINTABLE = re.compile(r"[\x21-\x7e]+")
 COLUMNS = "name, kind, base_url, models, created_at, updated_at"
 
 
 class Provider(BaseModel):
-    """A model provider that speaks OpenAI's or Anthropic's wire format, and the key to it. `base_url` is what that
-    dialect's SDK takes: with `/v1` for OpenAI's, without it for Anthropic's."""
+    """A model provider and the key to it. `base_url` is what its dialect's SDK takes: with `/v1` for OpenAI's, without
+    it for Anthropic's; left out, it is the usual one of its kind. `check`: ask it once, for its models, before it is
+    stored."""
 
-    kind: Literal["openai-compatible", "anthropic"] = "openai-compatible"
-    base_url: str = Field(max_length=500)
-    api_key: SecretStr = Field(min_length=1, max_length=4000)
+    kind: KindName = "openai-compatible"
+    base_url: str = Field(default="", max_length=500)
+    api_key: SecretStr = Field(default=SecretStr(""), max_length=4000)
     models: list[str] = Field(min_length=1, max_length=500)
+    check: bool = True
 
     @field_validator("base_url")
     @classmethod
     def is_a_url(cls, value: str) -> str:
+        if not value:
+            return value
         parts = urlsplit(value)
         if parts.scheme not in ("https", "http") or not parts.hostname or set("@?#") & set(value) or parts.port == 0:
             raise ValueError("must be http(s)://host/path without user, query or fragment")
@@ -45,9 +54,19 @@ class Provider(BaseModel):
     def fits_in_a_header(cls, value: SecretStr) -> SecretStr:
         """The blanks and line ends that come along when a key is pasted are taken off."""
         stripped = value.get_secret_value().strip()
-        if not PRINTABLE.fullmatch(stripped):
+        if stripped and not PRINTABLE.fullmatch(stripped):
             raise ValueError("must be visible ASCII characters")
         return SecretStr(stripped)
+
+    @model_validator(mode="after")
+    def is_complete(self) -> Self:
+        kind = KINDS[self.kind]
+        self.base_url = self.base_url or kind.base_url
+        if not self.base_url:
+            raise ValueError(f"a provider of the kind {self.kind} needs a base_url")
+        if not self.api_key.get_secret_value() and not kind.keyless:
+            raise ValueError(f"a provider of the kind {self.kind} needs an api_key")
+        return self
 
 
 class ProviderView(BaseModel):
@@ -65,14 +84,48 @@ class ProviderList(BaseModel):
     providers: list[ProviderView]
 
 
+class NotAccepted(Refusal):
+    """The provider does not answer, or refuses the key: it was not stored."""
+
+    status, code, title = 422, "provider_not_accepted", "Provider not accepted"
+
+
+async def check(providers: Providers, kind: Kind, base_url: str, key: str) -> None:
+    """Ask the provider for its models, which costs nothing. Raises `NotAccepted`, or `ForbiddenAddress`.
+
+    Whatever else it answers is taken: not every provider has that route.
+    """
+    path = "/v1/models" if kind.dialect == "anthropic" else "/models"
+    more = {b"anthropic-version": ANTHROPIC_VERSION} if kind.dialect == "anthropic" else {}
+    headers = {**kind.credential(key), **more, b"accept": b"application/json", b"user-agent": b"dcoder"}
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            answer = await providers.client.send(b"GET", base_url + path, headers)
+    except (http.Failure, NotConnected, TimeoutError) as failure:
+        raise NotAccepted('the provider does not answer; with "check": false it is stored all the same') from failure
+    answer.close()
+    if answer.status in (401, 403):
+        raise NotAccepted(f"the provider refuses the key ({answer.status})")
+    if 300 <= answer.status < 400:
+        raise NotAccepted("the provider answers with a redirect, which is not followed; is the base_url right?")
+
+
 @secrets.put("/v1/secrets/providers/{name}", permission="secrets:write")
 async def put_provider(
-    name: str, body: Provider, transaction: TenantTransaction, sealing: TenantSecrets, call: Call
+    name: str,
+    body: Provider,
+    transaction: TenantTransaction,
+    sealing: TenantSecrets,
+    providers: Providers,
+    call: Call,
 ) -> ProviderView:
-    """Store a provider and its key, or replace them."""
+    """Store a provider and its key, or replace them. One that cannot be reached or refuses the key is not stored."""
     if not NAME.fullmatch(name):
         raise Invalid(f"{name[:64]!r} is not a provider name: 1 to 63 of a-z, 0-9 and hyphens")
-    sealed = await sealing.seal(f"provider:{name}", body.api_key.get_secret_value().encode())
+    key = body.api_key.get_secret_value()
+    if body.check:
+        await check(providers, KINDS[body.kind], body.base_url, key)
+    sealed = await sealing.seal(f"provider:{name}", key.encode())
     row = await transaction.fetchrow(
         "INSERT INTO provider_credentials (name, kind, base_url, models, sealed) VALUES ($1, $2, $3, $4, $5)"
         " ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, base_url = excluded.base_url,"

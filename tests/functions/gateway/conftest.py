@@ -35,6 +35,7 @@ FUNCTIONS = (
     "governance-secrets",
     "governance-usage",
     "gateway-guardrails",
+    "gateway-cache",
 )
 PROVIDER_KEY = "sk-provider-0123456789abcdef"
 CLAUDES = ["claude-sonnet-4-5"]
@@ -166,7 +167,7 @@ def gateway(chatter: Gateway) -> Gateway:
 async def store(
     client: httpx.AsyncClient, name: str, base_url: str, models: list[str], *, kind: str = "openai-compatible"
 ) -> None:
-    content = {"kind": kind, "base_url": base_url, "api_key": PROVIDER_KEY, "models": models}
+    content = {"kind": kind, "base_url": base_url, "api_key": PROVIDER_KEY, "models": models, "check": False}
     answer = await client.put(f"/v1/secrets/providers/{name}", json=content)
     assert answer.status_code == 200, answer.text
 

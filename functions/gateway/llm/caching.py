@@ -1,0 +1,163 @@
+"""Answers given again: those kept of before, and those of calls that are being made at this moment.
+
+For a tenant that has not switched it on, nothing of this is done but to know that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from functions.gateway.llm.bodies import Wanted
+from functions.gateway.llm.flights import Flight
+from functions.gateway.llm.models import Target
+from functions.gateway.llm.presence import Stream
+from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
+from shared.errors import Malformed, Problem
+from shared.function import Call
+from shared.ids import TenantId
+from shared.llm.answers import TTL_S_MAX, Answers, Kept, Setting, key_of, now_s
+from shared.postgres import TenantDatabase
+from shared.quotas import Meter
+from shared.secrets import TenantSecrets
+from shared.telemetry import log
+
+HEADER, TTL_HEADER = "x-dcoder-cache", "x-dcoder-cache-ttl"
+PROVIDER = "cache"
+OK = 200
+Work = Callable[[], Coroutine[None, None, Response]]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a request says of the cache: whether a kept answer will do, whether this one may be kept, for how long."""
+
+    find: bool = True
+    keep: bool = True
+    ttl_s: int | None = None
+
+
+def wish_of(request: Request) -> Wish:
+    """`x-dcoder-cache: off | refresh`, `x-dcoder-cache-ttl: <seconds>`, and `Cache-Control: no-store | no-cache`
+    (RFC 9111 §5.2.1). Raises `Malformed`."""
+    said = request.headers.get(HEADER, "").strip().lower()
+    if said not in ("", "off", "refresh"):
+        raise Malformed(f"{HEADER!r} is off or refresh", param=HEADER)
+    control = {one.strip().lower() for one in request.headers.get("cache-control", "").split(",")}
+    ttl = request.headers.get(TTL_HEADER)
+    if ttl is not None and not (ttl.isascii() and ttl.isdigit() and len(ttl) < 9 and 1 <= int(ttl) <= TTL_S_MAX):
+        raise Malformed(f"{TTL_HEADER!r} is a whole number of seconds from 1 to {TTL_S_MAX}", param=TTL_HEADER)
+    off = said == "off" or "no-store" in control
+    return Wish(not off and said != "refresh" and "no-cache" not in control, not off, int(ttl) if ttl else None)
+
+
+@dataclass(frozen=True)
+class Caching:
+    """One call's way past the answers of others."""
+
+    answers: Answers
+    call: Call
+    tenant: TenantDatabase
+    sealing: TenantSecrets
+    meter: Meter
+
+    async def answer(self, request: Request, wanted: Wanted, target: Target, feature: str, work: Work) -> Response:
+        """What `work` answers, or answered before. Raises what it raises, and `Malformed` for a wish that cannot be."""
+        setting = await self.answers.setting(self.tenant)
+        if not setting.enabled or target.provider is None:
+            return await work()
+        wish = wish_of(request)
+        if not wish.keep:
+            return marked(await work(), "off")
+        scope = {
+            "route": request.url.path, "query": request.url.query, "provider": target.provider.name,
+            "url": target.provider.base_url, "model": target.model, "epoch": setting.epoch,
+            "version": request.headers.get("anthropic-version", ""), "beta": request.headers.get("anthropic-beta", ""),
+        }  # fmt: skip
+        key = key_of(self.sealing, scope, wanted.content)
+        if wish.find and (kept := await self.answers.find(self.sealing, key)) is not None:
+            return await self._again(kept, target, feature)
+        return await self._together(key, wish, setting, target, feature, work)
+
+    async def _again(self, kept: Kept, target: Target, feature: str) -> Response:
+        """A kept answer. It costs nothing, and counts as a call."""
+        settlement = await self._free(target, feature)
+        async with settlement.or_settled():
+            await settlement.metered.durable()
+        settlement.outcome = "done"
+        headers = settlement.headers | cost_header(settlement.settle()) | self._own_headers(feature)
+        age, saved = max(0, now_s() - kept.at), "unknown" if kept.cost is None else str(kept.cost)
+        headers[HEADER] = f"hit; age={age}; saved-micro-usd={saved}"
+        log("answer_from_cache", request_id=self.call.request_id, model=target.model, age_s=age, saved_micro_usd=saved)
+        if kept.content_type.startswith("text/event-stream"):
+            return Stream(once(kept.body), media_type=kept.content_type, headers=headers)
+        return Response(kept.body, OK, {**headers, "content-type": kept.content_type})
+
+    async def _together(
+        self, key: str, wish: Wish, setting: Setting, target: Target, feature: str, work: Work
+    ) -> Response:
+        """The answer of a call that is being made, or of one that begins now."""
+        place = (self.sealing.tenant, key)
+        while wish.find and isinstance(flight := self.answers.flights.get(place), Flight) and flight.open:
+            settlement = await self._free(target, feature)
+            async with settlement.or_settled():
+                try:
+                    joined = await flight.join()
+                except Problem:  # it was refused for whoever began it: that is no answer for others
+                    settlement.outcome = "done"
+                    settlement.settle()
+                    continue
+                await settlement.metered.durable()
+            settlement.outcome = "done"
+            settlement.settle()
+            log("answer_shared", request_id=self.call.request_id, model=target.model)
+            for name, value in (settlement.headers | self._own_headers(feature)).items():
+                joined.headers[name] = value
+            return marked(joined, "coalesced")
+        begun = self.answers.flights[place] = Flight(work(), self._landed(key, wish.ttl_s or setting.ttl_s))
+        begun.task.add_done_callback(lambda _: self._forget(place, begun))
+        return marked(await begun.join(), "miss")
+
+    def _forget(self, place: tuple[TenantId, str], flight: Flight) -> None:
+        if self.answers.flights.get(place) is flight:
+            del self.answers.flights[place]
+
+    def _landed(self, key: str, ttl_s: int) -> Callable[[Response, bytes], Coroutine[None, None, None]]:
+        async def keep(response: Response, body: bytes) -> None:
+            """Only what is whole and no error is kept."""
+            if response.status_code != OK or (isinstance(response, Stream) and not response.whole()):
+                return
+            told = response.headers.get("x-dcoder-cost-micro-usd", "")
+            cost = response.cost() if isinstance(response, Stream) else int(told) if told.isdigit() else None
+            kept = Kept(response.headers["content-type"], body, now_s(), cost)
+            await self.answers.keep(self.sealing, key, kept, ttl_s)
+
+        return keep
+
+    async def _free(self, target: Target, feature: str) -> Settlement:
+        """The metering of a call for which no provider is asked."""
+        metered = await self.meter.begin(
+            self.call.caller,
+            request_id=self.call.request_id,
+            model=target.model,
+            provider=PROVIDER,
+            feature=feature,
+            most=NOTHING,
+        )
+        return Settlement(self.meter, metered, used=NOTHING)
+
+    def _own_headers(self, feature: str) -> dict[str, str]:
+        of_anthropic = {"request-id": self.call.request_id} if feature == "messages" else {}
+        return {"x-dcoder-provider": PROVIDER} | of_anthropic
+
+
+def marked(response: Response, said: str) -> Response:
+    response.headers[HEADER] = said
+    return response
+
+
+async def once(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body

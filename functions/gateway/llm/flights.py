@@ -1,0 +1,101 @@
+"""One call for several who ask the same at the same time. It goes on while one of them is there, whoever began it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
+
+from starlette.responses import Response
+
+from functions.gateway.llm.presence import Stream
+
+Landed = Callable[[Response, bytes], Awaitable[None]]
+"""What is done with a whole answer, once: the response, and its body."""
+
+
+class Flight:
+    """A call that has begun. Each who wants its answer joins."""
+
+    def __init__(self, work: Coroutine[None, None, Response], landed: Landed) -> None:
+        self._landed = landed
+        self._response: Response | None = None
+        self._failure: Exception | None = None
+        self._pieces: list[bytes] = []
+        self._ended = False
+        self._aboard = 0
+        self._over = False
+        self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.task = asyncio.create_task(self._run(work), name="flight")
+
+    @property
+    def open(self) -> bool:
+        """Whether one can join still."""
+        return not self._over and self._failure is None
+
+    async def join(self) -> Response:
+        """The answer; a stream from its beginning, as it comes. Raises what the call raised.
+
+        Whoever is cancelled, or ends a stream, has left. The call is cancelled when all have.
+        """
+        self._aboard += 1
+        try:
+            while self._response is None and self._failure is None:
+                await asyncio.shield(self._changed)
+        except BaseException:
+            self._leave()
+            raise
+        if self._failure is not None:
+            raise self._failure
+        response = self._response
+        assert response is not None
+        headers = {name: value for name, value in response.headers.items() if name != "content-length"}
+        if isinstance(response, Stream):
+            return Stream(self._from_the_beginning(), media_type=headers.pop("content-type"), headers=headers)
+        return Response(response.body, response.status_code, headers)
+
+    async def _from_the_beginning(self) -> AsyncGenerator[bytes, None]:
+        place = 0
+        try:
+            while True:
+                while place < len(self._pieces):
+                    place += 1
+                    yield self._pieces[place - 1]
+                if self._failure is not None:
+                    raise self._failure
+                if self._ended:
+                    return
+                await asyncio.shield(self._changed)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._aboard -= 1
+        if not self._aboard and not self._ended:
+            self._over = True
+            self.task.cancel()
+
+    async def _run(self, work: Coroutine[None, None, Response]) -> None:
+        try:
+            self._response = await work
+            self._tell()
+            if isinstance(self._response, Stream):
+                async with aclosing(self._response.pieces) as pieces:
+                    async for piece in pieces:
+                        self._pieces.append(piece)
+                        self._tell()
+                body = b"".join(self._pieces)
+            else:
+                body = bytes(self._response.body)
+            self._ended = True
+            self._tell()
+            await self._landed(self._response, body)
+        except Exception as failure:  # noqa: BLE001  told to those who wait
+            self._failure = failure
+        finally:
+            self._ended = self._over = True
+            self._tell()
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, asyncio.get_running_loop().create_future()
+        changed.set_result(None)

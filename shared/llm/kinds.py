@@ -1,0 +1,51 @@
+"""The kinds of model providers: which wire format each speaks, where it is, and how it takes a key.
+
+Sources: each provider's API reference; Azure's "v1" API takes the deployment's name as the model and no `api-version`;
+Google's is its OpenAI-compatible endpoint (Gemini API, "OpenAI compatibility").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Dialect = Literal["openai", "anthropic"]
+ANTHROPIC_VERSION = b"2023-06-01"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind. `base_url` is its usual one, empty where it differs from one customer to the other."""
+
+    dialect: Dialect = "openai"
+    base_url: str = ""
+    header: bytes = b"authorization"
+    scheme: bytes = b"Bearer "
+    new_length: bool = False
+    """Whether chat takes `max_completion_tokens`, which reasoning models insist on; others know `max_tokens`."""
+    prices: str = ""
+    """Where its prices differ from the publisher's of the model: the table has them under this name."""
+    keyless: bool = False
+    """Whether it can be without a key."""
+
+    def credential(self, key: str) -> dict[bytes, bytes]:
+        """The header that carries the key; none for who needs none."""
+        return {self.header: self.scheme + key.encode()} if key else {}
+
+
+KINDS: Mapping[str, Kind] = {
+    "openai": Kind(base_url="https://api.openai.com/v1", new_length=True),
+    "anthropic": Kind("anthropic", "https://api.anthropic.com", b"x-api-key", b""),
+    "azure": Kind(header=b"api-key", scheme=b"", new_length=True, prices="azure"),
+    "google": Kind(base_url="https://generativelanguage.googleapis.com/v1beta/openai"),
+    "groq": Kind(base_url="https://api.groq.com/openai/v1", new_length=True),
+    "mistral": Kind(base_url="https://api.mistral.ai/v1"),
+    "ollama": Kind(base_url="http://127.0.0.1:11434/v1", keyless=True),
+    "vllm": Kind(keyless=True),
+    "openai-compatible": Kind(keyless=True),
+}
+KindName = Literal[
+    "openai", "anthropic", "azure", "google", "groq", "mistral", "ollama", "vllm", "openai-compatible"
+]  # fmt: skip
+"""The names of `KINDS`; a test compares the two."""
