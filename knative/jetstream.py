@@ -59,7 +59,8 @@ def manifests(environment: Environment) -> tuple[Manifest, ...]:
 
 def told(nats_url: str) -> tuple[Manifest, Manifest]:
     """Where NATS is: the controller's ConfigMap, and a patch of Deployment `INGRESS`, after the release file."""
-    settings = {"url": nats_url, "connOpts": {"retryOnFailedConnect": True, "maxReconnects": -1}}
+    attempts = {"retryOnFailedConnect": True, "maxReconnects": 60, "reconnectWaitMilliseconds": 2000}
+    settings = {"url": nats_url, "connOpts": attempts}
     metadata = {"namespace": BROKER_NAMESPACE}
     container = {"name": "ingress", "env": [{"name": "NATS_URL", "value": nats_url}]}
     return (
