@@ -151,7 +151,8 @@ def test_a_dead_letter_of_a_trigger_is_listed_and_redriven(deployed: Deployed) -
 
         wait_for(letters, timeout_s=60, what="the dead letter")
         (letter,) = letters()
-        assert (letter["function"], letter["last_status"]) == ("knowledge-documents", 404)
+        told = None if deployed.environment.broker.jetstream else 404  # that class says no more than that it failed
+        assert (letter["function"], letter["last_status"]) == ("knowledge-documents", told)
         assert client.call("POST", f"/v1/dead-letters/{letter['id']}/redrive", {}).status == 202
     finally:
         deployed.kubectl("delete", "trigger", "test-dead")
