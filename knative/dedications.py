@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from knative import readiness, tenants
+from knative import readiness, starting, tenants
 from knative.apply import GONE, SERVICES, delete_namespace
 from knative.environment import Environment
 from knative.kubectl import Kubectl
-from knative.manifest import Manifest
+from knative.manifest import PLATFORM_LABEL, Manifest
 from knative.placement import Group, groups
 from knative.policies import TENANT_SECRET
 from knative.readiness import State
@@ -60,7 +60,7 @@ def apply(cluster: Cluster, tenant: TenantId, functions: Iterable[str], held: Cr
     check(cluster, tenant, held)
     secret = [tenants.secret(tenant, held, cluster.environment)] if held is not None else []
     said = cluster.kubectl.apply(rendered[:1])
-    return [*said, *cluster.kubectl.apply([*secret, *rendered[1:]])]
+    return [*said, *cluster.kubectl.apply([*secret, *starting.once(rendered[1:])])]
 
 
 def manifests(cluster: Cluster, tenant: TenantId, functions: Iterable[str]) -> tuple[Manifest, ...]:
@@ -72,7 +72,7 @@ def check(cluster: Cluster, tenant: TenantId, held: Credentials | None) -> None:
     """Raise `Fault` before anything is changed."""
     name = tenants.namespace_of(tenant, cluster.environment)
     found = cluster.kubectl.find("namespaces", "--field-selector", f"metadata.name={name}")
-    owner = found[0]["metadata"].get("labels", {}).get(tenants.PLATFORM_LABEL) if found else None
+    owner = found[0]["metadata"].get("labels", {}).get(PLATFORM_LABEL) if found else None
     if found and owner != cluster.environment.namespace:
         raise Fault(
             f"namespace {name!r} is not of the platform in {cluster.environment.namespace!r}; nothing was changed"

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.errors import Fault
+from shared.tenancy.saga import ROLE_CONNECTIONS_MAX
 
 FOLDER = Path(__file__).resolve().parent / "environments"
 Label = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
@@ -39,7 +40,6 @@ class Pod(Typed):
 class Placed(Typed):
     """Where a store is: your own, which listens at `cidr`, or a pod."""
 
-    secret: Label
     port: Port
     cidr: Cidr | None = None
     pod: Pod | None = None
@@ -53,6 +53,8 @@ class Placed(Typed):
 
 class Store(Placed):
     """A server whose URL holds a password: key `url` of the named Secret."""
+
+    secret: Label
 
 
 class Listener(Typed):
@@ -72,7 +74,21 @@ class PostgresServers(Typed):
 class Objects(Placed):
     """An S3-compatible store: the Secret holds `access-key` and `secret-key`."""
 
+    secret: Label
     url: Annotated[str, Field(pattern=r"^https?://[^@/]+$")]
+
+
+class JetStream(Typed):
+    """Where the events of a Broker of class `NatsJetStreamBroker` are kept, how long, and how many."""
+
+    nats: Placed
+    keep_hours: Annotated[int, Field(ge=1)]
+    keep_mib: Annotated[int, Field(ge=1)]
+    """Over it the oldest go first."""
+    replicas: Annotated[int, Field(ge=1, le=5)] = 1
+    """Of the stream; as many NATS servers must be there."""
+    api_server: Listener
+    """Of Kubernetes: what hands the events on, in the platform's namespace, watches the Triggers."""
 
 
 class Broker(Typed):
@@ -80,6 +96,37 @@ class Broker(Typed):
 
     kind: Literal["MTChannelBasedBroker", "NatsJetStreamBroker"]
     ingress: Annotated[str, Field(pattern=r"^http://[^@/]+$")]
+    jetstream: JetStream | None = None
+
+    @model_validator(mode="after")
+    def kept_somewhere(self) -> Self:
+        if (self.kind == "NatsJetStreamBroker") != (self.jetstream is not None):
+            raise ValueError("kind NatsJetStreamBroker needs jetstream, and no other has it")
+        return self
+
+
+class PgBouncer(Typed):
+    """PgBouncer between the functions and PostgreSQL, as pods of the platform's namespace."""
+
+    image: Image
+    port: Port
+    cpu_millicores: Annotated[int, Field(ge=10)]
+    memory_mib: Annotated[int, Field(ge=32)]
+    instances_min: Annotated[int, Field(ge=1)]
+    instances_max: Annotated[int, Field(ge=1)]
+    control_connections_max: Annotated[int, Field(ge=1)]
+    """Of one instance to the control database."""
+    tenant_connections_max: Annotated[int, Field(ge=1)]
+    """Of one instance to each tenant's database."""
+
+    @model_validator(mode="after")
+    def within_the_roles_limit(self) -> Self:
+        if self.instances_min > self.instances_max:
+            raise ValueError("instances_min is over instances_max")
+        if self.instances_max * self.tenant_connections_max > ROLE_CONNECTIONS_MAX:
+            limit = f"{ROLE_CONNECTIONS_MAX}, what a tenant's role may have"
+            raise ValueError(f"instances_max times tenant_connections_max is over {limit}")
+        return self
 
 
 class Sizes(Typed):
@@ -104,11 +151,15 @@ class Environment(Typed):
     image: Image
     placement: Placement
     domain: Host
+    routes: Literal["kourier", "kong"] = "kourier"
+    """What answers outside: Kourier itself, or Kong in front of it. From function to function it is Kourier always."""
     tls_secret: Label | None
     """Secret with the certificate of `*.<domain>`; null serves plain HTTP."""
     broker: Broker
     postgres: Store
     postgres_servers: PostgresServers | None = None
+    pgbouncer: PgBouncer | None = None
+    """Null: functions connect to PostgreSQL, or to a pooler of your own at its address."""
     redis: Store
     objects: Objects
     keys_secret: Label
@@ -119,6 +170,8 @@ class Environment(Typed):
     def pods(self) -> dict[str, Pod]:
         """The stores that are pods, by name."""
         stores: dict[str, Placed] = {"postgres": self.postgres, "redis": self.redis, "objects": self.objects}
+        if self.broker.jetstream is not None:
+            stores["nats"] = self.broker.jetstream.nats
         return {name: one.pod for name, one in stores.items() if one.pod is not None}
 
 

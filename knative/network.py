@@ -26,8 +26,10 @@ def deny_all(environment: Environment, *, tenant: str = POOLED) -> Manifest:
     return policy("deny-all", environment, {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}, tenant=tenant)
 
 
-def allow(service: str, grants: frozenset[str], environment: Environment, *, tenant: str = POOLED) -> Manifest:
-    """In and out of one Service's pods."""
+def allow(
+    service: str, grants: frozenset[str], environment: Environment, *, tenant: str = POOLED, platform: str = ""
+) -> Manifest:
+    """In and out of one Service's pods. A tenant's are not in the namespace of the platform, which is named then."""
     return policy(
         service,
         environment,
@@ -40,21 +42,30 @@ def allow(service: str, grants: frozenset[str], environment: Environment, *, ten
                     "ports": [tcp(port) for port in QUEUE_PROXY_PORTS],
                 }
             ],
-            "egress": egress(grants, environment),
+            "egress": egress(grants, environment, platform),
         },
         tenant=tenant,
     )
 
 
-def egress(grants: frozenset[str], environment: Environment) -> list[Rule]:
-    rules: list[Rule] = [
-        {"to": [namespace("kube-system")], "ports": [{"protocol": "UDP", "port": 53}, tcp(53)]},
-    ]
-    for name in STORES:
-        if name in grants:
-            store = getattr(environment, name)
-            place = pods(name) if store.pod else {"ipBlock": {"cidr": store.cidr}}
-            rules.append({"to": [place], "ports": [tcp(store.port)]})
+def names() -> Rule:
+    """To DNS."""
+    return {"to": [namespace("kube-system")], "ports": [{"protocol": "UDP", "port": 53}, tcp(53)]}
+
+
+def store(name: str, environment: Environment, platform: str = "") -> Rule:
+    """To one of the stores: to its pod, in the platform's namespace if that is another, or to its address."""
+    found = getattr(environment, name)
+    elsewhere = namespace(platform) if platform else {}
+    place = {**elsewhere, **pods(name)} if found.pod else {"ipBlock": {"cidr": found.cidr}}
+    return {"to": [place], "ports": [tcp(found.port)]}
+
+
+def egress(grants: frozenset[str], environment: Environment, platform: str = "") -> list[Rule]:
+    rules: list[Rule] = [names()]
+    rules += [store(name, environment, platform) for name in STORES if name in grants]
+    if environment.pgbouncer is not None and "postgres" in grants and not platform:
+        rules[1 + STORES.index("postgres")] = {"to": [pods("pgbouncer")], "ports": [tcp(environment.pgbouncer.port)]}
     if environment.postgres_servers is not None and "postgres" in grants:
         for one in environment.postgres_servers.listeners:
             rules.append({"to": [{"ipBlock": {"cidr": one.cidr}}], "ports": [tcp(one.port)]})

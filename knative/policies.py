@@ -21,7 +21,7 @@ def template_of(manifest: Manifest) -> dict[str, Any] | None:  # Any: see Manife
 
 def pods_of(manifest: Manifest) -> dict[str, Any] | None:  # Any: see Manifest
     """The template of the pods that it makes, None when it makes none."""
-    made = manifest["kind"] == "StatefulSet" or template_of(manifest) is not None
+    made = manifest["kind"] in ("StatefulSet", "Deployment") or template_of(manifest) is not None
     return dict(manifest["spec"]["template"]) if made else None
 
 

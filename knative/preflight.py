@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from knative import jetstream
 from knative.environment import Environment
 from knative.kubectl import Kubectl, Object
 from knative.manifest import Manifest
@@ -25,6 +26,7 @@ KNATIVE = {
     "triggers.eventing.knative.dev": "v1",
     "pingsources.sources.knative.dev": "v1",
 }
+KONG = "kongplugins.configuration.konghq.com"
 MIB = 1024 * 1024
 UNITS = {
     "m": 0.001, "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
@@ -51,7 +53,9 @@ def findings(cluster: Kubectl, environment: Environment, manifests: Iterable[Man
         *old(version),
         *unnamed_image(environment),
         *incomplete(cluster.run("api-resources", "--output=name"), cluster.run("api-versions")),
+        *no_kong(cluster, environment),
         *no_scale_to_zero(cluster),
+        *no_jetstream(cluster, environment),
         *being_deleted(cluster, environment),
         *forbidden(cluster, environment, manifests),
         *full(cluster, environment),
@@ -95,6 +99,14 @@ def incomplete(resources: str, versions: str) -> Iterable[Finding]:
         )
 
 
+def no_kong(cluster: Kubectl, environment: Environment) -> Iterable[Finding]:
+    if environment.routes == "kong" and KONG not in cluster.run("api-resources", "--output=name").split():
+        yield Finding(
+            f"Kong is not there: no {KONG}",
+            "install the Kong Ingress Controller with ingress class kong, or take routes: kourier",
+        )
+
+
 def served_as(resource: str, version: str) -> str:
     return f"{resource.partition('.')[2]}/{version}"
 
@@ -107,6 +119,18 @@ def no_scale_to_zero(cluster: Kubectl) -> Iterable[Finding]:
             "Knative does not let a new revision start at zero",
             "kubectl -n knative-serving patch configmap config-autoscaler --type merge "
             """-p '{"data":{"allow-zero-initial-scale":"true"}}'""",
+        )
+
+
+def no_jetstream(cluster: Kubectl, environment: Environment) -> Iterable[Finding]:
+    """A Broker of a class that nobody serves is never ready."""
+    if environment.broker.jetstream is None:
+        return
+    found = seen(lambda: cluster.find("deployments", "--namespace", jetstream.BROKER_NAMESPACE))
+    if found is not None and jetstream.INGRESS not in {one["metadata"]["name"] for one in found}:
+        yield Finding(
+            f"no Deployment {jetstream.INGRESS} in {jetstream.BROKER_NAMESPACE}: nobody serves NatsJetStreamBroker",
+            "install eventing-natss 1.22 or later (docs/how-to/deploy.md), or take broker.kind MTChannelBasedBroker",
         )
 
 

@@ -12,8 +12,20 @@ from knative.manifest import SELECTOR, Manifest
 from knative.preflight import resource_of
 from shared.errors import Fault
 
-CONDITIONED = frozenset({"Broker", "DomainMapping", "Ingress", "PingSource", "StatefulSet", "Trigger"})
+CONDITIONED = frozenset({"Broker", "Deployment", "DomainMapping", "PingSource", "StatefulSet", "Trigger"})
+OF_KNATIVE = frozenset({"Service", "Ingress"})
+"""Kinds that Kubernetes has too, where they have no such condition."""
 POLL_S = 2.0
+FAILING_S = 45.0
+"""How long a Service may say that its revision does not start. A database that is away for a moment is no reason."""
+
+
+class NotReady(Fault):
+    """What was applied does not become ready."""
+
+    def __init__(self, detail: str, waiting: list[State]) -> None:
+        super().__init__(detail)
+        self.waiting = waiting
 
 
 @dataclass(frozen=True)
@@ -24,20 +36,26 @@ class State:
     name: str
     ready: bool
     why: str = ""
+    failed: bool = False
+    """Its revision was tried, and did not start."""
 
     def text(self) -> str:
         return f"{self.kind} {self.name}: {'ready' if self.ready else self.why}"
 
 
 def has_condition(manifest: Manifest) -> bool:
-    served = str(manifest["apiVersion"]).startswith("serving.knative.dev/")
-    return manifest["kind"] in CONDITIONED or (served and manifest["kind"] == "Service")
+    ours = "knative.dev/" in str(manifest["apiVersion"])
+    return manifest["kind"] in CONDITIONED or (ours and manifest["kind"] in OF_KNATIVE)
 
 
 def state_of(found: Object) -> State:
     kind, name, status = found["kind"], found["metadata"]["name"], found.get("status", {})
     if status.get("observedGeneration", 0) < found["metadata"].get("generation", 0):
         return State(kind, name, False, "its controller has not looked at it yet")
+    if kind == "Deployment":
+        wanted = found["spec"].get("replicas", 1)
+        up = status.get("updatedReplicas", 0) >= wanted and status.get("availableReplicas", 0) >= wanted
+        return State(kind, name, up, "" if up else "its pods are not ready yet; kubectl describe pods says why")
     if kind == "StatefulSet":
         up = status.get("updatedReplicas", 0) == status.get("readyReplicas", 0) == found["spec"]["replicas"]
         return State(kind, name, up, "" if up else "its pod is not ready yet; kubectl describe pod says why")
@@ -49,7 +67,9 @@ def state_of(found: Object) -> State:
         return State(kind, name, True)
     # The condition that fails is more to the point than Ready, which repeats one of them.
     failing = next((one for type_, one in conditions.items() if type_ != "Ready" and one["status"] == "False"), ready)
-    return State(kind, name, False, f"{failing['type']} {failing.get('reason', '')}: {failing.get('message', '')}")
+    failed = failing.get("reason") == "RevisionFailed"
+    told = f"{failing['type']} {failing.get('reason', '')}: {failing.get('message', '')}"
+    return State(kind, name, False, told, failed)
 
 
 def states(
@@ -71,13 +91,19 @@ def states(
 def wait_until_ready(
     look: Callable[[], list[State]], *, timeout_s: float, report: Callable[[list[State]], None]
 ) -> None:
-    """Look until everything is ready. Raises `Fault` naming each object that is not, with its failing condition."""
-    deadline = time.monotonic() + timeout_s
+    """Look until everything is ready. Raises `Fault` naming each object that is not, with its failing condition.
+
+    A revision that does not start is not waited for longer than `FAILING_S`.
+    """
+    began = time.monotonic()
+    sound = began
     while True:
         waiting = [one for one in look() if not one.ready]
+        now = time.monotonic()
         if not waiting:
             return
-        if time.monotonic() > deadline:
-            raise Fault(f"not ready after {timeout_s:.0f} s: {'; '.join(one.text() for one in waiting)}")
+        sound = sound if any(one.failed for one in waiting) else now
+        if now - began > timeout_s or now - sound > FAILING_S:
+            raise NotReady(f"not ready after {now - began:.0f} s: {'; '.join(one.text() for one in waiting)}", waiting)
         report(waiting)
         time.sleep(POLL_S)

@@ -131,6 +131,16 @@ def ready_revisions(cluster: Kubectl, environment: Environment) -> dict[str, str
     return {one["metadata"]["name"]: one["status"]["latestReadyRevisionName"] for one in found}
 
 
+def serving(cluster: Kubectl, environment: Environment, history: History) -> dict[str, str]:
+    """Service → the revision that has its calls; while a canary shares them, the one that the release says."""
+    found = cluster.find(SERVICES, "--namespace", environment.namespace, "--selector", SELECTOR)
+    released = history.served().revisions if history.current else {}
+    names = {one["metadata"]["name"]: routed(one) for one in found}
+    return {
+        name: revision or released.get(name, "") for name, revision in names.items() if revision or name in released
+    }
+
+
 def route(cluster: Kubectl, environment: Environment, release: Release) -> list[str]:
     """Send the traffic of each Service to the release's revision; the Services that changed. No revision is made."""
     found = cluster.find(SERVICES, "--namespace", environment.namespace, "--selector", SELECTOR)

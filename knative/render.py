@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from knative import base, network, policies, routes, schemas, services, triggers
+from knative import base, jetstream, network, policies, routes, schemas, services, triggers
 from knative.environment import Environment
 from knative.manifest import Manifest, labels
 from knative.placement import groups
@@ -35,6 +35,7 @@ def render(deployables: Iterable[Deployable], environment: Environment) -> tuple
             "metadata": {"name": environment.namespace, "labels": labels("dcoder")},
         },
         *network.manifests(everyone, environment),
+        *jetstream.manifests(environment),
         *base.manifests(everyone, environment),
         *(one for group in everyone for one in services.manifests(group, everyone, environment)),
         *routes.manifests(everyone, environment),

@@ -6,12 +6,15 @@ A Service for each revision, so that each has an address: who lets a call in has
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterable, Sequence
 
 from knative import tenants
-from knative.apply import GONE
+from knative.apply import GONE, SERVICES
 from knative.dedications import OF_A_FUNCTION, Cluster, check
 from knative.environment import Environment
+from knative.kubectl import MANAGER
 from knative.manifest import Manifest, metadata
 from knative.services import BUNDLE_PATH
 from knative.tenants import Dedicated
@@ -21,6 +24,9 @@ from shared.bundles.revisions import Kept
 from shared.function.declaration import Scale
 from shared.ids import TenantId
 from shared.tenancy.dedications import Credentials
+
+NAME = re.compile(r"(?P<function>own-[a-z0-9-]+)-[0-9]+")
+IMAGE_PATH = "/spec/template/spec/containers/0/image"
 
 
 def name_of(kept: Kept) -> str:
@@ -46,6 +52,31 @@ def dedicated(kept: Kept, environment: Environment) -> Dedicated:
             "DCODER_BUNDLE_DIGEST": kept.sealed.digest,
         },
         bundle=name_of(kept),
+    )
+
+
+def there(cluster: Cluster) -> dict[TenantId, set[str]]:
+    """Tenant → the names of its Services that are revisions of its own functions."""
+    found: dict[TenantId, set[str]] = {}
+    for one in cluster.kubectl.find(SERVICES, "--all-namespaces", "--selector", tenants.selector(cluster.environment)):
+        if NAME.fullmatch(one["metadata"]["name"]):
+            tenant = TenantId(one["metadata"]["labels"]["dcoder.dev/tenant"])
+            found.setdefault(tenant, set()).add(one["metadata"]["name"])
+    return found
+
+
+def roll(cluster: Cluster, tenant: TenantId, names: Iterable[str]) -> tuple[Manifest, ...]:
+    """Give these the environment's image, and change nothing else; Services as `readiness` looks for them."""
+    place = tenants.placed(tenant, cluster.environment)
+    patch = [{"op": "replace", "path": IMAGE_PATH, "value": cluster.environment.image}]
+    for name in names:
+        cluster.kubectl.run(
+            "patch", SERVICES, name, "--namespace", place.namespace, "--type=json",
+            f"--field-manager={MANAGER}", "--patch", json.dumps(patch),
+        )  # fmt: skip
+    return tuple(
+        {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": metadata(name, place, tenant=tenant)}
+        for name in names
     )
 
 

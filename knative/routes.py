@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from knative import kong
 from knative.environment import Environment
-from knative.manifest import Manifest, cluster_host, metadata, service_reference
+from knative.manifest import Manifest, at_kourier, cluster_host, metadata, service_reference
 from knative.placement import Group
 from shared.errors import Fault
 from shared.function.invoke import LLM_FUNCTION
 
 ORIGIN = "origin"
 """Name of the cluster-local origin of the platform; no function can have it, as theirs are `<capability>-<name>`."""
-KOURIER = "kourier-internal.kourier-system.svc.cluster.local"
 INGRESS_CLASS = {"networking.knative.dev/ingress.class": "kourier.ingress.networking.knative.dev"}
 
 
@@ -63,6 +63,21 @@ def paths_of(group: Group) -> set[str]:
 
 
 def manifests(everyone: tuple[Group, ...], environment: Environment) -> tuple[Manifest, ...]:
+    if environment.routes == "kong":
+        inside = path_routes(everyone, environment) if len(platform_groups(everyone)) > 1 else ()
+        return (*inside, *kong.manifests(outside(everyone, environment), environment))
+    return kourier_routes(everyone, environment)
+
+
+def outside(everyone: tuple[Group, ...], environment: Environment) -> dict[str, list[tuple[str, Group]]]:
+    """Host → path prefix and group, longest first: what can be called from outside, whatever answers there."""
+    gateway = llm_group(everyone)
+    paths = [*prefixes(everyone).items(), ("/", rest(everyone))]
+    llm = {f"llm.{environment.domain}": [("/", gateway)]} if gateway else {}
+    return {f"platform.{environment.domain}": paths, **llm}
+
+
+def kourier_routes(everyone: tuple[Group, ...], environment: Environment) -> tuple[Manifest, ...]:
     served, gateway = platform_groups(everyone), llm_group(everyone)
     mapped = [("llm", gateway)] if gateway else []
     if len(served) == 1:
@@ -94,35 +109,29 @@ def path_routes(everyone: tuple[Group, ...], environment: Environment) -> tuple[
     """One Kourier ingress for the origin, outside and inside, and the cluster's name for it."""
     paths = [path_route(prefix, group, environment) for prefix, group in prefixes(everyone).items()]
     paths.append(path_route("/", rest(everyone), environment))
-    outside = f"platform.{environment.domain}"
+    host = f"platform.{environment.domain}"
     inside = [
         cluster_host(ORIGIN, environment),
         f"{ORIGIN}.{environment.namespace}.svc",
         f"{ORIGIN}.{environment.namespace}",
     ]
+    rules = [{"hosts": inside, "visibility": "ClusterLocal", "http": {"paths": paths}}]
+    if environment.routes == "kourier":
+        rules.insert(0, {"hosts": [host], "visibility": "ExternalIP", "http": {"paths": paths}})
     secure = {
         "httpOption": "Redirected",
-        "tls": [{"hosts": [outside], "secretName": environment.tls_secret, "secretNamespace": environment.namespace}],
+        "tls": [{"hosts": [host], "secretName": environment.tls_secret, "secretNamespace": environment.namespace}],
     }
     ingress = {
         "apiVersion": "networking.internal.knative.dev/v1alpha1",
         "kind": "Ingress",
         "metadata": metadata(ORIGIN, environment, notes=INGRESS_CLASS),
         "spec": {
-            **(secure if environment.tls_secret else {"httpOption": "Enabled"}),
-            "rules": [
-                {"hosts": [outside], "visibility": "ExternalIP", "http": {"paths": paths}},
-                {"hosts": inside, "visibility": "ClusterLocal", "http": {"paths": paths}},
-            ],
+            **(secure if environment.tls_secret and environment.routes == "kourier" else {"httpOption": "Enabled"}),
+            "rules": rules,
         },
     }
-    name = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": metadata(ORIGIN, environment),
-        "spec": {"type": "ExternalName", "externalName": KOURIER, "ports": [{"name": "http", "port": 80}]},
-    }
-    return name, ingress
+    return at_kourier(ORIGIN, environment), ingress
 
 
 def rest(everyone: tuple[Group, ...]) -> Group:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from knative.environment import Environment
 from knative.manifest import Manifest, metadata
 from shared.errors import Fault
 
+TLS_FILES = ("DCODER_TLS_CERTIFICATE_FILE", "DCODER_TLS_KEY_FILE")
+"""Variables that name files: the chain of certificates, and its key."""
+CERTIFICATE_LABEL = "networking.internal.knative.dev/certificate-uid"
 KEY_NAMES = ("root", "tokens", "audit", "pepper", "hooks")
 
 
@@ -23,6 +27,7 @@ def manifests(environment: Environment, folder: Path, settings: Mapping[str, str
     )
     return (
         *further,
+        *certificate(environment, settings),
         secret(environment.keys_secret, environment, {f"{name}.key": key(folder, name) for name in KEY_NAMES}),
         secret(environment.postgres.secret, environment, {"url": setting(settings, "DCODER_POSTGRES_URL")}),
         secret(environment.redis.secret, environment, {"url": setting(settings, "DCODER_REDIS_URL")}),
@@ -37,10 +42,30 @@ def manifests(environment: Environment, folder: Path, settings: Mapping[str, str
     )
 
 
+def certificate(environment: Environment, settings: Mapping[str, str]) -> list[Manifest]:
+    """The certificate of the platform's two names, from files; none where it is in the namespace already.
+
+    Raises `Fault` when the key is of another certificate.
+    """
+    paths = [settings.get(name, "") for name in TLS_FILES]
+    if environment.tls_secret is None or not any(paths):
+        return []
+    try:
+        chain, key = (Path(path).read_bytes() for path in paths)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*paths)
+    except (OSError, ssl.SSLError) as failure:
+        raise Fault(f"{' and '.join(TLS_FILES)} are no certificate and its key: {failure}") from failure
+    # Kourier may be told to look at labelled Secrets only.
+    made = secret(environment.tls_secret, environment, {"tls.crt": chain, "tls.key": key})
+    labels = {**made["metadata"]["labels"], CERTIFICATE_LABEL: environment.tls_secret}
+    return [{**made, "type": "kubernetes.io/tls", "metadata": {**made["metadata"], "labels": labels}}]
+
+
 def names(environment: Environment) -> list[str]:
     stores = (environment.postgres, environment.postgres_servers, environment.redis, environment.objects)
-    own = [f"{name}-pod" for name in environment.pods]
-    return [environment.keys_secret, *(one.secret for one in stores if one is not None), *own]
+    own = [f"{name}-pod" for name in (*environment.pods, *(["pgbouncer"] if environment.pgbouncer else ()))]
+    tls = [environment.tls_secret] if environment.tls_secret else []
+    return [environment.keys_secret, *(one.secret for one in stores if one is not None), *own, *tls]
 
 
 def key(folder: Path, name: str) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from knative import network, policies, schemas
 from knative.environment import Environment
-from knative.manifest import Manifest, cluster_host, labels, metadata
+from knative.manifest import PLATFORM_LABEL, Manifest, cluster_host, labels, metadata
 from knative.placement import Group, check
 from knative.policies import TENANT_SECRET
 from knative.routes import llm_origin, platform_origin
@@ -36,8 +36,6 @@ from shared.ids import TenantId
 from shared.tenancy.dedications import Credentials
 from shared.tenancy.saga import ROLE_CONNECTIONS_MAX
 
-PLATFORM_LABEL = "dcoder.dev/platform"
-"""On every object of a tenant's namespace: the namespace of the platform that it belongs to."""
 NAMESPACE_CHARS_MAX = 63
 ROLE_CONNECTIONS_LEFT = 4
 """Of the tenant's role, for the pooled functions, which read its outbox."""
@@ -147,7 +145,8 @@ def of_function(
         tenant=tenant,
         bundle=function.bundle,
     )
-    return network.allow(function.name, function.grants, place, tenant=tenant), *deployed(workload, place)
+    policy = network.allow(function.name, function.grants, place, tenant=tenant, platform=environment.namespace)
+    return policy, *deployed(workload, place)
 
 
 def variables(

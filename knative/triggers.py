@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from knative import jetstream
 from knative.environment import Environment
 from knative.manifest import BROKER, Manifest, metadata, service_reference
 from knative.placement import Group
@@ -41,7 +42,9 @@ def manifests(everyone: tuple[Group, ...], environment: Environment) -> tuple[Ma
 
 
 def broker(everyone: tuple[Group, ...], environment: Environment) -> Manifest:
-    notes = {"eventing.knative.dev/broker.class": environment.broker.kind, **ASYNCHRONOUS}
+    kept = environment.broker.jetstream
+    own = jetstream.notes(kept) if kept is not None else ASYNCHRONOUS
+    notes = {"eventing.knative.dev/broker.class": environment.broker.kind, **own}
     return {
         "apiVersion": "eventing.knative.dev/v1",
         "kind": "Broker",

@@ -5,6 +5,7 @@ One instance each, on a volume that outlives its pod. For more than one, bring a
 
 from __future__ import annotations
 
+from knative.base import pgbouncer
 from knative.base.servers import servers
 from knative.base.shape import budget, name_in_cluster, policy, stateful_set
 from knative.environment import Environment
@@ -15,8 +16,8 @@ PARTS = ("StatefulSet", "PodDisruptionBudget")
 
 
 def manifests(everyone: tuple[Group, ...], environment: Environment) -> tuple[Manifest, ...]:
-    """Those of the stores that are pods; none where all are your own."""
-    return tuple(
+    """Those of the stores that are pods, and of PgBouncer; none where all are your own."""
+    stores = tuple(
         manifest
         for server in servers(environment)
         for manifest in (
@@ -26,3 +27,4 @@ def manifests(everyone: tuple[Group, ...], environment: Environment) -> tuple[Ma
             budget(server, environment),
         )
     )
+    return (*stores, *pgbouncer.manifests(everyone, environment))

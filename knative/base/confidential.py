@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from knative.base.servers import seaweed, valkey
+from knative.base.servers import jetstream, nats_port, seaweed, valkey
 from knative.environment import Environment
 from knative.manifest import Manifest, cluster_host
 from knative.secrets import secret
@@ -14,13 +14,14 @@ from shared.host.stack import CONTROL
 
 def manifests(environment: Environment, kept: StoreSecrets) -> tuple[Manifest, ...]:
     """The Secret of each store's pod."""
-    files: Mapping[str, Mapping[str, str]] = {
-        "postgres": {"password": kept.postgres},
-        "redis": {"valkey.conf": valkey(environment, kept).configuration()},
-        "objects": seaweed(environment, kept.objects_access_key, kept.objects_secret_key).configuration(),
+    files: Mapping[str, Callable[[], Mapping[str, str]]] = {
+        "postgres": lambda: {"password": kept.postgres},
+        "redis": lambda: {"valkey.conf": valkey(environment, kept).configuration()},
+        "objects": lambda: seaweed(environment, kept.objects_access_key, kept.objects_secret_key).configuration(),
+        "nats": lambda: {"nats.json": jetstream(environment, kept).configuration()},
     }
     return tuple(
-        secret(f"{name}-pod", environment, {file: text.encode() for file, text in files[name].items()})
+        secret(f"{name}-pod", environment, {file: text.encode() for file, text in files[name]().items()})
         for name in environment.pods
     )
 
@@ -36,7 +37,12 @@ def settings(environment: Environment, kept: StoreSecrets) -> dict[str, str]:
             "DCODER_OBJECTS_SECRET_KEY": kept.objects_secret_key,
         },
     }
-    return {variable: value for name in environment.pods for variable, value in told[name].items()}
+    return {variable: value for name in environment.pods for variable, value in told.get(name, {}).items()}
+
+
+def nats_url(environment: Environment, kept: StoreSecrets) -> str:
+    """As the Broker's parts are told it; functions do not speak to NATS."""
+    return f"nats://{kept.nats}@{cluster_host('nats', environment)}:{nats_port(environment)}"
 
 
 def platform_url(environment: Environment, kept: StoreSecrets, host: str, port: int) -> str:

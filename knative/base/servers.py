@@ -13,12 +13,15 @@ from knative.environment import Environment, Pod
 from shared.host.home import StoreSecrets
 from shared.host.seaweed import ENVIRONMENT as SEAWEED_ENVIRONMENT
 from shared.host.seaweed import Seaweed, SeaweedPorts
-from shared.host.servers import Valkey
+from shared.host.servers import Nats, Valkey
 
 ANYWHERE = "0.0.0.0"  # noqa: S104  of the pod; its NetworkPolicy says who reaches it
 POSTGRES_DATA = "/var/lib/postgresql"
 POSTGRES_FILES = "/etc/dcoder/postgres"
 REDIS_FILES = "/etc/dcoder/redis"
+NATS_FILES = "/etc/dcoder/nats"
+STORED_SHARE = 0.9
+"""Of NATS's volume, for its streams; its own books take the rest."""
 OBJECTS_FILES = "/etc/seaweedfs"
 DATA = "/data"
 INITDB = "--encoding=UTF8 --locale-provider=builtin --builtin-locale=C.UTF-8 --data-checksums"
@@ -53,7 +56,7 @@ class Server:
 
 def servers(environment: Environment) -> tuple[Server, ...]:
     """Those of the stores that are pods."""
-    made = {"postgres": postgres, "redis": redis, "objects": objects}
+    made = {"postgres": postgres, "redis": redis, "objects": objects, "nats": nats}
     return tuple(made[name](environment, pod) for name, pod in environment.pods.items())
 
 
@@ -112,6 +115,31 @@ def objects(environment: Environment, pod: Pod) -> Server:
         environment=SEAWEED_ENVIRONMENT,
         stop_s=5,  # all is on disk by then, and it would wait for its own open streams
     )
+
+
+def nats(environment: Environment, pod: Pod) -> Server:
+    port = nats_port(environment)
+    return Server(
+        name="nats",
+        port=port,
+        pod=pod,
+        command=("nats-server", "--config", f"{NATS_FILES}/nats.json"),
+        probe={"tcpSocket": {"port": port}},
+        data=DATA,
+        files=NATS_FILES,
+        environment={"GOMEMLIMIT": f"{pod.memory_mib * 3 // 4}MiB"},
+        stop_s=30,
+    )
+
+
+def nats_port(environment: Environment) -> int:
+    assert environment.broker.jetstream is not None
+    return environment.broker.jetstream.nats.port
+
+
+def jetstream(environment: Environment, kept: StoreSecrets) -> Nats:
+    store_mib = int(environment.pods["nats"].storage_gib * 1024 * STORED_SHARE)
+    return Nats(Path(DATA), nats_port(environment), kept.nats, host=ANYWHERE, store_mib=store_mib)
 
 
 def seaweed(environment: Environment, access_key: str, secret_key: str) -> Seaweed:

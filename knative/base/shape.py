@@ -6,9 +6,10 @@ from typing import Any
 
 from knative.base.servers import Server
 from knative.environment import Environment
-from knative.manifest import Manifest, labels, metadata
+from knative.jetstream import BROKER_NAMESPACE, FILTER_LABELS
+from knative.manifest import PLATFORM_LABEL, Manifest, labels, metadata
+from knative.network import namespace, tcp
 from knative.network import policy as network_policy
-from knative.network import tcp
 from knative.placement import Group
 from knative.services import SECURITY_CONTEXT, USER
 
@@ -101,19 +102,30 @@ def name_in_cluster(server: Server, environment: Environment) -> Manifest:
 
 
 def policy(server: Server, everyone: tuple[Group, ...], environment: Environment) -> Manifest:
-    """Only groups that were granted the store reach it, and it reaches nothing."""
-    granted = [one.name for one in everyone if server.name in one.grants]
-    callers = {"matchExpressions": [{"key": "serving.knative.dev/service", "operator": "In", "values": granted}]}
+    """Only groups that were granted the store reach it, tenants' own functions PostgreSQL, the Broker's parts NATS. It
+    reaches nothing."""
     return network_policy(
         server.name,
         environment,
         {
             "podSelector": {"matchLabels": {"app.kubernetes.io/name": server.name}},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"from": [{"podSelector": callers}], "ports": [tcp(server.port)]}],
+            "ingress": [{"from": callers(server, everyone, environment), "ports": [tcp(server.port)]}],
             "egress": [],
         },
     )
+
+
+def callers(server: Server, everyone: tuple[Group, ...], environment: Environment) -> list[Manifest]:
+    if server.name == "nats":
+        return [namespace(BROKER_NAMESPACE), {"podSelector": {"matchLabels": FILTER_LABELS}}]
+    tenants = {"namespaceSelector": {"matchLabels": {PLATFORM_LABEL: environment.namespace}}}
+    theirs = [tenants] if server.name == "postgres" else []
+    if server.name == "postgres" and environment.pgbouncer is not None:
+        return [{"podSelector": {"matchLabels": labels("pgbouncer")}}, tenants]
+    granted = [one.name for one in everyone if server.name in one.grants]
+    expression = {"key": "serving.knative.dev/service", "operator": "In", "values": granted}
+    return [{"podSelector": {"matchExpressions": [expression]}}, *theirs]
 
 
 def budget(server: Server, environment: Environment) -> Manifest:

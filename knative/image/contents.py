@@ -28,7 +28,7 @@ class Variant:
 
 VARIANTS: Mapping[str, Variant] = {
     "functions": Variant("functions", TITLE),
-    "stores": Variant("stores", "D.Coder stores: PostgreSQL with pgvector, Valkey, SeaweedFS"),
+    "stores": Variant("stores", "D.Coder stores: PostgreSQL with pgvector, Valkey, NATS, SeaweedFS"),
     "translate": Variant("translate", f"{TITLE}, with litellm", lock="translate"),
 }
 LOCK, MODEL_LOCK, LOCAL_LOCK = "runtime", "models", "local"

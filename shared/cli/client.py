@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from functools import partial
+from typing import Any, BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
-from urllib.request import Request, urlopen
+from urllib.request import HTTPSHandler, OpenerDirector, Request, build_opener
 
 from shared.cli.failures import Failed, Missing
 from shared.host.home import Home, find_home
@@ -91,7 +93,7 @@ class Client:
         for name, value in (headers or {}).items():
             request.add_header(name, value)
         try:
-            answer = urlopen(request, timeout=self.timeout_s)  # noqa: S310  as above
+            answer = opener(self.host).open(request, timeout=self.timeout_s)
         except HTTPError as refused:
             raise refusal(method, path, refused) from refused
         except (URLError, http.client.HTTPException, OSError) as silent:
@@ -102,6 +104,34 @@ class Client:
     def _silent(self, failure: Exception) -> Missing:
         place = f"{self.url} for {self.host}" if self.host else self.url
         return Missing(f"nothing answers at {place}", why=str(failure), fix="dcoder status, then dcoder up --detach")
+
+
+class ByName(http.client.HTTPSConnection):
+    """TLS to an address at which several names answer: the certificate must be of the name, not of the address."""
+
+    def __init__(self, address: str, *, name: str, context: ssl.SSLContext, **more: Any) -> None:  # Any: urllib's
+        super().__init__(address, context=context, **more)
+        self._name, self._tls = name, context
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
+
+
+class NamedHandler(HTTPSHandler):
+    """Opens `https:` addresses under one name."""
+
+    def __init__(self, name: str) -> None:
+        # The default authorities, or those of SSL_CERT_FILE.
+        self._named = partial(ByName, name=name, context=ssl.create_default_context())
+        super().__init__()
+
+    def https_open(self, request: Request) -> http.client.HTTPResponse:
+        return self.do_open(self._named, request)
+
+
+def opener(name: str) -> OpenerDirector:
+    return build_opener(NamedHandler(name)) if name else build_opener()
 
 
 def refusal(method: str, path: str, refused: HTTPError) -> Failed:

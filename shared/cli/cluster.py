@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from shared.cli.failures import Missing, Misused
+from shared.cli.failures import Failed, Missing, Misused
 from shared.cli.output import Result, command, say
-from shared.cli.readiness import wait
+from shared.cli.readiness import say_waiting, wait
 from shared.cli.stores import keys_option, prepared
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from knative.releases import History
 
 WAIT_S = 300
+UNMOVED = "calls go where they went before"
 
 context_option = click.option("--context", default="", help="kubectl's context; default: the current one.")
 environment_argument = click.argument("environment")
@@ -104,9 +105,10 @@ def apply_command(
 
 
 def dry(cluster: Kubectl, environment: Environment, manifests: tuple[Manifest, ...]) -> Result:
-    from knative import apply, secrets, stamps
+    from knative import apply, secrets, stamps, starting
 
-    marked = stamps.stamped(manifests, stamps.stored(cluster, environment, secrets.names(environment)), environment)
+    kept = stamps.stored(cluster, environment, secrets.names(environment))
+    marked = starting.once(stamps.stamped(manifests, kept, environment))
     said = apply.apply(cluster, marked, dry_run=True)
     gone = apply.superfluous(cluster, environment, manifests)
     return {"ok": True, "dry_run": True, "applied": [*said, *(f"{kind}/{name} pruned" for kind, name in gone)]}
@@ -120,14 +122,19 @@ def deploy(
     confidential: tuple[Manifest, ...],
     wait_s: int,
 ) -> Result:
-    """Apply with the Secrets first, remove what is no longer rendered, wait, and write the release down."""
-    from knative import apply, releases
+    """Apply with the Secrets first, remove what is no longer rendered, and write the release down.
 
-    said = put(cluster, environment, manifests, confidential)
+    Calls go to the new revisions when all of them have started, and until then to the release that serves.
+    """
+    from knative import apply, releases, starting
+
+    history = releases.read(cluster, environment)
+    first = starting.pinned(manifests, releases.serving(cluster, environment, history))
+    start(cluster, environment, first, confidential=confidential, wait_s=wait_s)
+    said = put(cluster, environment, manifests, ())
     gone = apply.superfluous(cluster, environment, manifests)
     apply.prune(cluster, environment, gone)
     wait(cluster, environment, manifests, wait_s)
-    history = releases.read(cluster, environment)
     made = history.after(environment.image, releases.ready_revisions(cluster, environment), datetime.now(UTC))
     releases.write(cluster, environment, made)
     return {**outcome(environment, made, said), "pruned": [f"{kind}/{name}" for kind, name in gone]}
@@ -154,7 +161,9 @@ def try_out(
     shared = releases.split(manifests, history.served().revisions, percent)
     canary = history.next(environment.image, {}, datetime.now(UTC))
     releases.write(cluster, environment, replace(history, canary=canary, canary_percent=percent))
-    said = put(cluster, environment, shared, confidential)
+    first = releases.split(manifests, history.served().revisions, 0)
+    start(cluster, environment, first, confidential=confidential, wait_s=wait_s)
+    said = put(cluster, environment, shared, ())
     wait(cluster, environment, shared, wait_s)
     ready = replace(canary, revisions=releases.ready_revisions(cluster, environment))
     made = replace(history, canary=ready, canary_percent=percent)
@@ -162,14 +171,43 @@ def try_out(
     return {**outcome(environment, made, said), "pruned": []}
 
 
+def start(
+    cluster: Kubectl,
+    environment: Environment,
+    manifests: tuple[Manifest, ...],
+    *,
+    confidential: tuple[Manifest, ...],
+    wait_s: int,
+) -> None:
+    """Apply, and wait until each new revision has started once. Raises `Failed` with why one does not."""
+    from knative.readiness import NotReady, states, wait_until_ready
+    from knative.starting import explained, last_lines
+
+    place = environment.namespace
+    put(cluster, environment, manifests, confidential)
+    try:
+        wait_until_ready(
+            lambda: explained(cluster, place, states(cluster, environment, manifests)),
+            timeout_s=wait_s,
+            report=say_waiting(),
+        )
+    except NotReady as late:
+        lines = last_lines(cluster, place)
+        raise Failed(
+            late.detail,
+            why="; ".join([*(f"{name} wrote last: {line}" for name, line in lines.items()), UNMOVED]),
+            fix=f"apply an image that starts, or look: kubectl describe pods --namespace={place}",
+        ) from late
+
+
 def put(
     cluster: Kubectl, environment: Environment, manifests: tuple[Manifest, ...], confidential: tuple[Manifest, ...]
 ) -> list[str]:
     """The namespace, the Secrets, and the rest with the hash of what it reads of them."""
-    from knative import apply, secrets, stamps
+    from knative import apply, secrets, stamps, starting
 
     kept = stamps.stored(cluster, environment, secrets.names(environment)) if not confidential else {}
-    marked = stamps.stamped(manifests, {**kept, **stamps.values_of(confidential)}, environment)
+    marked = starting.once(stamps.stamped(manifests, {**kept, **stamps.values_of(confidential)}, environment))
     return apply.apply(cluster, (marked[0], *confidential, *marked[1:]), dry_run=False)
 
 
@@ -182,10 +220,13 @@ def outcome(environment: Environment, history: History, said: list[str]) -> dict
 
 def settle_or_roll(cluster: Kubectl, environment: Environment, *, keys: Path | None, gateway: str, wait_s: int) -> None:
     """Tenants' own Services as they are wished; where nobody can be asked, those that are there, as rendered."""
+    from shared.cli import revisions
     from shared.cli.settling import place_at, roll, settle
 
     try:
-        settle(place_at(cluster, environment, gateway=gateway, keys=keys), wait_s=wait_s)
+        place = place_at(cluster, environment, gateway=gateway, keys=keys)
+        settle(place, wait_s=wait_s)
+        revisions.settle_all(place, wait_s=wait_s)
     except Missing as missing:
         say(f"tenants' own Services were brought up to date, but not asked for: {missing.what}")
         roll(cluster, environment, wait_s=wait_s)

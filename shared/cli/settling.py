@@ -57,7 +57,7 @@ def as_released(kubectl: Kubectl, environment: Environment) -> Environment:
 
 def place_at(kubectl: Kubectl, environment: Environment, *, gateway: str, keys: Path | None) -> Place:
     key = key_of(find_home(), "admin_key", None)
-    operator = Client(gateway or gateway_of(kubectl), key, host=f"platform.{environment.domain}")
+    operator = Client(gateway or gateway_of(kubectl, environment), key, host=f"platform.{environment.domain}")
     return Place(cluster_at(kubectl, environment), operator, keys)
 
 
@@ -70,7 +70,7 @@ def cluster_at(kubectl: Kubectl, environment: Environment) -> Cluster:
 
 def roll(kubectl: Kubectl, environment: Environment, *, wait_s: int) -> None:
     """The Services of tenants that are there, with the environment's image. Their Secrets stay as they are."""
-    from knative import dedications
+    from knative import dedications, revisions
 
     cluster = cluster_at(kubectl, environment)
     for tenant, functions in dedications.there(cluster).items():
@@ -78,6 +78,9 @@ def roll(kubectl: Kubectl, environment: Environment, *, wait_s: int) -> None:
             dedications.apply(cluster, tenant, functions, None)
             rendered = dedications.manifests(cluster, tenant, functions)
             dedications.wait(cluster, tenant, rendered, timeout_s=wait_s, report=say_waiting())
+    for tenant, names in revisions.there(cluster).items():
+        rolled = revisions.roll(cluster, tenant, sorted(names))
+        dedications.wait(cluster, tenant, rolled, timeout_s=wait_s, report=say_waiting())
 
 
 def settle(place: Place, *, wait_s: int, only: str = "") -> None:

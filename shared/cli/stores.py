@@ -6,10 +6,12 @@ Addresses are `DCODER_*` variables, and what these lack is told by the host that
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 import click
 
@@ -30,6 +32,7 @@ STORE_SETTINGS = (
     "DCODER_POSTGRES_URL", "DCODER_REDIS_URL", "DCODER_OBJECTS_ACCESS_KEY", "DCODER_OBJECTS_SECRET_KEY",
 )  # fmt: skip
 FURTHER_SERVERS = "DCODER_POSTGRES_SERVERS"
+
 UNUSED = dict.fromkeys(
     ("DCODER_REDIS_URL", "DCODER_NATS_URL", "DCODER_OBJECTS_URL", "DCODER_OBJECTS_ACCESS_KEY",
      "DCODER_OBJECTS_SECRET_KEY", "DCODER_PLATFORM_URL", "DCODER_LLM_URL"),
@@ -46,13 +49,23 @@ def store_settings(home: Home) -> dict[str, str]:
     """The stores' addresses by the names of their variables; empty where nobody told one."""
     told = home.read("host.json").get("environment")
     host = cast("Mapping[str, str]", told) if isinstance(told, Mapping) else {}
-    return {name: os.environ.get(name) or str(host.get(name, "")) for name in (*STORE_SETTINGS, FURTHER_SERVERS)}
+    from knative.secrets import TLS_FILES
+
+    wanted = (*STORE_SETTINGS, FURTHER_SERVERS, *TLS_FILES)
+    return {name: os.environ.get(name) or str(host.get(name, "")) for name in wanted}
 
 
 def secrets_of(environment: Environment, keys: Path | None, settings: Mapping[str, str]) -> tuple[Manifest, ...]:
-    from knative.secrets import manifests
+    """Functions get PgBouncer's address where there is one, and it gets PostgreSQL's."""
+    from knative.base import pgbouncer
+    from knative.secrets import key, manifests
 
-    return manifests(environment, keys or find_home().secrets, settings)
+    folder, postgres = keys or find_home().secrets, settings["DCODER_POSTGRES_URL"]
+    if environment.pgbouncer is None or not postgres:
+        return manifests(environment, folder, settings)
+    pooled = {**settings, "DCODER_POSTGRES_URL": pgbouncer.pooled_url(environment, postgres)}
+    own = pgbouncer.confidential(environment, key(folder, "root"), postgres)
+    return (*manifests(environment, folder, pooled), *own)
 
 
 def prepared(
@@ -60,14 +73,33 @@ def prepared(
 ) -> tuple[Manifest, ...]:
     """The Secrets, once the stores answer and the databases are at the version of this code."""
     home = find_home()
+    need_certificate(cluster, environment)
     if not environment.pods:
         settings = store_settings(home)
         prepare_stores(home, keys, settings, os.environ.get(ADMIN_URL, ""))
+        administrator = os.environ.get(ADMIN_URL) or own_administrator(home, settings)
+        prepare_pgbouncer(environment, keys or home.secrets, settings["DCODER_POSTGRES_URL"], administrator)
         confidential = secrets_of(environment, keys, settings)
     else:
         confidential = with_pods(cluster, environment, manifests, home=home, keys=keys, wait_s=wait_s)
     say("✓ the databases are at the version of this code")
     return confidential
+
+
+def need_certificate(cluster: Kubectl, environment: Environment) -> None:
+    """Raises `Missing` before anything is changed."""
+    from knative.secrets import TLS_FILES
+
+    name = environment.tls_secret
+    if name is None or any(os.environ.get(one) for one in TLS_FILES):
+        return
+    if cluster.one("secret", name, environment.namespace) is None:
+        hosts = " and ".join(f"{label}.{environment.domain}" for label in ("platform", "llm"))
+        raise Missing(
+            f"namespace {environment.namespace!r} has no Secret {name!r} with the certificate of {hosts}",
+            why="nothing was changed",
+            fix=f"{TLS_FILES[0]}=chain.pem {TLS_FILES[1]}=key.pem, or kubectl create secret tls {name}",
+        )
 
 
 def with_pods(
@@ -90,15 +122,49 @@ def with_pods(
     settings = {**store_settings(home), **own.settings(environment, kept)}
     secrets = (*own.manifests(environment, kept), *secrets_of(environment, keys, settings))
     start_pods(cluster, environment, manifests, secrets, wait_s)
+    if "nats" in environment.pods:
+        tell_broker(cluster, own.nats_url(environment, kept), wait_s)
     if "postgres" not in environment.pods:
         prepare_stores(home, keys, settings, os.environ.get(ADMIN_URL, ""))
+        administrator = os.environ.get(ADMIN_URL) or own_administrator(home, settings)
+        prepare_pgbouncer(environment, keys or home.secrets, settings["DCODER_POSTGRES_URL"], administrator)
         return secrets
     with cluster.forwarded("service/postgres", environment.postgres.port, environment.namespace) as port:
         here = own.platform_url(environment, kept, LOOPBACK, port)
-        prepare_stores(
-            home, keys, {**settings, "DCODER_POSTGRES_URL": here}, own.administrator_url(kept, LOOPBACK, port)
-        )
+        administrator = own.administrator_url(kept, LOOPBACK, port)
+        prepare_stores(home, keys, {**settings, "DCODER_POSTGRES_URL": here}, administrator)
+        prepare_pgbouncer(environment, keys or home.secrets, here, administrator)
     return secrets
+
+
+def own_administrator(home: Home, settings: Mapping[str, str]) -> str:
+    """Of the embedded server that runs in DCODER_HOME; empty where the server is another."""
+    from knative.base.confidential import administrator_url
+    from shared.host.home import store_secrets
+
+    if os.environ.get("DCODER_POSTGRES_URL") or not home.read("host.json"):
+        return ""
+    server = urlsplit(settings["DCODER_POSTGRES_URL"])
+    return administrator_url(store_secrets(home), str(server.hostname), server.port or 5432)
+
+
+def prepare_pgbouncer(environment: Environment, folder: Path, postgres_url: str, administrator: str) -> None:
+    """The role by which PgBouncer looks up the others', where there is one. Raises `Missing`."""
+    from knative.base.pgbouncer import password
+    from knative.secrets import key
+    from shared.host import pooler
+
+    if environment.pgbouncer is None:
+        return
+    own, database = password(key(folder, "root")), urlsplit(postgres_url).path.lstrip("/")
+    if administrator:
+        asyncio.run(pooler.prepare_pooler(administrator, database, own))
+    elif not asyncio.run(pooler.is_prepared(postgres_url, own)):
+        raise Missing(
+            f"PostgreSQL has no role {pooler.ROLE!r}, by which PgBouncer looks up passwords",
+            why="only a superuser can make it",
+            fix=f"give the superuser's address once: {ADMIN_URL}",
+        )
 
 
 def need_home(cluster: Kubectl, environment: Environment, home: Home) -> None:
@@ -126,6 +192,24 @@ def start_pods(
     apply.apply(cluster, (manifests[0], *secrets, *marked), dry_run=False)
     wait(cluster, environment, marked, wait_s)
     say(f"✓ the pods of {', '.join(environment.pods)} are ready")
+
+
+def tell_broker(cluster: Kubectl, nats_url: str, wait_s: int) -> None:
+    """The parts that serve the Broker class, where NATS is. The address holds a token: through standard input only."""
+    from knative import jetstream
+
+    config, patch = jetstream.told(nats_url)
+    cluster.apply([config])
+    where = ("--namespace", jetstream.BROKER_NAMESPACE, "--patch-file=/dev/stdin")
+    cluster.run("patch", "deployment", jetstream.INGRESS, *where, given=json.dumps(patch))
+    deployments = [f"deployment/{name}" for name in jetstream.DEPLOYMENTS]
+    # The controller reads its file at the start, and ends where it cannot connect.
+    cluster.run("rollout", "restart", "--namespace", jetstream.BROKER_NAMESPACE, deployments[0])
+    for one in deployments:
+        cluster.run(
+            "rollout", "status", f"--timeout={min(wait_s, 100)}s", "--namespace", jetstream.BROKER_NAMESPACE, one
+        )
+    say("✓ the Broker keeps its events in NATS")
 
 
 def prepare_stores(home: Home, keys: Path | None, settings: Mapping[str, str], administrator: str) -> Result:

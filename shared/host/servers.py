@@ -149,6 +149,7 @@ class Nats:
     token: str = field(repr=False)
     name: str = "nats"
     host: str = LOOPBACK
+    store_mib: int = 4096
 
     @property
     def url(self) -> str:
@@ -158,9 +159,8 @@ class Nats:
     def _configuration(self) -> Path:
         return self.home / "nats.json"
 
-    def prepare(self) -> None:
-        private_directory(self.home)
-        configuration = {
+    def configuration(self) -> str:
+        settings = {
             "server_name": "dcoder",
             "listen": f"{self.host}:{self.port}",
             "authorization": {"token": self.token},
@@ -168,11 +168,15 @@ class Nats:
             "jetstream": {
                 "store_dir": str(self.home / "data"),
                 "max_memory_store": 16 * MIB,
-                "max_file_store": 4096 * MIB,
+                "max_file_store": self.store_mib * MIB,
                 "sync_interval": "1s",
             },
         }
-        write_private(self._configuration, json.dumps(configuration, indent=2))
+        return json.dumps(settings, indent=2)
+
+    def prepare(self) -> None:
+        private_directory(self.home)
+        write_private(self._configuration, self.configuration())
 
     def command(self) -> Command:
         argv = (str(wheel_script("nats-server")), "--config", str(self._configuration))

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from knative.environment import Environment, load
+from knative.secrets import TLS_FILES
 from shared.cli.client import Client
+from tests.fixtures.certificates import certificate
 from tests.fixtures.servers import scratch_directory
 from tests.fixtures.stack import Cli
 
@@ -83,6 +85,16 @@ def wait_for(condition: Callable[[], object], *, timeout_s: float, what: str) ->
         time.sleep(1)
 
 
+def certified(environment: Environment, folder: Path) -> dict[str, str]:
+    """Variables for a certificate by an authority of our own, where the environment has one; this process trusts it."""
+    if environment.tls_secret is None:
+        return {}
+    made = certificate(folder, [f"{name}.{environment.domain}" for name in ("platform", "llm")])
+    trusted = {"SSL_CERT_FILE": str(made.authority)}
+    os.environ.update(trusted)
+    return {**trusted, **dict(zip(TLS_FILES, (str(made.chain), str(made.key)), strict=True))}
+
+
 @pytest.fixture(scope="session")
 def deployed() -> Iterator[Deployed]:
     if shutil.which("kubectl") is None or not os.environ.get("KUBECONFIG"):
@@ -91,8 +103,8 @@ def deployed() -> Iterator[Deployed]:
     if not image:
         pytest.skip(f"{IMAGE} is not set: name the image that the cluster's nodes have")
     with scratch_directory() as folder:
-        cli = Cli(Path(folder) / "home")
         environment = load(os.environ.get(ENVIRONMENT, "local"))
+        cli = Cli(Path(folder) / "home", certified(environment, Path(folder)))
         gateway = os.environ.get(GATEWAY, "")
         place = Deployed(cli, environment, gateway, image)
         try:

@@ -20,6 +20,7 @@ from tests.cluster.conftest import Deployed, wait_for
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 SEARCH = "knowledge-search"
 SMOKE = TenantId("smoke")
+ZERO_S = 180
 LOOK = """
 import json, os, pathlib
 keys = pathlib.Path('/etc/dcoder/keys')
@@ -92,6 +93,7 @@ def test_the_tenants_calls_wake_its_own_service_and_nobody_elses_do(
     deployed: Deployed, dedicated: dict[str, Any], namespace: str, other_key: str
 ) -> None:
     assert (dedicated["state"], dedicated["address"]) == ("serving", f"http://{SEARCH}.{namespace}.svc.cluster.local")
+    wait_for(lambda: not pods(namespace), timeout_s=ZERO_S, what="the pod that started once gone")
     search(deployed.platform(other_key))
     assert pods(namespace) == []
 

@@ -22,6 +22,8 @@ from tests.cluster.conftest import Deployed, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 RESTART = "DCODER_TEST_NODE_RESTART"
+GONE_S = 600
+"""While a pod ends, Kubernetes looks at its namespace again only after half the pod's time for that, minutes."""
 BACK_S = 300
 QUESTION = "How many days is a lost umbrella kept?"
 
@@ -110,7 +112,13 @@ def test_a_deployment_that_was_killed_is_finished_by_the_next(deployed: Deployed
 
 def test_a_deleted_namespace_is_brought_back_with_all_data(deployed: Deployed) -> None:
     documents = len(list_documents(deployed.platform(deployed.tenant_key)))
-    deployed.kubectl("delete", "namespace", deployed.environment.namespace, "--wait=true", "--timeout=110s")
+    namespace = deployed.environment.namespace
+    deployed.kubectl("delete", "namespace", namespace, "--wait=false")
+    wait_for(
+        lambda: not deployed.kubectl("get", "namespace", namespace, "--ignore-not-found"),
+        timeout_s=GONE_S,
+        what="the namespace gone",
+    )
     began = time.monotonic()
     more = ("--gateway", deployed.gateway)
     deployed.run("deploy", "up", "existing", deployed.environment.name, "--image", deployed.image, *more)

@@ -42,10 +42,21 @@ class Own:
             return refused.why
         return str(answer["text"]).partition(",")[0]
 
-    def names(self, resource: str) -> set[str]:
+    def found(self, resource: str) -> list[dict[str, Any]]:  # Any: JSON of the cluster
         argv = ["kubectl", "--namespace", self.namespace, "get", resource, "-o", "json"]
-        listed = json.loads(subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout)
-        return {one["metadata"]["name"] for one in listed["items"]}
+        listed = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout
+        items: list[dict[str, Any]] = json.loads(listed)["items"]
+        return items
+
+    def names(self, resource: str) -> set[str]:
+        return {one["metadata"]["name"] for one in self.found(resource)}
+
+    def images(self) -> dict[str, str]:
+        """Service → the image that its newest revision runs."""
+        return {
+            one["metadata"]["name"]: one["spec"]["template"]["spec"]["containers"][0]["image"]
+            for one in self.found("services.serving.knative.dev")
+        }
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +80,15 @@ def test_it_is_deployed_shared_out_rolled_back_and_gone(own: Own) -> None:
     assert own.run("traffic", "rates", "1=50", "2=50")["serving"] == {"1": 50, "2": 50}
     wait_for(lambda: own.greeting() == "Hello", timeout_s=STARTS_S, what="the first revision gets calls again")
     assert {own.greeting() for _ in range(30)} == {"Hello", "Good day"}
+
+    other = own.deployed.image.rpartition(":")[0] + ":rollback"
+    name = own.deployed.environment.name
+    own.deployed.run("deploy", "apply", name, "--image", other, "--gateway", own.deployed.gateway)
+    assert own.images() == {"own-rates-1": other, "own-rates-2": other}
+    assert own.run("show", "rates")["serving"] == {"1": 50, "2": 50}
+    assert {own.greeting() for _ in range(30)} == {"Hello", "Good day"}
+    own.deployed.run("deploy", "apply", name, "--image", own.deployed.image, "--gateway", own.deployed.gateway)
+    assert set(own.images().values()) == {own.deployed.image}
 
     assert own.run("rollback", "rates")["serving"] == {"1": 100}
     wait_for(lambda: {own.greeting() for _ in range(5)} == {"Hello"}, timeout_s=STARTS_S, what="all calls go back")

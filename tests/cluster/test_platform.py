@@ -11,12 +11,14 @@ import pytest
 from shared.cli.documents import ask, list_documents, wait_until_final
 from shared.cli.failures import Failed
 from shared.events import CloudEvent
+from shared.host.stack import ROOT
 from shared.identity import Tokens, hook_token
 from shared.ids import TenantId
 from tests.cluster.conftest import Deployed, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 ZERO_S = 180
+HANDBOOK = ROOT / "docs" / "handbook"
 TENANT = TenantId("smoke")
 SEND = """
 import sys, urllib.request
@@ -95,6 +97,22 @@ def test_an_object_that_the_store_announces_becomes_searchable(deployed: Deploye
     assert document["state"] == "searchable"
 
 
+def test_files_of_all_kinds_become_searchable(deployed: Deployed) -> None:
+    """Each is read by a child process, which has to find the libraries that the image has."""
+    files = {path.name: path.read_bytes() for path in HANDBOOK.iterdir() if path.suffix in (".docx", ".pdf")}
+    files["page.html"] = b"<html><body><h1>Mooring</h1><p>Moor at berth 9.</p></body></html>"
+    client = deployed.platform(deployed.tenant_key)
+
+    stored = {
+        name: str(client.call("PUT", f"/v1/documents/{name}", content).json()["etag"])
+        for name, content in files.items()
+    }
+
+    assert len(stored) == 3
+    found = wait_until_final(client, stored, 120)
+    assert {str(one["name"]): one["state"] for one in found} == dict.fromkeys(stored, "searchable")
+
+
 def test_the_minute_wakes_the_schedules(deployed: Deployed) -> None:
     def ticked() -> bool:
         listed = deployed.platform(deployed.operator_key).call("GET", "/v1/schedules").json()["schedules"]
@@ -133,7 +151,8 @@ def test_a_dead_letter_of_a_trigger_is_listed_and_redriven(deployed: Deployed) -
 
         wait_for(letters, timeout_s=60, what="the dead letter")
         (letter,) = letters()
-        assert (letter["function"], letter["last_status"]) == ("knowledge-documents", 404)
+        told = None if deployed.environment.broker.jetstream else 404  # that class says no more than that it failed
+        assert (letter["function"], letter["last_status"]) == ("knowledge-documents", told)
         assert client.call("POST", f"/v1/dead-letters/{letter['id']}/redrive", {}).status == 202
     finally:
         deployed.kubectl("delete", "trigger", "test-dead")

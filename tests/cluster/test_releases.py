@@ -10,8 +10,10 @@ from secrets import token_hex
 
 import pytest
 
+from knative.kubectl import Kubectl
+from knative.starting import INITIAL_SCALE, last_lines, reasons
 from shared.cli.documents import list_documents
-from tests.cluster.conftest import Deployed
+from tests.cluster.conftest import Deployed, wait_for
 from tests.cluster.test_platform import from_a_pod
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
@@ -55,7 +57,7 @@ def test_a_canary_gets_its_share_and_a_rollback_finds_the_old_pods_warm(deployed
     name = deployed.environment.name
     call(deployed, 1)
     serving = deployed.run("deploy", "status", name)["release"]
-    (old,) = pods_by_revision(deployed)
+    (old,) = [str(one["revisionName"]) for one in traffic(deployed)]
 
     out = deployed.run("deploy", "apply", name, "--image", other, "--canary", str(PERCENT))
     warm = pods_by_revision(deployed)[old]
@@ -63,7 +65,9 @@ def test_a_canary_gets_its_share_and_a_rollback_finds_the_old_pods_warm(deployed
 
     assert (out["release"], out["canary"], out["canary_percent"]) == (serving, serving + 1, PERCENT)
     assert [one["percent"] for one in traffic(deployed)] == [100 - PERCENT, PERCENT]
-    assert len(pods_by_revision(deployed)) == 2, "both revisions answered"
+    shared = {str(one["revisionName"]) for one in traffic(deployed)}
+    assert len(shared) == 2
+    assert shared <= pods_by_revision(deployed).keys(), "both revisions answered"
     made = revisions(deployed)
 
     back = deployed.run("deploy", "rollback", name)
@@ -93,6 +97,57 @@ def test_a_canary_without_a_share_is_reached_by_its_address_and_serves_all_when_
     assert revisions(deployed) == made
     call(deployed, 1)
     assert [one["percent"] for one in traffic(deployed)] == [100]
+
+
+def test_a_release_whose_image_cannot_be_had_is_refused_and_all_calls_stay_where_they_are(deployed: Deployed) -> None:
+    name, absent = deployed.environment.name, deployed.image.rpartition(":")[0] + ":absent"
+    serving = deployed.run("deploy", "status", name)["release"]
+    before = traffic_of_all(deployed)
+
+    refused = deployed.cli.run("deploy", "apply", name, "--image", absent)
+
+    try:
+        assert refused.returncode == 1
+        assert "ImagePull" in refused.stderr
+        assert "calls go where they went before" in refused.stderr
+        assert traffic_of_all(deployed) == before
+        call(deployed, 1)
+        status = json.loads(deployed.cli.run("deploy", "status", name, "--json").stdout)
+        assert (status["ok"], status["release"]) == (False, serving)
+    finally:
+        deployed.run("deploy", "apply", name, "--image", deployed.image)
+    call(deployed, 1)
+
+
+def test_a_program_that_ends_is_told_with_its_exit_code_and_its_last_line(deployed: Deployed) -> None:
+    namespace = deployed.environment.namespace
+    found = json.loads(deployed.kubectl("get", "services.serving.knative.dev", GROUP, "-o", "json"))
+    template = found["spec"]["template"]
+    variables = template["spec"]["containers"][0]["env"]
+    next(one for one in variables if one["name"] == "DCODER_FUNCTION")["value"] = "no-such"
+    template["metadata"] = {"annotations": {INITIAL_SCALE: "1"}}
+    service = {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": "test-ends", "namespace": namespace},
+        "spec": {"template": template},
+    }
+    kubectl = Kubectl("kubectl")
+    deployed.kubectl("apply", "-f", "-", given=json.dumps(service))
+    try:
+        wait_for(lambda: "test-ends" in last_lines(kubectl, namespace), timeout_s=60, what="a last line")
+        assert "exit code 1" in reasons(kubectl, namespace)["test-ends"][1]
+        assert "no-such" in last_lines(kubectl, namespace)["test-ends"]
+    finally:
+        deployed.kubectl("delete", "services.serving.knative.dev", "test-ends")
+
+
+def traffic_of_all(deployed: Deployed) -> dict[str, list[tuple[str, int]]]:
+    found = json.loads(deployed.kubectl("get", "services.serving.knative.dev", "-o", "json"))["items"]
+    return {
+        one["metadata"]["name"]: [(part["revisionName"], part["percent"]) for part in one["status"]["traffic"]]
+        for one in found
+    }
 
 
 def test_changed_values_of_a_secret_reach_every_group_that_reads_them(deployed: Deployed) -> None:

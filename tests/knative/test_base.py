@@ -25,6 +25,7 @@ CATALOG = find()
 PODS = load("pods")
 STORES = ("postgres", "redis", "objects")
 KEPT = StoreSecrets("pg-secret", "control-secret", "nats-secret", "redis-secret", "access", "objects-secret")
+TENANTS = {"namespaceSelector": {"matchLabels": {"dcoder.dev/platform": "dcoder"}}}
 OWN = {"secret": "mine", "cidr": "10.0.0.7/32", "port": 9}
 
 
@@ -58,6 +59,8 @@ def test_only_the_groups_that_were_granted_a_store_reach_its_pod(store: str) -> 
     rules = named(render(CATALOG, environment), "NetworkPolicy")
 
     (ingress,) = rules[store]["spec"]["ingress"]
+    tenants = [one for one in ingress["from"] if "namespaceSelector" in one]
+    assert tenants == ([TENANTS] if store == "postgres" else [])
     (expression,) = ingress["from"][0]["podSelector"]["matchExpressions"]
     label = f"'app.kubernetes.io/name': '{store}'"
     leading = {name for name, one in rules.items() if label in str(one["spec"].get("egress"))}

@@ -31,9 +31,11 @@ from knative.readiness import state_of, wait_until_ready
 from knative.releases import History, routed, split
 from knative.render import render
 from knative.schemas import faults
+from knative.secrets import TLS_FILES
 from knative.secrets import manifests as secret_manifests
 from shared.errors import Fault
 from shared.function.catalog import find
+from tests.fixtures.certificates import certificate
 from tests.fixtures.servers import write_key_files
 from tests.fixtures.stack import Cli
 
@@ -222,6 +224,19 @@ def test_secrets_hold_keys_and_addresses_and_bear_our_labels(tmp_path: Path) -> 
     assert base64.b64decode(made["dcoder-postgres"]["data"]["url"]).decode() == STORES["DCODER_POSTGRES_URL"]
     assert made["dcoder-objects"]["data"].keys() == {"access-key", "secret-key"}
     assert all(one["metadata"]["labels"] == labels(name) for name, one in made.items())
+
+
+def test_a_certificate_is_a_secret_of_kubernetes_own_type_and_must_fit_its_key(tmp_path: Path) -> None:
+    keys, secure = write_key_files(tmp_path / "keys"), LOCAL.model_copy(update={"tls_secret": "dcoder-tls"})
+    files, others = certificate(tmp_path, ["platform.x"]), certificate(write_key_files(tmp_path / "more"), ["llm.x"])
+    given = dict(zip(TLS_FILES, (str(files.chain), str(files.key)), strict=True))
+
+    (made,) = [one for one in secret_manifests(secure, keys, {**STORES, **given}) if "tls" in one["metadata"]["name"]]
+
+    assert (made["type"], made["data"].keys()) == ("kubernetes.io/tls", {"tls.crt", "tls.key"})
+    assert not [one for one in secret_manifests(secure, keys, STORES) if "tls" in one["metadata"]["name"]]
+    with pytest.raises(Fault, match="are no certificate and its key"):
+        secret_manifests(secure, keys, {**STORES, **given, TLS_FILES[1]: str(others.key)})
 
 
 @pytest.mark.parametrize("missing", STORES)

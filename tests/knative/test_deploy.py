@@ -30,7 +30,7 @@ def test_check_names_the_file_that_somebody_changed_and_render_repairs_it(
 def test_an_unknown_environment_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["deploy", "diff", "--environment", "mars"]) == 1
 
-    assert "no environment 'mars'. Known: local, pods, production" in capsys.readouterr().err
+    assert "no environment 'mars'. Known: kong, local, pods, production" in capsys.readouterr().err
 
 
 def test_the_committed_files_do_not_differ(capsys: pytest.CaptureFixture[str]) -> None:

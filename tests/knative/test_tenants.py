@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from knative.environment import load, parse
-from knative.manifest import POOLED, SELECTOR, Manifest
+from knative.manifest import PLATFORM_LABEL, POOLED, SELECTOR, Manifest
 from knative.placement import groups
 from knative.policies import TENANT_SECRET, secrets_of
 from knative.render import text
 from knative.tenants import (
-    PLATFORM_LABEL,
     Dedicated,
     connections_max,
     dedicated,
@@ -51,6 +50,25 @@ def one_of(manifests: tuple[Manifest, ...], kind: str, name: str) -> Manifest:
 
 def variables(service: Manifest) -> dict[str, Any]:
     return {one["name"]: one for one in service["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+
+def test_where_the_database_is_a_pod_its_functions_reach_it_in_the_platforms_namespace() -> None:
+    pods = load("pods")
+    policies = {
+        one["metadata"]["name"]: one["spec"]
+        for one in render(ACME, [SEARCH], groups(CATALOG.values(), pods), pods)
+        if one["kind"] == "NetworkPolicy"
+    }
+
+    assert {
+        "to": [
+            {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": pods.namespace}},
+                "podSelector": {"matchLabels": {"app.kubernetes.io/name": "postgres"}},
+            }
+        ],
+        "ports": [{"protocol": "TCP", "port": pods.postgres.port}],
+    } in policies["knowledge-search"]["egress"]
 
 
 def test_a_tenant_has_a_bounded_namespace_and_a_service_for_each_of_its_functions() -> None:

@@ -297,7 +297,10 @@ def main() -> int:
     wanted = parser.parse_args()
     cluster = kubectl()
     place = Deployed(
-        cluster, load(wanted.environment), wanted.gateway or gateway_of(cluster), key_of(find_home(), "tenants", TENANT)
+        cluster,
+        load(wanted.environment),
+        wanted.gateway or gateway_of(cluster, load(wanted.environment)),
+        key_of(find_home(), "tenants", TENANT),
     )
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     measures = {

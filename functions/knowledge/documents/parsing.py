@@ -20,8 +20,11 @@ from weakref import WeakKeyDictionary
 from functions.knowledge.documents.refusal import Refused, refused
 
 ROOT = str(Path(__file__).parents[3])
+IMPORTED_FROM = [ROOT, *(one for one in sys.path if one)]
+"""Isolated, the child reads no PYTHONPATH, by which a container's dependencies are found."""
 CHILD = (
-    f"import sys; sys.path.insert(0, {ROOT!r}); from functions.knowledge.documents.parsers.child import main; main()"
+    f"import sys; sys.path[:0] = [one for one in {IMPORTED_FROM!r} if one not in sys.path]; "
+    "from functions.knowledge.documents.parsers.child import main; main()"
 )
 COMMAND = (sys.executable, "-I", "-c", CHILD)
 READ_BYTES = 256 * 1024

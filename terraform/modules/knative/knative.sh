@@ -1,12 +1,15 @@
 #!/bin/sh
-# knative.sh sums|apply|delete, for main.tf and for whoever pins a version. The environment says which release and where.
-# Nothing is applied before every file has the checksum that SUMS (lines as sha256sum writes them) gives.
+# knative.sh sums|check|apply|delete, for main.tf, `dcoder deploy up` and whoever pins a version. The environment says
+# which release and where. Nothing is applied before every file has the checksum that SUMS (lines as sha256sum writes
+# them) gives. With JETSTREAM, a release of eventing-natss, it is the Broker on NATS JetStream alone.
 set -eu
 
 FILES="serving-crds.yaml serving-core.yaml kourier.yaml
   eventing-crds.yaml eventing-core.yaml in-memory-channel.yaml mt-channel-broker.yaml"
 NAMESPACES="knative-serving kourier-system knative-eventing"
 MIRROR_URL=${MIRROR_URL:-https://github.com}
+JETSTREAM=${JETSTREAM:-}
+[ -z "$JETSTREAM" ] || FILES=broker-jsm.yaml
 
 fail() {
   echo "$1" >&2
@@ -16,6 +19,9 @@ fail() {
 url() {
   case $1 in
   serving-*) echo "$MIRROR_URL/knative/serving/releases/download/knative-v$SERVING/$1" ;;
+  broker-jsm.yaml)
+    echo "$MIRROR_URL/knative-extensions/eventing-natss/releases/download/knative-v$JETSTREAM/$1"
+    ;;
   kourier.yaml) echo "$MIRROR_URL/knative-extensions/net-kourier/releases/download/knative-v$KOURIER/$1" ;;
   *) echo "$MIRROR_URL/knative/eventing/releases/download/knative-v$EVENTING/$1" ;;
   esac
@@ -46,6 +52,10 @@ sums() {
   (cd "$folder" && sha256sum $FILES)
 }
 
+check() {
+  verified
+}
+
 apply() {
   verified
   for name in $FILES; do
@@ -54,6 +64,8 @@ apply() {
     *-crds.yaml) cluster wait --for=condition=Established --timeout=60s --filename="$folder/$name" ;;
     esac
   done
+  # It waits for NATS, which may come later.
+  [ -z "$JETSTREAM" ] || return 0
   for namespace in $NAMESPACES; do
     kubectl --context="$CONTEXT" wait --for=condition=Available --timeout="${READY_TIMEOUT_S}s" \
       --namespace="$namespace" deployment --all

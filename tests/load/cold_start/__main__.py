@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--go", default="", help="the static hello world's image, if the nodes have it")
     wanted = parser.parse_args()
     environment, cluster = load(wanted.environment), kubectl()
-    gateway = wanted.gateway or gateway_of(cluster)
+    gateway = wanted.gateway or gateway_of(cluster, load(wanted.environment))
     deployed = cluster.one("ksvc", SERVICE, environment.namespace)
     if deployed is None:
         raise SystemExit(f"there is no Service {SERVICE}; bring the platform up: knative/up existing")
