@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from functions.gateway.llm import chat, doc_chat, embeddings, messages, models
+from functions.gateway.llm import chat, doc_chat, embeddings, messages, models, moderations
 from functions.gateway.llm.bodies import Wanted, completed, conversation, parsed
 from functions.gateway.llm.caching import Caching
 from functions.gateway.llm.credentials import offer_of
@@ -216,6 +216,9 @@ async def count_message_tokens(
 ) -> Response:
     """How many tokens a message's input has, by the provider's own count, which costs nothing."""
     return await create_message(request, call, tenant, sealing, meter, providers, guardrails, answers)
+
+
+llm.route("/v1/moderations", permission="models:use")(moderations.create_moderation)
 
 
 def refuse(wanted: Wanted, builtin: str) -> None:
