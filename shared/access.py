@@ -17,11 +17,11 @@ ROLES: Mapping[str, frozenset[str]] = {
         {
             "documents:*", "keys:*", "quotas:*", "secrets:*", "models:use", "usage:read", "audit:read", "events:*",
             "schedules:read", "tenants:export", "guardrails:*", "cache:*", "aliases:*", "functions:read",
-            "functions:use",
+            "functions:use", "responses:*",
         }
     ),
-    "member": frozenset({"documents:*", "models:use", "usage:read", "quotas:read", "functions:use"}),
-    "viewer": frozenset({"documents:read", "models:use", "functions:use"}),
+    "member": frozenset({"documents:*", "models:use", "usage:read", "quotas:read", "functions:use", "responses:*"}),
+    "viewer": frozenset({"documents:read", "models:use", "functions:use", "responses:*"}),
     "hook": frozenset({"hooks:use"}),
     "system": frozenset({"*:*"}),
 }  # fmt: skip

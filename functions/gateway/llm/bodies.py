@@ -15,7 +15,12 @@ from shared.usage import Tier, Tokens
 
 TOKENS_MAX = 2**40
 JSON = "application/json"
-READ = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "best_of", "prompt"})
+READ = frozenset(
+    {
+        "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "best_of", "prompt", "input",
+        "max_output_tokens", "previous_response_id", "store", "background", "conversation", "tools",
+    }
+)  # fmt: skip
 TIER_OF: Mapping[str, Tier] = {"flex": "flex", "priority": "priority", "fast": "priority", "batch": "batch"}
 """What a provider calls the tier that it served. Its `default` and `scale` have the standard price."""
 PARTS: Mapping[str, tuple[str, str]] = {
@@ -152,7 +157,12 @@ def tokens_in(content: dict[str, Any]) -> Tokens | None:
     sent, written = whole(usage.get("prompt_tokens")), whole(usage.get("completion_tokens", 0))
     if sent is None or written is None:
         return None
-    return Tokens(sent, written, tier=TIER_OF.get(str(content.get("service_tier")), "standard"), **parts_in(usage))
+    return Tokens(sent, written, tier=tier_of(content), **parts_in(usage))
+
+
+def tier_of(content: dict[str, Any]) -> Tier:
+    """The tier that the provider says it served."""
+    return TIER_OF.get(str(content.get("service_tier")), "standard")
 
 
 def parts_in(usage: dict[str, Any]) -> dict[str, int]:

@@ -10,15 +10,16 @@ from functions.gateway.llm.bodies import Wanted, completed, conversation, parsed
 from functions.gateway.llm.caching import Caching
 from functions.gateway.llm.credentials import offer_of
 from functions.gateway.llm.presence import answered
+from functions.gateway.llm.responses import routes as responses
 from functions.gateway.llm.watching import Watch
 from shared.errors import Malformed
-from shared.function import Call, Function, Scale
+from shared.function import Call, Function, Scale, Tick
 from shared.function.invoke import Invoke
 from shared.guardrails import Guardrails
 from shared.identity import Caller
 from shared.llm.answers import Answers
 from shared.llm.outbound import Providers
-from shared.postgres import TenantDatabase
+from shared.postgres import TenantDatabase, TenantTransaction
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
 
@@ -218,7 +219,18 @@ async def count_message_tokens(
     return await create_message(request, call, tenant, sealing, meter, providers, guardrails, answers)
 
 
+RESPONSE = "/v1/responses/{response_id}"
+llm.route("/v1/responses", permission="models:use")(responses.create_response)
+llm.route(RESPONSE, method="GET", permission="models:use")(responses.get_response)
+llm.route(RESPONSE, method="DELETE", permission="responses:delete")(responses.delete_response)
+llm.route(f"{RESPONSE}/input_items", method="GET", permission="models:use")(responses.list_input_items)
 llm.route("/v1/moderations", permission="models:use")(moderations.create_moderation)
+
+
+@llm.every("41 3 * * *", per="tenant")
+async def forget_responses(tick: Tick, tenant: TenantTransaction) -> None:
+    """Forget responses whose time is over."""
+    await tenant.execute("DELETE FROM responses WHERE expires_at < now()")
 
 
 def refuse(wanted: Wanted, builtin: str) -> None:

@@ -53,11 +53,17 @@ def failed(provider: Provider, failure: http.Failure) -> Problem:
 
 
 async def opened(
-    providers: Providers, provider: Provider, path: str, body: bytes, credential: dict[bytes, bytes]
+    providers: Providers,
+    provider: Provider,
+    path: str,
+    body: bytes,
+    credential: dict[bytes, bytes],
+    *,
+    method: bytes = b"POST",
 ) -> http.Answer:
     """The provider's answer with its head read. One attempt. Raises what `failed` says, or `ForbiddenAddress`."""
     try:
-        return await providers.client.send(b"POST", provider.base_url + path, {**credential, **ASKED}, body)
+        return await providers.client.send(method, provider.base_url + path, {**credential, **ASKED}, body)
     except http.Failure as failure:
         raise failed(provider, failure) from failure
 
