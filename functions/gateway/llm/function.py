@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from functions.gateway.llm import chat, doc_chat, embeddings, messages, models, moderations
+from functions.gateway.llm import chat, doc_chat, embeddings, messages, models, moderations, passing
 from functions.gateway.llm.bodies import Wanted, completed, conversation, parsed
 from functions.gateway.llm.caching import Caching
 from functions.gateway.llm.credentials import offer_of
@@ -224,6 +224,7 @@ llm.route("/v1/responses", permission="models:use")(responses.create_response)
 llm.route(RESPONSE, method="GET", permission="models:use")(responses.get_response)
 llm.route(RESPONSE, method="DELETE", permission="responses:delete")(responses.delete_response)
 llm.route(f"{RESPONSE}/input_items", method="GET", permission="models:use")(responses.list_input_items)
+llm.route(f"{passing.PREFIX}/{{provider}}/{{path:path}}", permission="passthrough:use")(passing.pass_through)
 llm.route("/v1/moderations", permission="models:use")(moderations.create_moderation)
 
 

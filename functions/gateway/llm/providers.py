@@ -57,13 +57,14 @@ async def opened(
     provider: Provider,
     path: str,
     body: bytes,
-    credential: dict[bytes, bytes],
+    headers: dict[bytes, bytes],
     *,
     method: bytes = b"POST",
 ) -> http.Answer:
-    """The provider's answer with its head read. One attempt. Raises what `failed` says, or `ForbiddenAddress`."""
+    """The provider's answer with its head read. `headers`: the credential, and what is not as usual. One attempt.
+    Raises what `failed` says, or `ForbiddenAddress`."""
     try:
-        return await providers.client.send(method, provider.base_url + path, {**credential, **ASKED}, body)
+        return await providers.client.send(method, provider.base_url + path, {**ASKED, **headers}, body)
     except http.Failure as failure:
         raise failed(provider, failure) from failure
 
