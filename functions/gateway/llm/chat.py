@@ -51,7 +51,9 @@ async def relay(
         most = metered.most.output // wish.answers
         limit = output_limit(provider, feature, most) if metered.bounded and not wish.stated else {}
         body = for_provider(wanted, model, ask_usage=ask_usage, more=limit)
-        answer = await opened(providers, provider, PATHS[feature], body, provider.of.credential(key))
+        answer = await settlement.waiting(
+            opened(providers, provider, PATHS[feature], body, provider.of.credential(key))
+        )
     wire = OpenAi(withhold_usage=ask_usage)
     if not is_stream(answer):
         return await finished(answer, settlement, provider, key, wire)

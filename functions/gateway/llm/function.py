@@ -34,16 +34,23 @@ llm = Function(
 
 
 @llm.route("/v1/models", method="GET", permission="models:use")
-async def list_models(caller: Caller, tenant: TenantDatabase, providers: Providers) -> Response:
-    """The models that the key may use."""
-    data = models.listing(caller, await offer_of(tenant, providers))
-    return JSONResponse({"object": "list", "data": data})
+async def list_models(request: Request, caller: Caller, tenant: TenantDatabase, providers: Providers) -> Response:
+    """The models that the key may use. For who sends `anthropic-version`, in Anthropic's form those of its dialect."""
+    offer = await offer_of(tenant, providers)
+    if "anthropic-version" not in request.headers:
+        return JSONResponse({"object": "list", "data": models.listing(caller, offer)})
+    spoken = [name for name, one in models.usable(caller, offer).items() if models.dialect_of(one) == "anthropic"]
+    return JSONResponse(models.page(spoken, request.query_params))
 
 
 @llm.route("/v1/models/{model:path}", method="GET", permission="models:use")
-async def get_model(model: str, caller: Caller, tenant: TenantDatabase, providers: Providers) -> Response:
+async def get_model(
+    model: str, request: Request, caller: Caller, tenant: TenantDatabase, providers: Providers
+) -> Response:
     """One model, if the key may use it."""
-    return JSONResponse(models.described(model, await models.chosen(caller, model, tenant, providers)))
+    target = await models.chosen(caller, model, tenant, providers)
+    anthropic = "anthropic-version" in request.headers
+    return JSONResponse(models.described_to_anthropic(model) if anthropic else models.described(model, target))
 
 
 @llm.route("/v1/chat/completions", permission="models:use")

@@ -93,7 +93,7 @@ async def whole(answer: http.Answer, provider: Provider) -> bytes:
 async def finished(answer: http.Answer, settlement: Settlement, provider: Provider, key: str, wire: Wire) -> Response:
     """A whole answer, or the provider's error, passed on with its status."""
     async with settlement.or_settled():
-        content = await whole(answer, provider)
+        content = await settlement.waiting(whole(answer, provider))
         if 300 <= answer.status < 400:
             settlement.used = NOTHING
             raise BadAnswer(f"provider {provider.name!r} answered with a redirect, which is not followed")

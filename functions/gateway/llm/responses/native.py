@@ -74,7 +74,7 @@ async def create(lane: Lane, wanted: Wanted, target: Target, provider: Provider)
             raise Malformed(f"a limit holds, and nobody knows before what {kind[:60]!r} takes", param="tools")
         limit = {"max_output_tokens": metered.most.output} if metered.bounded and not wish.stated else {}
         body = for_provider(wanted, target.model, ask_usage=False, more=limit)
-        answer = await opened(lane.providers, provider, PATH, body, provider.of.credential(key))
+        answer = await settlement.waiting(opened(lane.providers, provider, PATH, body, provider.of.credential(key)))
     wire = Responses()
     most = metered.most.input + metered.most.output
 
@@ -146,8 +146,9 @@ async def passed(lane: Lane, request: Request, turn: Turn, provider: Provider, *
     )
     settlement = Settlement(lane.meter, metered, used=NOTHING)
     async with settlement.or_settled():
-        answer = await opened(
-            lane.providers, provider, path, b"", provider.of.credential(key), method=request.method.encode()
+        credential = provider.of.credential(key)
+        answer = await settlement.waiting(
+            opened(lane.providers, provider, path, b"", credential, method=request.method.encode())
         )
     return await finished(answer, settlement, provider, key, Responses(billed=False))
 
