@@ -20,7 +20,7 @@ from shared.identity import Caller
 from shared.ids import KeyId, TenantId
 from shared.postgres import ControlDatabase, Databases
 from shared.quotas import SCRIPT, Counters, Meter, Metered
-from shared.quotas.meter import ended_of
+from shared.quotas.charging import ended_of
 from shared.redis import Script
 from shared.usage import Ledger, OpenCall, Outcome, Tokens
 from tests.fixtures.control import control_database
