@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+DOC_CHAT, EMBEDDING = "doc-chat", "all-minilm-l6-v2"
+"""Models that are built in."""
 Dialect = Literal["openai", "anthropic"]
 ANTHROPIC_VERSION = b"2023-06-01"
 

@@ -51,10 +51,9 @@ async def checked_addresses(host: str, port: int, *, private: bool) -> list[str]
     addresses = [str(entry[4][0]) for entry in found]
     refused = [address for address in addresses if not allowed(address, private=private)]
     if refused:
-        raise ForbiddenAddress(
-            f"the provider's host {host!r} leads to the internal address {refused[0]};"
-            " an operator can allow that with DCODER_PRIVATE_PROVIDER_URLS=true"
-        )
+        can_be = all(allowed(address, private=True) for address in refused)
+        way = "an operator can allow that with DCODER_PRIVATE_PROVIDER_URLS=true" if can_be else "that is never allowed"
+        raise ForbiddenAddress(f"the provider's host {host!r} leads to the internal address {refused[0]}; {way}")
     return addresses[:ADDRESSES_MAX]
 
 

@@ -11,8 +11,6 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
-from functools import lru_cache
 from uuid import UUID, uuid4
 
 from shared.clock import Clock
@@ -20,21 +18,19 @@ from shared.errors import Problem, Unavailable
 from shared.identity import Caller
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
+from shared.quotas.charging import charge_of, ended_of, output_that_fits, price_at, refusing
 from shared.quotas.counters import Counters, Missing, Refused, Reserved, Row, State, Wanted
 from shared.quotas.limits import Quota, concerning
 from shared.quotas.refusals import refusal, unpriced
 from shared.quotas.stored import StoredQuotas, sums_of
 from shared.telemetry import log
-from shared.usage import Charge, Ended, Ledger, OpenCall, Outcome, Price, Tokens, cost_micro_usd, price_of
+from shared.usage import Ended, Ledger, OpenCall, Outcome, Tokens
 from shared.usage.ledger import CLOSE_TIMEOUT_S, DEAD_AFTER_S, LATE_MAX, Written
-from shared.usage.prices import most_micro_usd, most_output
 
 SEEN_EVERY_S = 10.0
 BUILD_GRACE_S = 0.25
 """Between a builder's leave and its snapshot: for the open rows of reservations that were lost with Redis to commit."""
 TRIES_MAX = 20
-DAY_US = 86_400_000_000
-EPOCH = date(1970, 1, 1).toordinal()
 NOTHING = Tokens()
 SETTLED_WITHIN_S = 1.0
 BUILD_POLL_S = 0.05
@@ -61,7 +57,7 @@ class Metered:
         return any(refusing(quota) and quota.metric in ("micro_usd", "tokens") for quota in self.quotas)
 
     async def durable(self) -> None:
-        """Return once the call is on disk. Raises `Problem` when it could not be written."""
+        """Return once PostgreSQL has the call. Raises `Problem` when it could not be written."""
         await asyncio.shield(self.opened)
 
 
@@ -361,44 +357,3 @@ class Meter:
             await self._settle(metered, xid)
             if metered.call.id in self._unsettled:
                 return
-
-
-def refusing(quota: Quota) -> bool:
-    return quota.hard and quota.enforced
-
-
-def charge_of(call: OpenCall, most: Tokens) -> Charge:
-    return Charge(most_micro_usd(price_at(call), most), most.input + most.output)
-
-
-def price_at(call: OpenCall) -> Price | None:
-    return price_on(call.model, call.prices, call.started_us // DAY_US)
-
-
-@lru_cache(maxsize=2000)
-def price_on(model: str, prices: str, day: int) -> Price | None:
-    """The price in force on a day, by its number since 1970."""
-    return price_of(model, date.fromordinal(EPOCH + day), provider=prices)
-
-
-def output_that_fits(call: OpenCall, quota: Quota, refused: Refused, most: Tokens) -> int:
-    """How many output tokens the refusing limit has room for beside the input; 0 when output is not what it counts."""
-    room = quota.amount - refused.used - refused.reserved
-    if quota.metric == "tokens":
-        return max(0, room - most.input)
-    price = price_at(call)
-    if quota.metric != "micro_usd" or price is None:
-        return 0
-    return max(0, most_output(price, most.input, room - most_micro_usd(price, replace(most, output=0)) - 1))
-
-
-def ended_of(call: OpenCall, outcome: Outcome, used: Tokens | None) -> Ended:
-    """How the call ended. What is not known of its cost and tokens is charged as reserved."""
-    price = price_at(call)
-    cost = cost_micro_usd(price, used)
-    price_known = price is not None and (used is None or cost is not None)
-    charge = Charge(
-        call.reserved.micro_usd if cost is None else cost,
-        call.reserved.tokens if used is None else used.input + used.output,
-    )
-    return Ended(outcome, used, price_known, cost, charge)

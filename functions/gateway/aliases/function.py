@@ -14,12 +14,12 @@ from pydantic import BaseModel, Field, field_validator
 
 from shared.errors import Invalid, NotFound
 from shared.function import Call, Function, Scale
+from shared.llm.kinds import DOC_CHAT, EMBEDDING
 from shared.postgres import TenantDatabase, TenantTransaction
 
 aliases = Function(scale=Scale(max=5))
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
-BUILT_IN = frozenset({"doc-chat", "all-minilm-l6-v2"})
 ASKED = frozenset({"model", "messages", "prompt", "input", "system", "stream", "stream_options"})
 """Members that are the question itself: they have no default."""
 DEFAULTS_BYTES_MAX = 4096
@@ -64,7 +64,7 @@ async def list_aliases(tenant: TenantDatabase) -> AliasList:
 @aliases.put("/v1/aliases/{name}", permission="aliases:write")
 async def put_alias(name: str, body: Alias, transaction: TenantTransaction, call: Call) -> AliasView:
     """Make an alias, or switch it to another model. In force everywhere within a second; calls in flight go on."""
-    if not NAME.fullmatch(name) or name in BUILT_IN:
+    if not NAME.fullmatch(name) or name in (DOC_CHAT, EMBEDDING):
         raise Invalid(f"{name[:100]!r} cannot be an alias: 1 to 100 of A-Z, a-z, 0-9 and ._:- and no built-in model's")
     before = await transaction.fetchrow("SELECT provider, model FROM model_aliases WHERE name = $1", name)
     if not await transaction.fetchval(

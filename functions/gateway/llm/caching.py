@@ -5,7 +5,7 @@ For a tenant that has not switched it on, nothing of this is done but to know th
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -27,6 +27,8 @@ from shared.telemetry import log
 
 HEADER, TTL_HEADER = "x-dcoder-cache", "x-dcoder-cache-ttl"
 PROVIDER = "cache"
+OF_ANSWER = frozenset({"content-type", "content-length", "cache-control", "x-accel-buffering", "retry-after"})
+"""Headers that are the answer's, whoever gets it."""
 OK = 200
 Work = Callable[[], Coroutine[None, None, Response]]
 
@@ -112,11 +114,9 @@ class Caching:
                     continue
                 await settlement.metered.durable()
             settlement.outcome = "done"
-            settlement.settle()
+            own = settlement.headers | cost_header(settlement.settle()) | self._own_headers(feature)
             log("answer_shared", request_id=self.call.request_id, model=target.model)
-            for name, value in (settlement.headers | self._own_headers(feature)).items():
-                joined.headers[name] = value
-            return marked(joined, "coalesced")
+            return marked(without_headers_of_another(joined, own), "coalesced")
         begun = self.answers.flights[place] = Flight(work(), self._landed(key, wish.ttl_s or setting.ttl_s))
         begun.task.add_done_callback(lambda _: self._forget(place, begun))
         return marked(await begun.join(), "miss")
@@ -152,6 +152,14 @@ class Caching:
     def _own_headers(self, feature: str) -> dict[str, str]:
         of_anthropic = {"request-id": self.call.request_id} if feature == "messages" else {}
         return {"x-dcoder-provider": PROVIDER} | of_anthropic
+
+
+def without_headers_of_another(response: Response, own: Mapping[str, str]) -> Response:
+    """The answer with the caller's own headers. Those of whoever began the call tell how their limits stand."""
+    for name in set(response.headers) - OF_ANSWER:
+        del response.headers[name]
+    response.headers.update(own)
+    return response
 
 
 def marked(response: Response, said: str) -> Response:

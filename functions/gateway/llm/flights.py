@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from functions.gateway.llm.presence import Stream
 from shared.errors import Unavailable
+from shared.telemetry import log
 
 Landed = Callable[[Response, bytes], Awaitable[None]]
 """What is done with a whole answer, once: the response, and its body."""
@@ -95,8 +96,11 @@ class Flight:
             if not self._ended:  # a cut answer is no whole one, and nobody waits for one that never comes
                 self._failure = Unavailable("the call that was shared was ended before its answer was whole; ask again")
             raise
-        except Exception as failure:  # noqa: BLE001  told to those who wait
-            self._failure = failure
+        except Exception as failure:  # noqa: BLE001  told to those who wait; who has the whole answer needs no word
+            if self._ended:
+                log("answer_not_kept", error=type(failure).__name__)
+            else:
+                self._failure = failure
         finally:
             self._ended = self._over = True
             self._tell()

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.gateway.llm import chat, doc_chat, embeddings, messages, models, moderations, passing
-from functions.gateway.llm.bodies import Wanted, completed, conversation, parsed
-from functions.gateway.llm.caching import Caching
+from functions.gateway.llm.bodies import Wanted, conversation, parsed
 from functions.gateway.llm.credentials import offer_of
-from functions.gateway.llm.presence import answered
+from functions.gateway.llm.lane import Lane
+from functions.gateway.llm.models import Target
 from functions.gateway.llm.responses import routes as responses
-from functions.gateway.llm.watching import Watch
 from shared.errors import Malformed
 from shared.function import Call, Function, Scale, Tick
 from shared.function.invoke import Invoke
 from shared.guardrails import Guardrails
 from shared.identity import Caller
 from shared.llm.answers import Answers
+from shared.llm.kinds import DOC_CHAT, EMBEDDING
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase, TenantTransaction
 from shared.quotas import Meter
@@ -71,28 +73,14 @@ async def chat_completions(
     we ask for it and withhold it.
     """
     wanted = await conversation(request)
-    watch = Watch(guardrails, call, tenant, sealing)
-    watch.asked(wanted)
 
-    async def work() -> Response:
-        target = await models.chosen(call.caller, wanted.model, tenant, providers)
-        models.check_dialect(target, wanted.model, "openai")
-        if (provider := target.provider) is not None:
-            asked = completed(wanted, target.defaults)
-            caching = Caching(answers, call, tenant, sealing, meter)
-            return await caching.answer(
-                request,
-                asked,
-                target,
-                "chat",
-                lambda: chat.relay(
-                    call, asked, provider, target.model, providers=providers, sealing=sealing, meter=meter
-                ),
-            )
-        refuse(wanted, models.EMBEDDING)
+    async def built_in(target: Target) -> Response:
+        refuse(wanted, EMBEDDING)
         return await doc_chat.respond(call, wanted, target, meter, invoke)
 
-    return watch.answered(await answered(request, work()))
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers)
+    relay = partial(chat.relay, call, providers=providers, sealing=sealing, meter=meter)
+    return await lane.answer(wanted, "openai", "chat", relay, built_in)
 
 
 @llm.route("/v1/completions", permission="models:use")
@@ -108,34 +96,9 @@ async def completions(
 ) -> Response:
     """A completion of a text, with `suffix` of what follows it: OpenAI's older route, by a provider that has it."""
     wanted = await parsed(request, required="prompt")
-    watch = Watch(guardrails, call, tenant, sealing)
-    watch.asked(wanted)
-
-    async def work() -> Response:
-        target = await models.chosen(call.caller, wanted.model, tenant, providers)
-        models.check_dialect(target, wanted.model, "openai")
-        if (provider := target.provider) is None:
-            raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
-        asked = completed(wanted, target.defaults)
-        caching = Caching(answers, call, tenant, sealing, meter)
-        return await caching.answer(
-            request,
-            asked,
-            target,
-            "completions",
-            lambda: chat.relay(
-                call,
-                asked,
-                provider,
-                target.model,
-                providers=providers,
-                sealing=sealing,
-                meter=meter,
-                feature="completions",
-            ),
-        )
-
-    return watch.answered(await answered(request, work()))
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers)
+    relay = partial(chat.relay, call, providers=providers, sealing=sealing, meter=meter, feature="completions")
+    return await lane.answer(wanted, "openai", "completions", relay)
 
 
 @llm.route("/v1/embeddings", permission="models:use")
@@ -152,27 +115,14 @@ async def create_embeddings(
 ) -> Response:
     """Vectors of texts, by a provider or by the built-in model."""
     wanted = await embeddings.parse(request)
-    Watch(guardrails, call, tenant, sealing).asked(wanted)
 
-    async def work() -> Response:
-        target = await models.chosen(call.caller, wanted.model, tenant, providers)
-        models.check_dialect(target, wanted.model, "openai")
-        if (provider := target.provider) is not None:
-            asked = completed(wanted, target.defaults)
-            caching = Caching(answers, call, tenant, sealing, meter)
-            return await caching.answer(
-                request,
-                asked,
-                target,
-                "embeddings",
-                lambda: embeddings.relay(
-                    call, asked, provider, target.model, providers=providers, sealing=sealing, meter=meter
-                ),
-            )
-        refuse(wanted, models.DOC_CHAT)
+    async def built_in(target: Target) -> Response:
+        refuse(wanted, DOC_CHAT)
         return await embeddings.built_in(call, wanted, meter, invoke)
 
-    return await answered(request, work())
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers)
+    relay = partial(embeddings.relay, call, providers=providers, sealing=sealing, meter=meter)
+    return await lane.answer(wanted, "openai", "embeddings", relay, built_in)
 
 
 @llm.route("/v1/messages", permission="models:use")
@@ -188,27 +138,9 @@ async def create_message(
 ) -> Response:
     """A message in Anthropic's dialect, whole or as a stream, by a provider that speaks it: bytes unchanged."""
     wanted = await conversation(request)
-    watch = Watch(guardrails, call, tenant, sealing)
-    watch.asked(wanted)
-
-    async def work() -> Response:
-        target = await models.chosen(call.caller, wanted.model, tenant, providers)
-        models.check_dialect(target, wanted.model, "anthropic")
-        provider = target.provider
-        assert provider is not None  # built-in models are of the other dialect
-        asked = completed(wanted, target.defaults)
-        caching = Caching(answers, call, tenant, sealing, meter)
-        return await caching.answer(
-            request,
-            asked,
-            target,
-            "messages",
-            lambda: messages.relay(
-                call, request, asked, provider, target.model, providers=providers, sealing=sealing, meter=meter
-            ),
-        )
-
-    return watch.answered(await answered(request, work()))
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers)
+    relay = partial(messages.relay, call, request, providers=providers, sealing=sealing, meter=meter)
+    return await lane.answer(wanted, "anthropic", "messages", relay)
 
 
 @llm.route("/v1/messages/count_tokens", permission="models:use")

@@ -9,12 +9,10 @@ from typing import Any
 from functions.gateway.llm.credentials import Offer, Provider, offer_of
 from shared.errors import Malformed, NotFound, Refusal
 from shared.identity import Caller
-from shared.llm.kinds import Dialect
+from shared.llm.kinds import DOC_CHAT, EMBEDDING, Dialect
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
 
-DOC_CHAT = "doc-chat"
-EMBEDDING = "all-minilm-l6-v2"
 OWN = "dcoder"
 SINCE = 1_730_000_000  # OpenAI's clients expect a creation time; it means nothing here
 SINCE_TEXT = "2024-10-27T03:33:20Z"

@@ -82,6 +82,15 @@ async def test_a_name_with_one_internal_address_among_public_ones_is_refused(mon
         await outbound.checked_addresses("provider.example", 443, private=False)
 
 
+@pytest.mark.parametrize(("address", "way"), [("10.0.0.1", "an operator can"), ("169.254.169.254", "never")])
+async def test_a_refusal_says_whether_an_operator_can_allow_it(
+    monkeypatch: pytest.MonkeyPatch, address: str, way: str
+) -> None:
+    resolving(monkeypatch, [address])
+    with pytest.raises(ForbiddenAddress, match=way):
+        await outbound.checked_addresses("provider.example", 443, private=False)
+
+
 async def test_a_name_that_nobody_knows_is_a_provider_that_is_not_reachable() -> None:
     with pytest.raises(NotConnected):
         await outbound.checked_addresses("no-such-host.invalid", 443, private=False)

@@ -42,7 +42,7 @@ QUERY = {
 
 
 @dataclass(frozen=True)
-class Lane:
+class Asking:
     """What it takes to ask a provider for this caller."""
 
     call: Call
@@ -52,14 +52,14 @@ class Lane:
     stored: Stored
 
 
-async def create(lane: Lane, wanted: Wanted, target: Target, provider: Provider) -> Response:
+async def create(asking: Asking, wanted: Wanted, target: Target, provider: Provider) -> Response:
     """Ask the provider, once, and note whose the response is."""
-    previous = await earlier(lane.stored, wanted, provider)
-    key = await provider.key(lane.sealing)
+    previous = await earlier(asking.stored, wanted, provider)
+    key = await provider.key(asking.sealing)
     wish = wish_of(wanted, lengths=LENGTHS)
-    metered = await lane.meter.begin(
-        lane.call.caller,
-        request_id=lane.call.request_id,
+    metered = await asking.meter.begin(
+        asking.call.caller,
+        request_id=asking.call.request_id,
         model=target.model,
         provider=provider.name,
         prices=provider.of.prices,
@@ -67,14 +67,14 @@ async def create(lane: Lane, wanted: Wanted, target: Target, provider: Provider)
         most=Tokens(wish.most.input + (previous.tokens if previous else 0), wish.most.output),
         least_output=None if wish.stated else LEAST_OUTPUT,
     )
-    settlement = Settlement(lane.meter, metered)
+    settlement = Settlement(asking.meter, metered)
     async with settlement.or_settled():
         if metered.bounded and (kind := hosted(wanted)):
             settlement.used = NOTHING
             raise Malformed(f"a limit holds, and nobody knows before what {kind[:60]!r} takes", param="tools")
         limit = {"max_output_tokens": metered.most.output} if metered.bounded and not wish.stated else {}
         body = for_provider(wanted, target.model, ask_usage=False, more=limit)
-        answer = await settlement.waiting(opened(lane.providers, provider, PATH, body, provider.of.credential(key)))
+        answer = await settlement.waiting(opened(asking.providers, provider, PATH, body, provider.of.credential(key)))
     wire = Responses()
     most = metered.most.input + metered.most.output
 
@@ -84,7 +84,7 @@ async def create(lane: Lane, wanted: Wanted, target: Target, provider: Provider)
             names = sorted({wanted.model, *target.names})
             turn = Turn(wire.id, provider.name, wanted.model, names, wanted.content.get("previous_response_id"),
                         wire.items, used)  # fmt: skip
-            await lane.stored.keep(turn)
+            await asking.stored.keep(turn)
 
     if not is_stream(answer):
         whole = await finished(answer, settlement, provider, key, wire)
@@ -131,24 +131,24 @@ def check_kept_by(turn: Turn, provider: Provider) -> None:
         )
 
 
-async def passed(lane: Lane, request: Request, turn: Turn, provider: Provider, *, more: str = "") -> Response:
+async def passed(asking: Asking, request: Request, turn: Turn, provider: Provider, *, more: str = "") -> Response:
     """Look at, or delete, what the provider keeps, by the method of the request. It costs nothing."""
     path = f"{PATH}/{turn.id}{more}{query_of(request)}"
-    key = await provider.key(lane.sealing)
-    metered = await lane.meter.begin(
-        lane.call.caller,
-        request_id=lane.call.request_id,
+    key = await provider.key(asking.sealing)
+    metered = await asking.meter.begin(
+        asking.call.caller,
+        request_id=asking.call.request_id,
         model=turn.model,
         provider=provider.name,
         prices=provider.of.prices,
         feature=FEATURE,
         most=NOTHING,
     )
-    settlement = Settlement(lane.meter, metered, used=NOTHING)
+    settlement = Settlement(asking.meter, metered, used=NOTHING)
     async with settlement.or_settled():
         credential = provider.of.credential(key)
         answer = await settlement.waiting(
-            opened(lane.providers, provider, path, b"", credential, method=request.method.encode())
+            opened(asking.providers, provider, path, b"", credential, method=request.method.encode())
         )
     return await finished(answer, settlement, provider, key, Responses(billed=False))
 

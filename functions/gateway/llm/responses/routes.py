@@ -11,7 +11,7 @@ from functions.gateway.llm.credentials import Provider, offer_of
 from functions.gateway.llm.presence import answered
 from functions.gateway.llm.responses import native, translated
 from functions.gateway.llm.responses.asked import asked, checked_id
-from functions.gateway.llm.responses.native import Lane
+from functions.gateway.llm.responses.native import Asking
 from functions.gateway.llm.responses.stored import Stored, Turn
 from functions.gateway.llm.watching import Watch
 from shared.errors import Malformed, NotFound
@@ -38,14 +38,14 @@ async def create_response(
     wanted = await asked(request)
     watch = Watch(guardrails, call, tenant, sealing)
     watch.asked(wanted)
-    lane = lane_of(call, tenant, sealing, meter, providers)
+    asking = asking_of(call, tenant, sealing, meter, providers)
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
         models.check_dialect(target, wanted.model, "openai")
         body, provider = completed(wanted, target.defaults), target.provider
         if provider is not None and provider.of.responses:
-            return await native.create(lane, body, target, provider)
+            return await native.create(asking, body, target, provider)
 
         async def ask(conversation: Wanted) -> Response:
             if provider is None:
@@ -57,7 +57,7 @@ async def create_response(
 
         if target.model == models.EMBEDDING and provider is None:
             raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
-        return await translated.create(lane.stored, body, target, ask)
+        return await translated.create(asking.stored, body, target, ask)
 
     return watch.answered(await answered(request, work()))
 
@@ -72,13 +72,13 @@ async def get_response(
     providers: Providers,
 ) -> Response:
     """A response of this key's, as it is kept."""
-    lane = lane_of(call, tenant, sealing, meter, providers)
-    turn = await lane.stored.find(checked_id(response_id))
+    asking = asking_of(call, tenant, sealing, meter, providers)
+    turn = await asking.stored.find(checked_id(response_id))
     if turn.sealed is None:
-        return await native.passed(lane, request, turn, await keeping(lane, turn))
+        return await native.passed(asking, request, turn, await keeping(asking, turn))
     if request.query_params.get("stream") == "true":
         raise Malformed("a response that has ended is not streamed again", param="stream")
-    return JSONResponse((await lane.stored.content(turn))["response"])
+    return JSONResponse((await asking.stored.content(turn))["response"])
 
 
 async def list_input_items(
@@ -91,11 +91,11 @@ async def list_input_items(
     providers: Providers,
 ) -> Response:
     """What was put into a response of this key's."""
-    lane = lane_of(call, tenant, sealing, meter, providers)
-    turn = await lane.stored.find(checked_id(response_id))
+    asking = asking_of(call, tenant, sealing, meter, providers)
+    turn = await asking.stored.find(checked_id(response_id))
     if turn.sealed is None:
-        return await native.passed(lane, request, turn, await keeping(lane, turn), more="/input_items")
-    return await translated.listed(lane.stored, turn, request)
+        return await native.passed(asking, request, turn, await keeping(asking, turn), more="/input_items")
+    return await translated.listed(asking.stored, turn, request)
 
 
 async def delete_response(
@@ -109,26 +109,26 @@ async def delete_response(
     providers: Providers,
 ) -> Response:
     """Forget a response of this key's, here or at the provider that keeps it."""
-    lane = lane_of(call, tenant, sealing, meter, providers)
-    turn = await lane.stored.find(checked_id(response_id))
+    asking = asking_of(call, tenant, sealing, meter, providers)
+    turn = await asking.stored.find(checked_id(response_id))
     call.note(resource=f"response/{turn.id}")
     if turn.sealed is not None:
-        await lane.stored.forget(transaction, turn.id)
+        await asking.stored.forget(transaction, turn.id)
         return translated.deleted(turn)
-    told = await native.passed(lane, request, turn, await keeping(lane, turn))
+    told = await native.passed(asking, request, turn, await keeping(asking, turn))
     if told.status_code in (200, 204, 404):
-        await lane.stored.forget(transaction, turn.id)
+        await asking.stored.forget(transaction, turn.id)
     return translated.deleted(turn) if told.status_code == 404 else told
 
 
-def lane_of(call: Call, tenant: TenantDatabase, sealing: TenantSecrets, meter: Meter, providers: Providers) -> Lane:
+def asking_of(call: Call, tenant: TenantDatabase, sealing: TenantSecrets, meter: Meter, providers: Providers) -> Asking:
     stored = Stored(tenant, sealing, call.caller, call.process.settings.responses_days)
-    return Lane(call, sealing, meter, providers, stored)
+    return Asking(call, sealing, meter, providers, stored)
 
 
-async def keeping(lane: Lane, turn: Turn) -> Provider:
+async def keeping(asking: Asking, turn: Turn) -> Provider:
     """The provider that keeps the response. Raises `NotFound` when the tenant has it no longer."""
-    offer = await offer_of(lane.stored.tenant, lane.providers)
+    offer = await offer_of(asking.stored.tenant, asking.providers)
     found = next((one for one in offer.providers if one.name == turn.provider), None)
     if found is None:
         raise NotFound(f"there is no response {turn.id!r}", param="response_id")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.errors import NotFound, Problem, Refusal
+from shared.errors import Malformed, NotFound, Problem, Refusal
 from shared.identity import Caller
 from shared.postgres import TenantDatabase, TenantTransaction
 from shared.secrets import TenantSecrets
@@ -19,21 +19,30 @@ from shared.telemetry import log
 
 PURPOSE = "responses"
 CHAIN_MAX = 1000
+CHAIN_BYTES_MAX = 16 * 1024 * 1024
 LINEAGE = "key:"
 COLUMNS = "id, provider, model, models, previous, items, tokens, sealed"
 LIVE = "owner = $1 AND expires_at > now() AND ($2::text[] IS NULL OR models && $2)"
 FIND = f"SELECT {COLUMNS} FROM responses WHERE {LIVE} AND id = $3"
 CHAIN = f"""
 WITH RECURSIVE chain AS (
-    SELECT {COLUMNS}, 1 AS depth FROM responses WHERE {LIVE} AND id = $3
+    SELECT id, previous, 1 AS depth, coalesce(octet_length(sealed), 0)::bigint AS bytes FROM responses
+    WHERE {LIVE} AND id = $3
     UNION ALL
-    SELECT {", ".join(f"r.{name}" for name in COLUMNS.split(", "))}, depth + 1
+    SELECT r.id, r.previous, depth + 1, bytes + coalesce(octet_length(r.sealed), 0)
     FROM chain JOIN responses r ON r.id = chain.previous
-    WHERE r.owner = $1 AND r.expires_at > now() AND ($2::text[] IS NULL OR r.models && $2) AND depth < $4
+    WHERE r.owner = $1 AND r.expires_at > now() AND ($2::text[] IS NULL OR r.models && $2)
+      AND depth < $4 AND bytes <= $5
 )
-SELECT {COLUMNS} FROM chain ORDER BY depth DESC
+SELECT id, previous, bytes FROM chain ORDER BY depth DESC
 """
-HOLDING = f"SELECT {COLUMNS} FROM responses WHERE {LIVE} AND items && $3 LIMIT 100"
+TURNS = f"SELECT {COLUMNS} FROM responses WHERE {LIVE} AND id = ANY($3) ORDER BY array_position($3, id)"
+HOLDING = f"""
+SELECT {COLUMNS} FROM (
+    SELECT *, sum(coalesce(octet_length(sealed), 0)) OVER (ORDER BY created_at DESC, id) AS together
+    FROM responses WHERE {LIVE} AND items && $3
+) AS held WHERE together <= $4
+"""
 KEEP = """
 INSERT INTO responses (id, owner, provider, model, models, previous, items, tokens, sealed, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + make_interval(days => $10))
@@ -80,9 +89,14 @@ class Stored:
         return Turn(**row)
 
     async def chain(self, response_id: str) -> list[Turn]:
-        """The response and all before it, oldest first. Raises `PreviousNotFound` when one of them is gone."""
-        found = [Turn(**row) for row in await self.tenant.fetch(CHAIN, self.owner, self._scope, response_id, CHAIN_MAX)]
-        if not found or found[0].previous is not None:
+        """The response and all before it, oldest first. Raises `PreviousNotFound` when one of them is gone, and
+        `Malformed` when together they are too large: that is known before they are read."""
+        asked = (self.owner, self._scope)
+        links = await self.tenant.fetch(CHAIN, *asked, response_id, CHAIN_MAX, CHAIN_BYTES_MAX)
+        if links and links[0]["bytes"] > CHAIN_BYTES_MAX:
+            raise Malformed(f"what came before has more than {CHAIN_BYTES_MAX} bytes", param="previous_response_id")
+        found = [Turn(**row) for row in await self.tenant.fetch(TURNS, *asked, [one["id"] for one in links])]
+        if not found or found[0].previous is not None or len(found) < len(links):
             raise PreviousNotFound(
                 f"there is no response {response_id[:100]!r} to go on from, or one before it is gone",
                 param="previous_response_id",
@@ -99,8 +113,11 @@ class Stored:
             ) from None
 
     async def holding(self, items: Sequence[str]) -> list[Turn]:
-        """The responses that hold these items, each in one at least. Raises `NotFound`."""
-        rows = await self.tenant.fetch(HOLDING, self.owner, self._scope, list(items)) if items else []
+        """The responses that hold these items, each in one at least, of not more bytes together than a chain has.
+        Raises `NotFound`."""
+        if not items:
+            return []
+        rows = await self.tenant.fetch(HOLDING, self.owner, self._scope, list(items), CHAIN_BYTES_MAX)
         found = [Turn(**row) for row in rows]
         if missing := set(items) - {item for turn in found for item in turn.items}:
             raise NotFound(f"there is no item {min(missing)[:100]!r} of a response", param="input")

@@ -25,7 +25,6 @@ from shared.llm import sse
 
 Json = dict[str, Any]  # Any: JSON
 PAGE, PAGE_MAX = 20, 100
-CHAIN_BYTES_MAX = 16 * 1024 * 1024
 FAILED = "server_error"
 PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
 
@@ -120,14 +119,11 @@ async def resolved(stored: Stored, wanted: Wanted) -> list[Json]:
 
 
 async def conversation(stored: Stored, previous: str | None) -> list[Json]:
-    """All items before: of each response what was put in and what came out. Raises `PreviousNotFound`."""
+    """All items before: of each response what was put in and what came out. Raises as `chain` does."""
     if previous is None:
         return []
     found: list[Json] = []
-    turns = await stored.chain(previous)
-    if sum(len(turn.sealed or b"") for turn in turns) > CHAIN_BYTES_MAX:
-        raise Malformed(f"what came before has more than {CHAIN_BYTES_MAX} bytes", param="previous_response_id")
-    for turn in turns:
+    for turn in await stored.chain(previous):
         content = await content_of(stored, turn)
         found += [*content["input"], *content["response"]["output"]]
     return found

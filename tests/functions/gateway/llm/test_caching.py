@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -149,6 +150,23 @@ async def test_a_hundred_who_ask_the_same_at_once_are_one_call(cached: Gateway) 
     assert told == ["coalesced"] * 99 + ["miss"]
     rows = await cached.ledger(100)
     assert sorted(row["provider"] for row in rows) == ["cache"] * 99 + ["scripted"]
+
+
+async def test_who_shares_a_call_does_not_learn_how_its_beginners_limits_stand(
+    cached: Gateway, limited: Gateway
+) -> None:
+    watched = await make_key(cached.application, cached.tenant)
+    await limit(limited, scope="key", name=watched.split("_")[1], metric="micro_usd", span="ever", amount=10**9)
+    cached.provider.will(replace(completion("x", used=usage(1000, 1000)), before=(Pause(1.5),)))
+    async with cached.with_key(watched) as client:
+        first = asyncio.create_task(client.post("/v1/chat/completions", json=question()))
+        await until(lambda: len(cached.provider.calls) == 1)
+        second = await cached.chat()
+        begun = await first
+    assert "x-dcoder-budget-remaining-micro-usd" in begun.headers
+    assert "x-dcoder-budget-remaining-micro-usd" not in second.headers
+    assert (second.headers["x-dcoder-cache"], second.headers["x-dcoder-cost-micro-usd"]) == ("coalesced", "0")
+    assert second.content == begun.content
 
 
 async def test_a_call_goes_on_for_the_others_when_who_began_it_leaves(cached: Gateway) -> None:

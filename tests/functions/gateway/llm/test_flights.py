@@ -51,3 +51,20 @@ async def test_a_stream_that_was_ended_does_not_look_whole() -> None:
     flight.task.cancel()
     with pytest.raises(Unavailable):
         await asyncio.wait_for(anext(joined.pieces), BOUND_S)
+
+
+async def test_an_answer_that_cannot_be_kept_is_whole_all_the_same() -> None:
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        yield b"data: all\n\n"
+
+    async def work() -> Response:
+        return Stream(pieces(), media_type="text/event-stream")
+
+    async def failing(response: Response, body: bytes) -> None:
+        raise ConnectionError
+
+    flight = Flight(work(), failing)
+    joined = await flight.join()
+    await asyncio.wait({flight.task}, timeout=BOUND_S)
+    assert isinstance(joined, Stream)
+    assert [piece async for piece in joined.pieces] == [b"data: all\n\n"]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.credentials import Provider
-from functions.gateway.llm.reservation import output_limit, wish_of
+from functions.gateway.llm.reservation import output_limit
 from shared.llm.kinds import KINDS
 from tests.fixtures.provider import completion, usage
 from tests.functions.gateway.conftest import PROVIDER_KEY, Gateway, store
@@ -34,7 +33,6 @@ def test_each_is_told_the_length_by_the_name_it_knows(kind: str, member: str) ->
     provider = Provider("p", "https://x.example/v1", ("m",), b"", kind)
     assert output_limit(provider, "chat", 7) == {member: 7}
     assert output_limit(provider, "completions", 7) == {"max_tokens": 7}
-    assert wish_of(Wanted("m", {}, b"{}")).answers == 1
 
 
 def test_who_has_no_key_gets_no_credential() -> None:

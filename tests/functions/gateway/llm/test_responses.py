@@ -9,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 
+from functions.gateway.llm.responses import stored
 from functions.gateway.llm.responses.asked import is_reference
 from shared.tenancy import TenantRegistry
 from tests.fixtures.provider import (
@@ -280,6 +281,22 @@ async def test_an_item_can_stand_for_an_earlier_one(gateway: Gateway, sdk: opena
     items[0]["id"] = "msg_unknown"
     with pytest.raises(openai.NotFoundError):
         await sdk.responses.create(model=MODEL, input=items)
+
+
+async def test_what_came_before_is_bounded_before_it_is_read(
+    gateway: Gateway, sdk: openai.AsyncOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await sdk.responses.create(model=MODEL, input="Hi")
+    second = await sdk.responses.create(model=MODEL, previous_response_id=first.id, input="Go on")
+    database = await (await gateway.application.process.get(TenantRegistry)).database(gateway.tenant)
+    size = await database.fetchval("SELECT octet_length(sealed) FROM responses WHERE id = $1", second.id)
+    monkeypatch.setattr(stored, "CHAIN_BYTES_MAX", size)
+    with pytest.raises(openai.BadRequestError, match="what came before"):
+        await sdk.responses.create(model=MODEL, previous_response_id=second.id, input="And on")
+    items: Any = [{"type": "item_reference", "id": one.output[0].id} for one in (first, second)]
+    with pytest.raises(openai.NotFoundError):
+        await sdk.responses.create(model=MODEL, input=items)
+    assert len(gateway.provider.calls) == 2
 
 
 async def test_what_was_put_in_can_be_listed_in_pages(gateway: Gateway, sdk: openai.AsyncOpenAI) -> None:

@@ -1,0 +1,72 @@
+"""A model's call on its way through the gateway, the same for every route: who serves it, whether it was answered
+before, what guardrails are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from functions.gateway.llm import models
+from functions.gateway.llm.bodies import Wanted, completed
+from functions.gateway.llm.caching import Caching
+from functions.gateway.llm.credentials import Provider
+from functions.gateway.llm.models import Target
+from functions.gateway.llm.presence import answered
+from functions.gateway.llm.watching import Watch
+from shared.errors import Malformed
+from shared.function import Call
+from shared.guardrails import Guardrails
+from shared.llm.answers import Answers
+from shared.llm.kinds import Dialect
+from shared.llm.outbound import Providers
+from shared.postgres import TenantDatabase
+from shared.quotas import Meter
+from shared.secrets import TenantSecrets
+
+Relayed = Callable[[Wanted, Provider, str], Coroutine[None, None, Response]]
+"""Asks the provider for what is wanted, by the provider's own name of the model."""
+BuiltIn = Callable[[Target], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One call's."""
+
+    request: Request
+    call: Call
+    tenant: TenantDatabase
+    sealing: TenantSecrets
+    meter: Meter
+    providers: Providers
+    guardrails: Guardrails
+    answers: Answers
+
+    async def answer(
+        self, wanted: Wanted, dialect: Dialect, feature: str, relay: Relayed, built_in: BuiltIn | None = None
+    ) -> Response:
+        """The model's answer, by its provider or built in. Work for a caller who has gone is ended.
+
+        Raises `Problem`.
+        """
+        watch = Watch(self.guardrails, self.call, self.tenant, self.sealing)
+        watch.asked(wanted)
+
+        async def work() -> Response:
+            target = await models.chosen(self.call.caller, wanted.model, self.tenant, self.providers)
+            models.check_dialect(target, wanted.model, dialect)
+            provider = target.provider
+            if provider is None:
+                if built_in is None:
+                    raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
+                return await built_in(target)
+            asked = completed(wanted, target.defaults)
+            caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter)
+            return await caching.answer(
+                self.request, asked, target, feature, lambda: relay(asked, provider, target.model)
+            )
+
+        response = await answered(self.request, work())
+        return response if feature == "embeddings" else watch.answered(response)  # vectors say nothing
