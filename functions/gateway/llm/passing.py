@@ -142,8 +142,7 @@ async def pass_through(
 ) -> Response:
     """What a provider's own route makes of a body: images, speech, rerank. Metered and audited like every call."""
     body = await body_of(request)
-    offer = await offer_of(tenant, providers)
-    target = next((one for one in offer.providers if one.name == provider), None)
+    target = await named(provider, tenant, providers)
     if target is None or not is_open(target, request, path):
         raise NotFound(f"there is no provider {provider[:63]!r} with an open route {path[:100]!r}")
     check(call.caller, request, body, target)
@@ -173,6 +172,15 @@ async def pass_through(
         return Stream(stream.pieces(), media_type=kind_of(answer) or "application/octet-stream", headers=told)
 
     return await answered(request, work())
+
+
+async def named(name: str, tenant: TenantDatabase, providers: Providers) -> Provider | None:
+    """The provider of that name. One not known is looked for once more in the database itself."""
+    for afresh in (False, True):
+        offer = await offer_of(tenant, providers, afresh=afresh)
+        if found := next((one for one in offer.providers if one.name == name), None):
+            return found
+    return None
 
 
 async def body_of(request: Request) -> Body:

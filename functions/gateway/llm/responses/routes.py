@@ -18,6 +18,7 @@ from shared.errors import Malformed, NotFound
 from shared.function import Call
 from shared.function.invoke import Invoke
 from shared.guardrails import Guardrails
+from shared.llm.kinds import EMBEDDING
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase, TenantTransaction
 from shared.quotas import Meter
@@ -55,7 +56,7 @@ async def create_response(
                 feature=native.FEATURE,
             )  # fmt: skip
 
-        if target.model == models.EMBEDDING and provider is None:
+        if target.model == EMBEDDING and provider is None:
             raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
         return await translated.create(asking.stored, body, target, ask)
 
