@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -45,6 +46,23 @@ async def test_a_tenant_is_created_listed_and_deleted_for_good(tenants: Runtime,
     assert not await control.fetchval("SELECT true FROM pg_database WHERE datname = 't_by_http'")
 
 
+async def test_an_operator_says_which_models_a_tenant_may_use(tenants: Runtime) -> None:
+    await create(tenants, "narrow")
+    operator, path = {"tenant": PLATFORM, "role": "operator"}, "/v1/tenants/narrow/models"
+    assert (await tenants.call("GET", path, **operator)).json() == {"models": None}
+    for models in (["api.openai.com/gpt-4o*", "*.azure.com/*"], [], None):
+        assert (
+            await tenants.call("PUT", path, content=json.dumps({"models": models}).encode(), **operator)
+        ).status_code == 200
+        assert (await tenants.call("GET", path, **operator)).json() == {"models": models and sorted(models)}
+    for wrong in (["gpt-4o"], ["HOST/x"], ["h/x\n"], ["h/x"] * 501):
+        assert (
+            await tenants.call("PUT", path, content=json.dumps({"models": wrong}).encode(), **operator)
+        ).status_code == 422
+    assert (await tenants.call("GET", "/v1/tenants/nobody/models", **operator)).status_code == 404
+    await tenants.call("DELETE", "/v1/tenants/narrow", **operator)
+
+
 @pytest.mark.parametrize("name", ["Big", "a", "a--b", "-a", "a_b", "platform", "postgres", "a" * 33, "ü", 'x";--'])
 async def test_a_name_that_is_none_is_refused(tenants: Runtime, name: str) -> None:
     answer = await create(tenants, name)
@@ -57,6 +75,8 @@ async def test_a_name_that_is_none_is_refused(tenants: Runtime, name: str) -> No
     [
         ("GET", "/v1/tenants"),
         ("DELETE", "/v1/tenants/other"),
+        ("GET", "/v1/tenants/other/models"),
+        ("PUT", "/v1/tenants/other/models"),
         ("POST", "/v1/tenants/other/move"),
         ("DELETE", "/v1/tenants/other/move"),
     ],
