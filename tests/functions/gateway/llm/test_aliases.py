@@ -129,7 +129,7 @@ async def test_only_an_administrator_switches_and_it_is_audited(named: Gateway) 
 
 
 async def test_bodies_are_changed_on_both_ways(named: Gateway) -> None:
-    changes = {
+    changes: Any = {
         "request": {"set": {"temperature": 0, "metadata.team": "a"}, "without": ["logit_bias", "messages.*.name"]},
         "answer": {
             "set": {"model": "our-best"},
