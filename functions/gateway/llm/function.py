@@ -70,7 +70,7 @@ async def chat_completions(
         refuse(wanted, EMBEDDING)
         return await doc_chat.respond(call, wanted, target, meter, invoke)
 
-    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, invoke)
     relay = partial(chat.relay, call, providers=providers, sealing=sealing, meter=meter)
     return await lane.answer(wanted, "openai", "chat", relay, built_in)
 
@@ -124,13 +124,15 @@ async def create_message(
     tenant: TenantDatabase,
     sealing: TenantSecrets,
     meter: Meter,
+    invoke: Invoke,
     providers: Providers,
     guardrails: Guardrails,
     answers: Answers,
 ) -> Response:
-    """A message in Anthropic's dialect, whole or as a stream, by a provider that speaks it: bytes unchanged."""
+    """A message in Anthropic's dialect, whole or as a stream. By a provider that speaks it, bytes unchanged; else
+    translated."""
     wanted = await conversation(request)
-    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, invoke)
     relay = partial(messages.relay, call, request, providers=providers, sealing=sealing, meter=meter)
     return await lane.answer(wanted, "anthropic", "messages", relay)
 
@@ -147,7 +149,10 @@ async def count_message_tokens(
     answers: Answers,
 ) -> Response:
     """How many tokens a message's input has, by the provider's own count, which costs nothing."""
-    return await create_message(request, call, tenant, sealing, meter, providers, guardrails, answers)
+    wanted = await conversation(request)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers)
+    relay = partial(messages.relay, call, request, providers=providers, sealing=sealing, meter=meter)
+    return await lane.answer(wanted, "anthropic", "messages", relay)
 
 
 def refuse(wanted: Wanted, builtin: str) -> None:

@@ -40,12 +40,13 @@ class OtherDialect(Refusal):
     status, code, title = 400, "other_dialect", "Model of another dialect"
 
 
-def check_dialect(target: Target, model: str, dialect: Dialect) -> None:
-    """Raises `OtherDialect` unless a provider of that dialect serves the model, or, in OpenAI's, we do."""
+def check_dialect(target: Target, model: str, dialect: Dialect, *, translates: bool) -> None:
+    """Raises `OtherDialect` unless the model's provider speaks the dialect or is translated for. What is built in speaks
+    OpenAI's."""
     serving = target.provider.of.dialect if target.provider else "openai"
-    if serving != dialect:
-        route = "/v1/messages" if serving == "anthropic" else "OpenAI's routes"
-        raise OtherDialect(f"the model {model!r} is served by {route} only; nothing translates it", param="model")
+    if serving != dialect and not (translates and target.provider):
+        routes = "/v1/chat/completions" + (" and /v1/messages" if target.provider else "")
+        raise OtherDialect(f"the model {model!r} is served by {routes} only; here nothing is translated", param="model")
 
 
 async def chosen(caller: Caller, model: str, tenant: TenantDatabase, providers: Providers) -> Target:

@@ -22,9 +22,12 @@ Json = dict[str, Any]  # Any: JSON of the provider's
 class Wire(Protocol):
     """A provider's wire format, for one call."""
 
-    complete: bool
-    failed: bool
-    used: Tokens | None
+    @property
+    def complete(self) -> bool: ...
+    @property
+    def failed(self) -> bool: ...
+    @property
+    def used(self) -> Tokens | None: ...
 
     def keep(self, data: bytes) -> bool:
         """Read what an event tells; whether the caller gets it."""
