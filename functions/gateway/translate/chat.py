@@ -78,7 +78,7 @@ def completion_of(answer: Any, used: Tokens | None) -> Json:  # Any: litellm's M
 
 def choice_of(told: Json) -> Json:
     said = told.get("message") or {}
-    message = {"role": "assistant", "content": None} | {name: said[name] for name in OF_MESSAGE if name in said}
+    message = {"role": "assistant", "content": None} | {name: said[name] for name in OF_MESSAGE if said.get(name)}
     if said.get("tool_calls"):
         message["tool_calls"] = [call_of(one) for one in said["tool_calls"]]
     return {

@@ -42,6 +42,9 @@ class AnthropicCaller:
             asked.pop(name, None)
         self.body, self._names = self._adapter.translate_anthropic_to_openai(asked)
         self.body = {name: value for name, value in self.body.items() if name != "model"}
+        choice = body.get("tool_choice")
+        if isinstance(choice, dict) and choice.get("disable_parallel_tool_use") is True:
+            self.body["parallel_tool_calls"] = False
         self._model = str(body.get("model", model))
         self._stream = Blocks(self._model, self._names)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,7 +81,10 @@ class GenerateContent:
         for candidate in content.get("candidates") or ():
             index = int(candidate.get("index") or 0)
             self._ended[index] = self._ended.get(index, False) or bool(candidate.get("finishReason"))
-        return pieces_of(self._events.chunk_parser(content))
+        pieces = pieces_of(self._events.chunk_parser(content))
+        # litellm takes each event for a choice's last: only the provider knows
+        told = [one if self._ended.get(one.index) else replace(one, finish=None) for one in pieces]
+        return [one for one in told if one.delta or one.finish]
 
     def failure(self, content: Json) -> str:
         """What an event says that tells of an error; empty for any other."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from functions.gateway.translate.asked import Json
 from shared.errors import DeadlineExceeded, NotFound, Problem, Unavailable
 from shared.llm import http
+from shared.llm.google import AccessTokens, NoAccess, ServiceAccount, service_account
 from shared.llm.kinds import KINDS, Kind
 from shared.llm.outbound import NotConnected, Providers
 from shared.llm.translation import BadTranslation
@@ -24,6 +26,9 @@ ASKED = {
     b"user-agent": b"dcoder",
 }
 PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
+
+tokens = AccessTokens()
+"""This process's, of all tenants' service accounts."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,20 @@ async def endpoint(name: str, tenant: TenantDatabase, sealing: TenantSecrets, pr
     row = await tenant.fetchrow("SELECT base_url, kind, sealed FROM provider_credentials WHERE name = $1", name)
     if row is None:
         raise NotFound(f"there is no provider {name[:64]!r}")
-    kind = KINDS[row["kind"]]
-    key = (await sealing.open(f"provider:{name}", bytes(row["sealed"]))).decode()
+    kind, sealed = KINDS[row["kind"]], bytes(row["sealed"])
+    key = (await sealing.open(f"provider:{name}", sealed)).decode()
+    if kind.service_account:
+        account = hashlib.sha256(f"{tenant.tenant}/{name}/".encode() + sealed).digest()
+        key = await tokens.get(account, service_account_of(key, name), providers)
     return Endpoint(name, row["base_url"], kind, kind.credential(key), (key,) if key else ())
+
+
+def service_account_of(key: str, name: str) -> ServiceAccount:
+    """Raises `NoAccess`."""
+    try:
+        return service_account(key)
+    except ValueError as flaw:
+        raise NoAccess(f"the key of provider {name!r} cannot be used: {flaw}") from None
 
 
 async def opened(
