@@ -8,6 +8,7 @@ from typing import Any
 from functions.gateway.translate.asked import Json
 from functions.gateway.translate.chat import Piece, delta_of
 from functions.gateway.translate.to_anthropic import stated
+from shared.llm.translation import Untranslatable
 from shared.llm.usage import tokens_in
 from shared.usage import Tokens
 
@@ -17,6 +18,8 @@ TAKEN = frozenset(
         "response_format", "reasoning_effort", "user",
     }
 )  # fmt: skip
+LEFT_OUT = frozenset({"stream", "stream_options", "thinking"})
+"""`thinking` is told as `reasoning_effort`, or, of a model that is called like one of Anthropic's, not at all."""
 NOT_OPENAIS = frozenset(
     {"cache_control", "thinking_blocks", "reasoning_content", "provider_specific_fields", "thinking"}
 )
@@ -30,6 +33,9 @@ class Completions:
     headers: Mapping[bytes, bytes] = {}
 
     def __init__(self, model: str, body: Json, *, limit: int | None, stream: bool, new_length: bool) -> None:
+        for name, value in body.items():
+            if value is not None and name not in TAKEN | LEFT_OUT:
+                raise Untranslatable(f"{name[:60]!r} has no counterpart at this model's provider", param=name[:60])
         told = {name: bare(value) for name, value in body.items() if name in TAKEN and value is not None}
         effort = told.get("reasoning_effort")
         if isinstance(effort, dict):  # litellm's, with the wish of a summary that chat does not know
