@@ -37,6 +37,8 @@ class Kind:
     """Whether its key is one of a Google service account, in JSON, for which access tokens are fetched."""
     fetches: tuple[str, ...] = ()
     """How addresses begin from which it fetches images and files by itself."""
+    responses: bool = False
+    """Whether it has /responses and keeps them."""
 
     def credential(self, key: str) -> dict[bytes, bytes]:
         """The header that carries the key; none for who needs none."""
@@ -45,9 +47,11 @@ class Kind:
 
 FILES = ("https://generativelanguage.googleapis.com/v1beta/files/",)
 KINDS: Mapping[str, Kind] = {
-    "openai": Kind(base_url="https://api.openai.com/v1", new_length=True, fetches=("https://",)),
+    "openai": Kind(base_url="https://api.openai.com/v1", new_length=True, responses=True, fetches=("https://",)),
     "anthropic": Kind("anthropic", "https://api.anthropic.com", b"x-api-key", b"", fetches=("https://",)),
-    "azure": Kind(header=b"api-key", scheme=b"", new_length=True, prices="azure", fetches=("https://",)),
+    "azure": Kind(
+        header=b"api-key", scheme=b"", new_length=True, prices="azure", responses=True, fetches=("https://",)
+    ),
     "google": Kind(base_url="https://generativelanguage.googleapis.com/v1beta/openai"),
     "gemini": Kind("gemini", "https://generativelanguage.googleapis.com/v1beta", b"x-goog-api-key", b"", fetches=FILES),
     "vertex": Kind("gemini", prices="vertex_ai", service_account=True, fetches=("gs://",)),

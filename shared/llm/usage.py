@@ -32,6 +32,34 @@ def json_object(data: bytes) -> dict[str, Any]:  # Any: JSON of the provider's
     return content if isinstance(content, dict) else {}
 
 
+def tokens_in(content: dict[str, Any]) -> Tokens | None:
+    """What an answer or event says it used: in `usage`, or in Groq's `x_groq.usage`. None when it says nothing."""
+    groq = content.get("x_groq")
+    usage = content.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
+    if not isinstance(usage, dict):
+        return None
+    sent, written = whole(usage.get("prompt_tokens")), whole(usage.get("completion_tokens", 0))
+    if sent is None or written is None:
+        return None
+    return Tokens(sent, written, tier=tier_of(content), **parts_in(usage))
+
+
+def tier_of(content: dict[str, Any]) -> Tier:
+    """The tier that the provider says it served."""
+    return TIER_OF.get(str(content.get("service_tier")), "standard")
+
+
+def parts_in(usage: dict[str, Any]) -> dict[str, int]:
+    """The kinds of tokens that have prices of their own, as far as the provider tells them apart."""
+    found: dict[str, int] = {}
+    for name, (group, member) in PARTS.items():
+        details = usage.get(group)
+        count = whole(details.get(member)) if isinstance(details, dict) else None
+        if count:
+            found[name] = count
+    return found
+
+
 def whole(value: object) -> int | None:
     """A count of tokens that can be one."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < TOKENS_MAX else None
@@ -68,26 +96,3 @@ class AnthropicUsage:
             written_5m=written - for_an_hour,
             written_1h=for_an_hour,
         )
-
-
-def tokens_in(content: dict[str, Any]) -> Tokens | None:
-    """What an answer or event says it used: in `usage`, or in Groq's `x_groq.usage`. None when it says nothing."""
-    groq = content.get("x_groq")
-    usage = content.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
-    if not isinstance(usage, dict):
-        return None
-    sent, written = whole(usage.get("prompt_tokens")), whole(usage.get("completion_tokens", 0))
-    if sent is None or written is None:
-        return None
-    return Tokens(sent, written, tier=TIER_OF.get(str(content.get("service_tier")), "standard"), **parts_in(usage))
-
-
-def parts_in(usage: dict[str, Any]) -> dict[str, int]:
-    """The kinds of tokens that have prices of their own, as far as the provider tells them apart."""
-    found: dict[str, int] = {}
-    for name, (group, member) in PARTS.items():
-        details = usage.get(group)
-        count = whole(details.get(member)) if isinstance(details, dict) else None
-        if count:
-            found[name] = count
-    return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from functions.gateway.llm.bodies import Wanted, json_object
+from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.providers import finished, is_stream, whole
 from functions.gateway.llm.relay import Relay
@@ -22,6 +22,7 @@ from shared.llm.kinds import Dialect
 from shared.llm.outbound import NotConnected
 from shared.llm.presence import Stream
 from shared.llm.translation import KIND, MARK, USED, TranslationUnavailable, problem_in, used_in
+from shared.llm.usage import json_object
 from shared.quotas import Meter
 from shared.usage import Tokens
 
@@ -63,9 +64,16 @@ class Told:
 
 
 async def relay(
-    call: Call, wanted: Wanted, provider: Provider, model: str, *, dialect: Dialect, feature: str, meter: Meter,
+    call: Call,
+    wanted: Wanted,
+    provider: Provider,
+    model: str,
+    *,
+    dialect: Dialect,
+    feature: str,
+    meter: Meter,
     invoke: Invoke,
-) -> Response:  # fmt: skip
+) -> Response:
     """Have the provider asked, once. `model` is what the provider calls it."""
     wish = wish_of(wanted)
     metered = await meter.begin(
@@ -82,7 +90,8 @@ async def relay(
     limit = metered.most.output // wish.answers if metered.bounded and not wish.stated else None
     asked = {"provider": provider.name, "model": model, "body": wanted.content, "limit": limit}
     async with settlement.or_settled():
-        answer = await opened(invoke, f"/v1/translate/{dialect}", json.dumps(asked).encode(), provider, settlement)
+        asking = opened(invoke, f"/v1/translate/{dialect}", json.dumps(asked).encode(), provider, settlement)
+        answer = await settlement.waiting(asking)
     inner: Wire = Anthropic(call.request_id) if dialect == "anthropic" else OpenAi()
     wire = Told(inner, used_in(answer.headers.get(USED, "")))
     own = {"request-id": str(call.request_id)} if dialect == "anthropic" else {}

@@ -27,6 +27,7 @@ from shared.llm.translation import (
     used_event,
     used_text,
 )
+from shared.llm.usage import json_object
 from shared.postgres import TenantDatabase
 from shared.secrets import TenantSecrets
 from shared.usage import Tokens
@@ -127,7 +128,7 @@ def finished(
         return JSONResponse(caller.error(answer.status, said), answer.status, {**passed, KIND: "error"})
     if answer.status >= 300:
         raise BadTranslation(f"provider {endpoint.name!r} answered with the status {answer.status}")
-    parsed = upstream.json_object(content)
+    parsed = json_object(content)
     with translating(answer=True):
         made = caller.whole(target.answer(parsed, answer.headers), target)
     used = {USED: used_text(target.used)} if target.used is not None else {}
@@ -169,7 +170,7 @@ class Translated:
     def _translated(self, data: bytes) -> bytes:
         if data == DONE and (end := getattr(self.target, "end", None)):
             end()
-        content = upstream.json_object(data)
+        content = json_object(data)
         if not content:
             return b""
         with translating(answer=True):

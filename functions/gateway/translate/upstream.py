@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from functions.gateway.translate.asked import Json
 from shared.errors import DeadlineExceeded, NotFound, Problem, Unavailable
 from shared.llm import http
 from shared.llm.google import AccessTokens, NoAccess, ServiceAccount, service_account
@@ -131,12 +130,3 @@ def said(content: bytes, endpoint: Endpoint) -> str:
     error = told.get("error") if isinstance(told, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
     return endpoint.hidden(message if isinstance(message, str) else content.decode("utf-8", "replace").strip())
-
-
-def json_object(data: bytes) -> Json:
-    """The object in these bytes; an empty one when there is none."""
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -137,7 +137,7 @@ async def test_what_is_asked_is_said_in_openais_terms(crossing: Gateway) -> None
         {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "weather", "input": {"a": 1}}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "rain"}]},
     ]
-    more = {"system": "Be brief.", "stop_sequences": ["END"], "temperature": 0.5, "metadata": {"user_id": "u"}}
+    more: Any = {"system": "Be brief.", "stop_sequences": ["END"], "temperature": 0.5, "metadata": {"user_id": "u"}}
     choice = {"type": "tool", "name": "weather", "disable_parallel_tool_use": True}
     answer = await send(crossing, messages=messages, tools=[WEATHER], tool_choice=choice, **more)
     assert answer.status_code == 200, answer.text

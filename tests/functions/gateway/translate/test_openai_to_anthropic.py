@@ -144,7 +144,8 @@ async def test_the_sdk_puts_a_streamed_tool_call_together(crossing: Gateway) -> 
         client.chat.completions.stream(model=MODEL, messages=HI, tools=tools) as stream,
     ):
         final = await stream.get_final_completion()
-    (made,) = final.choices[0].message.tool_calls or ()
+    assert final.choices[0].message.tool_calls is not None
+    (made,) = final.choices[0].message.tool_calls
     assert (made.id, made.function.name, made.function.arguments) == ("toolu_1", "weather", '{"city": "Bonn"}')
 
 
@@ -224,10 +225,14 @@ async def test_a_broken_stream_ends_with_an_error_that_the_sdk_raises(crossing: 
     crossing.provider.will(Script((message_start(), text_block("Hel"), *end)))
     async with sdk(crossing) as client:
         stream = await client.chat.completions.create(model=MODEL, messages=HI, stream=True)
-        got = []
-        with pytest.raises(openai.APIError):
+        got: list[str | None] = []
+
+        async def read() -> None:
             async for chunk in stream:
                 got.append(chunk.choices[0].delta.content)
+
+        with pytest.raises(openai.APIError):
+            await read()
     assert "".join(filter(None, got)) == "Hel"
     (row,) = await crossing.ledger()
     assert (row["outcome"], row["usage_known"]) == ("cut", False)
