@@ -59,8 +59,8 @@ def group_name(deployable: Deployable, placement: Placement) -> str:
 
 
 def groups(deployables: Iterable[Deployable], environment: Environment) -> tuple[Group, ...]:
-    """Every function in exactly one group, but for those whose image the environment does not name. One that has another
-    image is in a group of its own. Raises `Fault` for a function that Knative cannot run."""
+    """Every function whose image the environment names in exactly one group, those of another image than the first each
+    in its own. Raises `Fault` for a function that Knative cannot run."""
     members: dict[str, list[Deployable]] = {}
     for one in sorted(deployables, key=lambda deployable: deployable.name):
         check(one)

@@ -59,7 +59,7 @@ async def start_when_called(stack: Stack, supervisor: Supervisor, listener: sock
         try:
             await supervisor.start(child)
         except StartFailed as failure:
-            report("not_started", {"name": child.name, "why": str(failure)})
+            report("failed", {"name": child.name, "why": str(failure)})
             await supervisor.forget(child)
             refuse_waiting(listener)
         else:
