@@ -26,6 +26,7 @@ from shared.llm.usage import json_object
 from shared.quotas import Meter
 from shared.usage import Tokens
 
+PATH = "/v1/translate"
 Json = dict[str, Any]  # Any: JSON
 
 
@@ -88,9 +89,9 @@ async def relay(
     )
     settlement = Settlement(meter, metered)
     limit = metered.most.output // wish.answers if metered.bounded and not wish.stated else None
-    asked = {"provider": provider.name, "model": model, "body": wanted.content, "limit": limit}
+    asked = {"dialect": dialect, "provider": provider.name, "model": model, "body": wanted.content, "limit": limit}
     async with settlement.or_settled():
-        asking = opened(invoke, f"/v1/translate/{dialect}", json.dumps(asked).encode(), provider, settlement)
+        asking = opened(invoke, json.dumps(asked).encode(), provider, settlement)
         answer = await settlement.waiting(asking)
     inner: Wire = Anthropic(call.request_id) if dialect == "anthropic" else OpenAi()
     wire = Told(inner, used_in(answer.headers.get(USED, "")))
@@ -104,10 +105,10 @@ async def relay(
     return Stream(stream.pieces(), media_type="text/event-stream", headers=headers, relayed=stream)
 
 
-async def opened(invoke: Invoke, path: str, body: bytes, provider: Provider, settlement: Settlement) -> http.Answer:
+async def opened(invoke: Invoke, body: bytes, provider: Provider, settlement: Settlement) -> http.Answer:
     """The translator's answer, when it is one of the provider's. Raises its problem, or `TranslationUnavailable`."""
     try:
-        answer = await invoke.post(TRANSLATE_FUNCTION, path, body)
+        answer = await invoke.post(TRANSLATE_FUNCTION, PATH, body)
     except http.Full as full:
         raise NotConnected("too many calls of providers are in flight", retry_after_s=2) from full
     except (http.ConnectFailure, OSError) as failure:

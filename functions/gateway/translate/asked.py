@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from shared.errors import Malformed, NotFound
+from shared.errors import Malformed
+from shared.llm.kinds import Dialect
 
 Json = dict[str, Any]  # Any: JSON
-Dialect = Literal["openai", "anthropic"]
+DIALECTS: Mapping[str, Dialect] = {"openai": "openai", "anthropic": "anthropic"}
+"""Those of callers."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +32,17 @@ class Asked:
         return self.body.get("stream") is True
 
 
-def parsed(dialect: str, raw: bytes) -> Asked:
-    """Raises `NotFound` for an unknown dialect and `Malformed` for what the gateway does not send."""
-    if dialect not in ("openai", "anthropic"):
-        raise NotFound(f"{dialect[:40]!r} is no dialect that is translated; known: openai, anthropic")
+def parsed(raw: bytes) -> Asked:
+    """Raises `Malformed` for what the gateway does not send."""
     try:
         told = json.loads(raw)
+        limit = told.get("limit")
         return Asked(
-            "anthropic" if dialect == "anthropic" else "openai",
+            DIALECTS[told["dialect"]],
             str(told["provider"]),
             str(told["model"]),
             dict(told["body"]),
-            None if told.get("limit") is None else int(told["limit"]),
+            None if limit is None else int(limit),
         )
-    except (ValueError, TypeError, LookupError, RecursionError):
-        raise Malformed("the body is not what the gateway sends: provider, model and body") from None
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        raise Malformed("the body is not what the gateway sends: dialect, provider, model and body") from None

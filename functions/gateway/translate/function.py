@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from functions.gateway.translate import engine, exchange
 from functions.gateway.translate.asked import parsed
-from shared.errors import Forbidden, Problem
+from shared.errors import Forbidden, Problem, UnsupportedMediaType
 from shared.function import Call, Function, Scale
 from shared.llm.outbound import Providers
 from shared.llm.presence import answered
@@ -19,6 +19,7 @@ from shared.postgres import TenantDatabase
 from shared.secrets import TenantSecrets
 
 MIB = 1024 * 1024
+JSON = "application/json"
 
 translate = Function(
     timeout_s=600,
@@ -28,21 +29,23 @@ translate = Function(
 )
 
 
-@translate.route("/v1/translate/{dialect}", permission="models:use")
+@translate.route("/v1/translate", permission="models:use")
 async def translate_call(
-    dialect: str, request: Request, call: Call, tenant: TenantDatabase, sealing: TenantSecrets, providers: Providers
+    request: Request, call: Call, tenant: TenantDatabase, sealing: TenantSecrets, providers: Providers
 ) -> Response:
-    """Ask a provider what was asked in another dialect (`openai` or `anthropic`), whole or as a stream. One attempt."""
+    """Ask a provider, once, what was asked in another dialect: whole or as a stream. For the gateway only."""
     if call.caller.kind != "function":
         raise Forbidden("this route is the gateway's: call /v1/chat/completions or /v1/messages")
+    kind = request.headers.get("content-type", JSON)
+    if kind != JSON:
+        raise UnsupportedMediaType(f"send {JSON}, not {kind[:80]!r}")
+    asked = parsed(await request.body())
 
     async def work() -> Response:
         try:
             await engine.loaded()
-            asked = parsed(dialect, raw)
         except Problem as problem:
             return exchange.told(problem, asked=False)
         return await exchange.held(asked, tenant, sealing, providers)
 
-    raw = await request.body()
     return await answered(request, work())

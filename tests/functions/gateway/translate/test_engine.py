@@ -89,11 +89,13 @@ def test_no_other_process_can_load_it() -> None:
 async def test_only_the_gateway_may_ask(crossing: Gateway) -> None:
     url = crossing.application.process.settings.translate_url
     async with crossing.at(url) as client:
-        answer = await client.post("/v1/translate/openai", json={"provider": "claudes", "model": MODEL, "body": {}})
+        answer = await client.post(
+            "/v1/translate", json={"dialect": "openai", "provider": "claudes", "model": MODEL, "body": {}}
+        )
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
     async with crossing.at(url) as client:
         client.headers.pop("authorization")
-        assert (await client.post("/v1/translate/openai", json={})).status_code == 401
+        assert (await client.post("/v1/translate", json={})).status_code == 401
     assert crossing.provider.calls == []
 
 
@@ -124,6 +126,6 @@ async def test_a_provider_that_went_meanwhile_is_not_found(crossing: Gateway, na
     caller = Caller(crossing.tenant, "test", "admin", "function")
     async with crossing.at(settings.translate_url) as client:
         client.headers["authorization"] = f"Bearer {tokens.mint(caller, audience=TRANSLATE_FUNCTION)}"
-        body = {"provider": name, "model": MODEL, "body": question(MODEL)}
-        answer = await client.post("/v1/translate/openai", json=body)
+        body = {"dialect": "openai", "provider": name, "model": MODEL, "body": question(MODEL)}
+        answer = await client.post("/v1/translate", json=body)
     assert (answer.status_code, answer.json()["asked"]) == (404, False)
