@@ -22,9 +22,13 @@ REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use",
 CARRIED = frozenset(
     {
         "messages", "model", "max_tokens", "system", "stream", "temperature", "top_p", "stop_sequences", "tools",
-        "tool_choice", "thinking", "output_format", "output_config", "metadata", "top_k", "service_tier",
+        "tool_choice", "thinking", "output_format", "output_config", "top_k",
     }
 )  # fmt: skip
+WITHOUT_EFFECT = frozenset(
+    {"metadata", "service_tier", "context_management", "cache_control", "speed", "inference_geo"}
+)
+"""Left out: it tells who asks, how long to keep what, or how to spare tokens."""
 
 
 class AnthropicCaller:
@@ -33,13 +37,12 @@ class AnthropicCaller:
     def __init__(self, model: str, body: Json) -> None:
         from litellm.llms.anthropic.pass_through.adapters.transformation import LiteLLMAnthropicMessagesAdapter
 
-        for name in body:
-            if name not in CARRIED:
+        for name, value in body.items():
+            if name not in CARRIED | WITHOUT_EFFECT and value:
                 raise Untranslatable(f"{name[:60]!r} has no counterpart at this model's provider", param=name[:60])
         self._adapter = LiteLLMAnthropicMessagesAdapter()
-        asked = {**deepcopy(body), "model": model}
-        for name in ("stream", "metadata", "service_tier"):
-            asked.pop(name, None)
+        told = {name: value for name, value in body.items() if name in CARRIED and name != "stream"}
+        asked = {**deepcopy(told), "model": model}
         self.body, self._names = self._adapter.translate_anthropic_to_openai(asked)
         self.body = {name: value for name, value in self.body.items() if name != "model"}
         choice = body.get("tool_choice")

@@ -21,7 +21,7 @@ class OpenAiCaller:
     """One call's."""
 
     def __init__(self, body: Json) -> None:
-        self.body = body
+        self.body = {**body, "messages": [as_system(one) for one in body["messages"]]}
         options = body.get("stream_options")
         self._wants_usage = isinstance(options, dict) and options.get("include_usage") is True
         self._begun: set[int] = set()
@@ -62,6 +62,12 @@ class OpenAiCaller:
     def _chunk(self, index: int, delta: Json, *, finish: str | None = None, logprobs: Json | None = None) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         return encoded({**self._head, "choices": [choice]})
+
+
+def as_system(message: Any) -> Any:  # Any: JSON of the caller's
+    """OpenAI's later name of the same role is known to OpenAI alone."""
+    developer = isinstance(message, dict) and message.get("role") == "developer"
+    return {**message, "role": "system"} if developer else message
 
 
 def encoded(content: Json) -> bytes:

@@ -48,7 +48,7 @@ def check_attachments(messages: object, *, addresses: tuple[str, ...]) -> None:
     for name, address in attached(messages):
         if not address.startswith(("data:", *addresses)):
             allowed = ", ".join(("data:", *addresses))
-            raise Untranslatable(f"this model's provider takes a {name} in the message only ({allowed})", param=name)
+            raise Untranslatable(f"of {name!r} this model's provider takes what begins with {allowed}", param=name)
 
 
 def attached(value: object) -> Iterator[tuple[str, str]]:

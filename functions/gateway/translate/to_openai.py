@@ -20,6 +20,7 @@ TAKEN = frozenset(
 )  # fmt: skip
 LEFT_OUT = frozenset({"stream", "stream_options", "thinking"})
 """`thinking` is told as `reasoning_effort`, or, of a model that is called like one of Anthropic's, not at all."""
+PDF = "data:application/pdf"
 NOT_OPENAIS = frozenset(
     {"cache_control", "thinking_blocks", "reasoning_content", "provider_specific_fields", "thinking"}
 )
@@ -83,7 +84,10 @@ def thought(delta: Json) -> Json:
 
 
 def bare(value: Any) -> Any:  # Any: JSON
-    """The value without what OpenAI's format does not have."""
+    """The value without what OpenAI's format does not have. A document that litellm takes for an image is a file."""
     if isinstance(value, dict):
+        address = value["image_url"].get("url") if isinstance(value.get("image_url"), dict) else None
+        if isinstance(address, str) and address.startswith(PDF):
+            return {"type": "file", "file": {"filename": "document.pdf", "file_data": address}}
         return {name: bare(member) for name, member in value.items() if name not in NOT_OPENAIS}
     return [bare(one) for one in value] if isinstance(value, list) else value

@@ -208,13 +208,27 @@ async def test_a_model_of_google_answers_anthropics_route_too(crossing: Gateway)
     assert (await crossing.ledger())[0]["feature"] == "messages"
 
 
-@pytest.mark.parametrize("more", [{"top_k": 5}, {"container": "c"}, {"mcp_servers": []}])
+@pytest.mark.parametrize("more", [{"top_k": 5}, {"container": "c"}, {"mcp_servers": [{"url": "https://x"}]}])
 async def test_what_openai_has_no_word_for_is_refused(crossing: Gateway, more: dict[str, Any]) -> None:
     answer = await send(crossing, **more)
     told = answer.json()["error"]
     assert (answer.status_code, told["type"]) == (400, "invalid_request_error")
     assert told["details"]["error_code"] == "untranslatable"
     assert crossing.provider.calls == []
+
+
+async def test_a_document_is_a_file_and_what_spares_tokens_is_left_out(crossing: Gateway) -> None:
+    pdf = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}}
+    edits = {"edits": [{"type": "clear_tool_uses_20250919"}]}
+    answer = await send(crossing, messages=[{"role": "user", "content": [pdf]}], context_management=edits)
+    assert answer.status_code == 200, answer.text
+    told = crossing.provider.calls[0].json
+    (part,) = told["messages"][0]["content"]
+    assert part == {
+        "type": "file",
+        "file": {"filename": "document.pdf", "file_data": "data:application/pdf;base64,JVBERi0="},
+    }
+    assert "context_management" not in told
 
 
 async def test_tokens_are_counted_by_anthropics_providers_only(crossing: Gateway) -> None:

@@ -153,7 +153,7 @@ async def test_what_is_asked_is_said_in_anthropics_terms(crossing: Gateway) -> N
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
     earlier = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bonn"}'}}
     messages = [
-        {"role": "system", "content": "Be brief."},
+        {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "Look"}, image]},
         {"role": "assistant", "content": None, "tool_calls": [earlier]},
         {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
