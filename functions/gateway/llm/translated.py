@@ -15,6 +15,7 @@ from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.reservation import LEAST_OUTPUT, wish_of
 from functions.gateway.llm.settlement import NOTHING, Settlement
 from functions.gateway.llm.wires import Anthropic, OpenAi, Wire
+from shared.errors import Unavailable
 from shared.function import Call
 from shared.function.invoke import TRANSLATE_FUNCTION, Invoke
 from shared.llm import http
@@ -114,8 +115,8 @@ async def opened(invoke: Invoke, body: bytes, provider: Provider, settlement: Se
     except (http.ConnectFailure, OSError) as failure:
         settlement.used = NOTHING
         raise unavailable(provider) from failure
-    except http.Failure as failure:
-        raise unavailable(provider) from failure
+    except http.Failure as failure:  # it may have asked the provider already
+        raise Unavailable("the function that translates broke off") from failure
     kind = answer.headers.get(KIND, "")
     if kind in ("answer", "error"):
         return answer

@@ -31,8 +31,8 @@ def translators_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def translated(settings: Settings, provider: ScriptedProvider, translators_log: Path) -> AsyncIterator[Gateway]:
     """A tenant with a provider of each dialect."""
     async with (
-        translator(settings, translators_log) as url,
-        serving(replace(settings, translate_url=url)) as (application, served),
+        translator(settings, translators_log) as found,
+        serving(replace(settings, translate_url=found.url)) as (application, served),
     ):
         tenant = TenantId(f"tr-{secrets.token_hex(4)}")
         registry = await application.process.get(TenantRegistry)
