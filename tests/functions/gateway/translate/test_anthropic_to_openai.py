@@ -217,6 +217,16 @@ async def test_what_openai_has_no_word_for_is_refused(crossing: Gateway, more: d
     assert crossing.provider.calls == []
 
 
+async def test_an_alias_leads_to_it_with_its_defaults(crossing: Gateway) -> None:
+    body = {"provider": "scripted", "model": MODEL, "defaults": {"temperature": 0.5}}
+    assert (await crossing.client.put("/v1/aliases/ours", json=body)).status_code == 200
+    async with sdk(crossing) as client, client.messages.stream(model="ours", max_tokens=64, messages=HI) as stream:
+        final = await stream.get_final_message()
+    assert (final.model, final.content[0].type) == ("ours", "text")
+    told = crossing.provider.calls[0].json
+    assert (told["model"], told["temperature"]) == (MODEL, 0.5)
+
+
 async def test_a_document_is_a_file_and_what_spares_tokens_is_left_out(crossing: Gateway) -> None:
     pdf = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}}
     edits = {"edits": [{"type": "clear_tool_uses_20250919"}]}

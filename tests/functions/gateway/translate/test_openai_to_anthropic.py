@@ -329,6 +329,17 @@ async def test_an_alias_leads_to_it_with_its_defaults(crossing: Gateway) -> None
     assert (told["model"], told["temperature"], told["max_tokens"]) == (MODEL, 0.5, 77)
 
 
+async def test_a_response_goes_the_same_way(crossing: Gateway) -> None:
+    async with sdk(crossing) as client:
+        whole_one = await client.responses.create(model=MODEL, input="Hi")
+        stream = await client.responses.create(model=MODEL, input="Hi", stream=True)
+        kinds = [event.type async for event in stream]
+    assert whole_one.output_text == "Hello"
+    assert kinds[-1] == "response.completed"
+    rows = await crossing.ledger(2)
+    assert {(row["feature"], row["outcome"], row["cost_micro_usd"]) for row in rows} == {("responses", "done", 66)}
+
+
 async def test_many_calls_at_once_are_each_one_row_and_one_call(crossing: Gateway) -> None:
     async def ask(number: int) -> int:
         limits = httpx.Limits(max_connections=40)
