@@ -89,8 +89,14 @@ async def relay(
         least_output=None if wish.stated else LEAST_OUTPUT,
     )
     settlement = Settlement(meter, metered)
-    limit = metered.most.output // wish.answers if metered.bounded and not wish.stated else None
-    asked = {"dialect": dialect, "provider": provider.name, "model": model, "body": wanted.content, "limit": limit}
+    asked = {
+        "dialect": dialect,
+        "provider": provider.name,
+        "model": model,
+        "body": wanted.content,
+        "most": None if wish.stated else metered.most.output // wish.answers,
+        "bounded": metered.bounded,
+    }
     async with settlement.or_settled():
         asking = opened(invoke, json.dumps(asked).encode(), provider, settlement)
         answer = await settlement.waiting(asking)

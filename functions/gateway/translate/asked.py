@@ -24,8 +24,10 @@ class Asked:
     model: str
     """What the provider calls it."""
     body: Json = field(repr=False)
-    limit: int | None = None
-    """The most tokens of an answer, where the caller has not said it and a budget needs one."""
+    most: int | None = None
+    """How many tokens are reserved for an answer whose length the caller has not limited."""
+    bounded: bool = False
+    """Whether the answer must not be longer than that."""
 
     @property
     def stream(self) -> bool:
@@ -36,13 +38,14 @@ def parsed(raw: bytes) -> Asked:
     """Raises `Malformed` for what the gateway does not send."""
     try:
         told = json.loads(raw)
-        limit = told.get("limit")
+        most = told.get("most")
         return Asked(
             DIALECTS[told["dialect"]],
             str(told["provider"]),
             str(told["model"]),
             dict(told["body"]),
-            None if limit is None else int(limit),
+            None if most is None else int(most),
+            told.get("bounded") is True,
         )
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise Malformed("the body is not what the gateway sends: dialect, provider, model and body") from None

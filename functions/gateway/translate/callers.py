@@ -11,20 +11,13 @@ from functions.gateway.translate.for_openai import OpenAiCaller
 from shared.usage import Tokens
 
 
-class Used(Protocol):
-    """What is known of a call when its answer is there."""
-
-    @property
-    def used(self) -> Tokens | None: ...
-
-
 class Caller(Protocol):
     """One call's."""
 
     body: Json
     """What is asked, in OpenAI's form."""
 
-    def whole(self, answer: Any, target: Used) -> Json: ...  # Any: litellm's ModelResponse
+    def whole(self, answer: Any, used: Tokens | None) -> Json: ...  # Any: litellm's ModelResponse
     def event(self, piece: Piece) -> bytes: ...
     def end(self, used: Tokens | None) -> bytes: ...
     def error(self, status: int, message: str) -> Json: ...

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +13,10 @@ from starlette.responses import JSONResponse, Response
 from functions.gateway.translate import callers, engine, upstream
 from functions.gateway.translate.asked import Asked, Json
 from functions.gateway.translate.chat import Piece
+from functions.gateway.translate.parameters import check_attachments
+from functions.gateway.translate.to_anthropic import Messages
+from functions.gateway.translate.to_gemini import GenerateContent
+from functions.gateway.translate.to_openai import Completions
 from functions.gateway.translate.upstream import Endpoint
 from shared.errors import Problem, Unavailable
 from shared.llm import http, sse
@@ -33,6 +38,7 @@ from shared.secrets import TenantSecrets
 from shared.usage import Tokens
 
 DONE = b"[DONE]"
+STATUS_MAX = 599  # RFC 9110 §15; uvicorn cannot send what is beyond
 
 
 class Target(Protocol):
@@ -83,37 +89,31 @@ def told(problem: Problem, *, asked: bool) -> Response:
 
 def target_of(asked: Asked, body: Json, endpoint: Endpoint) -> Target:
     """The call in the format of the provider. Raises `Untranslatable`."""
-    from functions.gateway.translate.parameters import check_attachments
-    from functions.gateway.translate.to_anthropic import Messages
-    from functions.gateway.translate.to_gemini import GenerateContent
-    from functions.gateway.translate.to_openai import Completions
-
     kind = endpoint.kind
     check_attachments(body.get("messages"), addresses=kind.fetches)
+    limit = asked.most if asked.bounded else None
     if kind.dialect == "anthropic":
-        return Messages(asked.model, body, limit=asked.limit, stream=asked.stream)
+        return Messages(asked.model, body, most=asked.most, stream=asked.stream)
     if kind.dialect == "gemini":
-        return GenerateContent(asked.model, body, limit=asked.limit, stream=asked.stream, vertex=kind.service_account)
-    return Completions(asked.model, body, limit=asked.limit, stream=asked.stream, new_length=kind.new_length)
+        return GenerateContent(asked.model, body, limit=limit, stream=asked.stream, vertex=kind.service_account)
+    return Completions(asked.model, body, limit=limit, stream=asked.stream, new_length=kind.new_length)
 
 
-class translating:
-    """A block in which litellm works: it connects to nothing, and what it cannot do is a problem without its words,
-    which hold what was said."""
+@contextmanager
+def translating(*, answer: bool = False) -> Iterator[None]:
+    """A block in which litellm works. It connects to nothing, and what it cannot do is a problem without its own words:
+    they hold what was said. `answer`: whether it is a provider's answer that is translated.
 
-    def __init__(self, *, answer: bool = False) -> None:
-        self._answer = answer
-        self._wall = engine.wall()
-
-    def __enter__(self) -> None:
-        self._wall.__enter__()
-
-    def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, trace: object) -> None:
-        self._wall.__exit__(None, None, None)
-        if raised is None or isinstance(raised, Problem) or not isinstance(raised, Exception):
-            return
+    Raises `Untranslatable` or `BadTranslation`.
+    """
+    try:
+        with engine.wall():
+            yield
+    except Problem:
+        raise
+    except Exception as raised:  # noqa: BLE001  whatever its classes come upon
         name = type(raised).__name__
-        if self._answer:
+        if answer:
             raise BadTranslation(f"the provider's answer cannot be translated ({name})") from None
         raise Untranslatable(f"the call cannot be put into the format of the model's provider ({name})") from None
 
@@ -123,14 +123,17 @@ def finished(
 ) -> Response:
     """A whole answer, or the provider's error."""
     passed = {name: answer.headers[name] for name in upstream.PASSED_HEADERS if name in answer.headers}
+    if 300 <= answer.status < 400:
+        return told(BadTranslation(f"provider {endpoint.name!r} answered with a redirect"), asked=False)
+    if answer.status > STATUS_MAX:
+        raise BadTranslation(f"provider {endpoint.name!r} answered with the status {answer.status}")
     if answer.status >= 400:
         said = upstream.said(content, endpoint)
         return JSONResponse(caller.error(answer.status, said), answer.status, {**passed, KIND: "error"})
-    if answer.status >= 300:
-        raise BadTranslation(f"provider {endpoint.name!r} answered with the status {answer.status}")
     parsed = json_object(content)
     with translating(answer=True):
-        made = caller.whole(target.answer(parsed, answer.headers), target)
+        meant = target.answer(parsed, answer.headers)
+        made = caller.whole(meant, target.used)
     used = {USED: used_text(target.used)} if target.used is not None else {}
     return JSONResponse(made, 200, {**passed, **used, KIND: "answer"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from functions.gateway.translate.asked import Json
@@ -13,9 +13,6 @@ from functions.gateway.translate.chat import Piece
 from shared.llm.dialect import anthropic_type
 from shared.llm.translation import Untranslatable
 from shared.usage import Tokens
-
-if TYPE_CHECKING:
-    from functions.gateway.translate.callers import Used
 
 REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "function_call": "tool_use",
            "content_filter": "refusal"}  # fmt: skip
@@ -51,13 +48,13 @@ class AnthropicCaller:
         self._model = str(body.get("model", model))
         self._stream = Blocks(self._model, self._names)
 
-    def whole(self, answer: Any, target: Used) -> Json:  # Any: litellm's ModelResponse
+    def whole(self, answer: Any, used: Tokens | None) -> Json:  # Any: litellm's ModelResponse
         from litellm.types.utils import Usage
 
         if getattr(answer, "usage", None) is None:
             answer.usage = Usage()
         made: Json = dict(self._adapter.translate_openai_response_to_anthropic(answer, self._names))
-        made["usage"] = usage_of(target.used or Tokens())
+        made["usage"] = usage_of(used or Tokens())
         made["model"] = self._model
         made["id"] = f"msg_{uuid4().hex}"
         return {name: value for name, value in made.items() if value is not None or name != "stop_details"}

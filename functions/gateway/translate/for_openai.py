@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from functions.gateway.translate.asked import Json
@@ -12,9 +12,6 @@ from functions.gateway.translate.chat import Piece, completion_of, usage_of
 from shared.llm import sse
 from shared.llm.dialect import error_type
 from shared.usage import Tokens
-
-if TYPE_CHECKING:
-    from functions.gateway.translate.callers import Used
 
 
 class OpenAiCaller:
@@ -32,8 +29,8 @@ class OpenAiCaller:
             "model": str(body.get("model", "")),
         }
 
-    def whole(self, answer: Any, target: Used) -> Json:  # Any: litellm's ModelResponse
-        return completion_of(answer, target.used)
+    def whole(self, answer: Any, used: Tokens | None) -> Json:  # Any: litellm's ModelResponse
+        return completion_of(answer, used)
 
     def event(self, piece: Piece) -> bytes:
         """Events for what came. A choice begins with one that says whose words they are, and ends with one that says

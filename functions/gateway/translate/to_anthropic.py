@@ -13,8 +13,6 @@ from shared.llm.kinds import ANTHROPIC_VERSION
 from shared.llm.usage import AnthropicUsage
 from shared.usage import Tokens
 
-OUTPUT_MOST = 16_384
-"""Anthropic wants a length with every call; this is what the gateway reserves where the caller named none."""
 EXTRA = frozenset({"top_k"})
 ROOM_BESIDE_THINKING = 1024
 
@@ -24,13 +22,13 @@ class Messages:
 
     path = "/v1/messages"
 
-    def __init__(self, model: str, body: Json, *, limit: int | None, stream: bool) -> None:
+    def __init__(self, model: str, body: Json, *, most: int | None, stream: bool) -> None:
         from litellm.llms.anthropic.chat.handler import ModelResponseIterator
         from litellm.llms.anthropic.chat.transformation import ANTHROPIC_TOOL_NAME_REVERSE_MAP_KEY, AnthropicConfig
 
         self._config = AnthropicConfig()
-        most = min(limit or OUTPUT_MOST, AnthropicConfig.get_max_tokens_for_model(model))
-        limited = {} if stated(body) else {"max_tokens": most}
+        longest: int = AnthropicConfig.get_max_tokens_for_model(model)
+        limited = {} if stated(body) else {"max_tokens": min(most or longest, longest)}  # Anthropic wants one always
         parameters = mapped(self._config, model, {**body, **limited}, extra=EXTRA)
         self._json_mode = bool(parameters.pop("json_mode", False))
         within(parameters)

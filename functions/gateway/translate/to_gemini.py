@@ -10,6 +10,7 @@ from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 from functions.gateway.translate.asked import Json
 from functions.gateway.translate.chat import Piece, pieces_of
@@ -17,6 +18,8 @@ from functions.gateway.translate.parameters import mapped
 from functions.gateway.translate.to_anthropic import stated
 from shared.usage import Tokens
 
+PLAIN = "-._~@"
+"""What may stand in a model's name and is no part of a path."""
 EXTRA = frozenset({"top_k"})
 
 
@@ -46,7 +49,7 @@ class GenerateContent:
             cached_content=None,
         )
         verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
-        self.path = f"{'/publishers/google' if vertex else ''}/models/{model}:{verb}"
+        self.path = f"{'/publishers/google' if vertex else ''}/models/{quote(model, safe=PLAIN)}:{verb}"
         self._model = model
         self._said = SimpleNamespace(optional_params=parameters, model_call_details={"optional_params": parameters})
         self._events = ModelResponseIterator(None, False, self._said)

@@ -27,7 +27,7 @@ from tests.fixtures.provider import (
     whole,
 )
 from tests.fixtures.waiting import until
-from tests.functions.gateway.conftest import PROVIDER_KEY, Gateway, question
+from tests.functions.gateway.conftest import PROVIDER_KEY, Gateway, limit, question
 
 MODEL = "claude-sonnet-4-5"
 HI: Any = [{"role": "user", "content": "Hi"}]  # Any: the SDK's own types are many
@@ -316,6 +316,30 @@ async def test_an_answer_that_is_none_is_a_documented_error(crossing: Gateway, b
     answer = await crossing.chat(MODEL)
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "answer_untranslatable")
     assert (await crossing.ledger())[0]["outcome"] == "provider_error"
+
+
+async def test_a_redirect_is_not_followed_and_costs_nothing(crossing: Gateway) -> None:
+    crossing.provider.will(whole(b"", status=307, headers=[("location", f"{crossing.provider.origin}/elsewhere")]))
+    answer = await crossing.chat(MODEL)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "answer_untranslatable")
+    assert len(crossing.provider.calls) == 1
+    (row,) = await crossing.ledger()
+    assert (row["outcome"], row["cost_micro_usd"]) == ("provider_error", 0)
+
+
+async def test_under_a_budget_the_provider_is_told_how_long_the_answer_may_be(crossing: Gateway) -> None:
+    """15 micro-USD a token of this model's output."""
+    made = await limit(crossing, metric="micro_usd", span="calendar:day", amount=20_000)
+    try:
+        for model in (MODEL, "gemini-2.5-flash"):
+            answer = await crossing.chat(model)
+            assert answer.status_code == 200, answer.text
+    finally:
+        await crossing.control.execute("DELETE FROM quotas WHERE id = $1", made)
+        await asyncio.sleep(0.5)  # no process remembers a quota for longer
+    claude, gemini = crossing.provider.calls
+    assert 256 <= claude.json["max_tokens"] <= 20_000 // 15
+    assert 256 <= gemini.json["generationConfig"]["max_output_tokens"] <= 16_384
 
 
 async def test_an_alias_leads_to_it_with_its_defaults(crossing: Gateway) -> None:
