@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from shared import errors
-from shared.errors import Problem, Refusal, Unavailable
+from shared.errors import Busy, DeadlineExceeded, Fault, Malformed, NotFound, Problem, Refusal, Unavailable
 from shared.llm import sse
+from shared.llm.google import NoAccess
+from shared.llm.outbound import ForbiddenAddress, NotConnected
 from shared.usage import Tokens
 
 KIND = "x-dcoder-translated"
@@ -38,6 +39,17 @@ class BadTranslation(Problem):
     status, code, title = 502, "answer_untranslatable", "Answer not translatable"
 
 
+TOLD: Mapping[str, type[Problem]] = {
+    kind.code: kind
+    for kind in (
+        Malformed, NotFound, Unavailable, DeadlineExceeded, Fault, ForbiddenAddress, NotConnected, NoAccess,
+        Untranslatable, TranslationUnavailable, BadTranslation,
+    )
+}  # fmt: skip
+"""By their codes, the problems of which the translator tells."""
+MEMBERS = ("param",)
+
+
 def used_text(used: Tokens) -> str:
     return json.dumps(asdict(used))
 
@@ -61,19 +73,11 @@ def document_of(problem: Problem, *, asked: bool = True) -> dict[str, object]:
     return problem.document() | {"retry_after_s": problem.retry_after_s, "asked": asked}
 
 
-def problem_in(document: dict[str, Any]) -> Problem:  # Any: JSON
-    """The problem that `document_of` wrote."""
-    kinds = {kind.code: kind for kind in kinds_of(Problem)}
-    kind = kinds.get(str(document.get("code")), Unavailable)
+def problem_in(document: Mapping[str, Any]) -> Problem:  # Any: JSON
+    """The problem that `document_of` wrote. One that the translator does not tell is `Unavailable`."""
+    kind = TOLD.get(str(document.get("code")), Unavailable)
     detail, wait = str(document.get("detail", "")), document.get("retry_after_s")
-    members = {name: document[name] for name in ("param",) if document.get(name)}
-    if issubclass(kind, errors.Busy):
+    members = {name: document[name] for name in MEMBERS if document.get(name)}
+    if issubclass(kind, Busy):
         return kind(detail, retry_after_s=int(wait or 1), **members)
     return kind(detail, retry_after_s=None if wait is None else int(wait), **members)
-
-
-def kinds_of(kind: type[Problem]) -> Iterator[type[Problem]]:
-    """The kind and all that are below it, of those that this process knows."""
-    yield kind
-    for below in kind.__subclasses__():
-        yield from kinds_of(below)

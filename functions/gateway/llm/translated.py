@@ -28,6 +28,8 @@ from shared.quotas import Meter
 from shared.usage import Tokens
 
 PATH = "/v1/translate"
+AFTER_ALL = (500, 504)
+"""Answers of nobody in particular, before which the provider may have been asked."""
 Json = dict[str, Any]  # Any: JSON
 
 
@@ -127,6 +129,8 @@ async def opened(invoke: Invoke, body: bytes, provider: Provider, settlement: Se
     if kind in ("answer", "error"):
         return answer
     content = json_object(await whole(answer, provider))
+    if kind != "problem" and answer.status in AFTER_ALL:
+        raise Unavailable(f"the function that translates failed ({answer.status})")
     if kind != "problem":  # an ingress's, or a refusal before the function was reached
         settlement.used = NOTHING
         raise unavailable(provider)

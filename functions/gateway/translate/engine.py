@@ -17,7 +17,8 @@ from contextvars import ContextVar
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-from shared.errors import Fault, Unavailable
+from shared.errors import Fault
+from shared.llm.translation import TranslationUnavailable
 
 VERSION = "1.106.2"
 """The one that is locked. Two other releases were stolen and carried a thief of credentials."""
@@ -49,7 +50,7 @@ class ReachesOut(Exception):
 async def loaded() -> None:
     """Return once litellm can be used: seconds of processor time, once in a process, and not on the event loop.
 
-    Raises `Unavailable` where it is not installed.
+    Raises `TranslationUnavailable` where it is not installed.
     """
     if "litellm" not in sys.modules or not load.cache_info().currsize:
         await asyncio.to_thread(load)
@@ -57,11 +58,11 @@ async def loaded() -> None:
 
 @cache
 def load() -> None:
-    """Raises `Unavailable` or `Fault`. What failed is tried again."""
+    """Raises `TranslationUnavailable` or `Fault`. What failed is tried again."""
     try:
         found = version("litellm")
     except PackageNotFoundError:
-        raise Unavailable("litellm is not installed where gateway-translate runs; its image carries it") from None
+        raise TranslationUnavailable("gateway-translate runs without litellm, which its image carries") from None
     if found != VERSION:
         raise Fault(f"litellm {found} is installed, {VERSION} is locked")
     os.environ.update(SWITCHES)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from shared.settings import Settings
-from tests.fixtures.provider import Script, Stall, message_start, text_block
+from tests.fixtures.provider import Script, Stall, error, message_start, text_block
 from tests.fixtures.translator import translator
 from tests.functions.gateway.conftest import Gateway, question, serving
 
@@ -49,3 +49,17 @@ async def test_what_is_at_its_place_and_is_not_it_is_not_believed(crossing: Gate
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "translation_unavailable")
     (row,) = await crossing.ledger()
     assert (row["outcome"], row["cost_micro_usd"]) == ("provider_error", 0)
+
+
+async def test_a_translator_that_fails_may_have_asked_and_is_charged_as_such(
+    crossing: Gateway, settings: Settings
+) -> None:
+    async with (
+        serving(replace(settings, translate_url=crossing.provider.base_url)) as (_, served),
+        crossing.at(served.llm_url) as client,
+    ):
+        crossing.provider.will(error(500))
+        answer = await client.post("/v1/chat/completions", json=question(MODEL))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+    (row,) = await crossing.ledger()
+    assert (row["outcome"], row["usage_known"]) == ("provider_error", False)
