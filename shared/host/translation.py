@@ -106,8 +106,18 @@ def ensure_packages() -> Path:
         present = [entry for entry in read_lock("local") if entry.name not in OMITTED]
         unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
         install(beyond(read_lock("translate"), present), unfinished)
-        for older in folder.parent.glob("translate-*"):
-            if older != unfinished:
-                shutil.rmtree(older, ignore_errors=True)
-        unfinished.rename(folder)
+        keep(unfinished, folder)
     return folder
+
+
+def keep(unfinished: Path, folder: Path) -> None:
+    """Put the folder into its place, if no other process has meanwhile, and forget those of older locks."""
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        shutil.rmtree(unfinished)
+        if not folder.is_dir():
+            raise
+    for older in folder.parent.glob("translate-*"):
+        if older != folder and not older.suffix:
+            shutil.rmtree(older, ignore_errors=True)
