@@ -56,7 +56,7 @@ def manifests(group: Group, everyone: tuple[Group, ...], environment: Environmen
     return deployed(
         Workload(
             name=group.name,
-            image=environment.image,
+            image=environment.image_of(group.image) or environment.image,
             scale=group.scale,
             timeout_s=group.timeout_s,
             variables=tuple(variables(group, everyone, environment)),

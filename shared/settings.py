@@ -54,6 +54,8 @@ class Settings:
     checkpoint_files: bool = True
     """Whether signed checkpoints also go to files beside `secrets_dir`. Where no disk lasts they go to the object
     store alone, which then must take them."""
+    translate_url: str = ""
+    """Where gateway-translate answers, when that is not at `platform_url`."""
     private_provider_urls: bool = False
     """Whether a tenant's provider may have a loopback or private address (local stacks, in-house models)."""
 
@@ -110,6 +112,7 @@ class Settings:
             postgres_servers=named_servers(source.get("DCODER_POSTGRES_SERVERS", "")),
             broker_url=source.get("DCODER_BROKER_URL", ""),
             checkpoint_files=source.get("DCODER_CHECKPOINT_FILES", "true") == "true",
+            translate_url=source.get("DCODER_TRANSLATE_URL", "").rstrip("/"),
             private_provider_urls=source.get("DCODER_PRIVATE_PROVIDER_URLS", "") == "true",
             responses_days=whole("DCODER_RESPONSES_DAYS", 30),
         )

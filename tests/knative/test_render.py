@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knative.environment import Environment, Placement, load, names, parse
+from knative.environment import Environment, Placement, load, names, parse, with_image
 from knative.manifest import Manifest
 from knative.placement import groups
 from knative.render import RENDERED, changed, files, render
@@ -22,7 +22,8 @@ from shared.function.injection import GRANTS, PROVIDERS, grants_of, of_no_one_te
 
 CATALOG = find()
 PLACEMENTS = get_args(Placement)
-LOCAL = load("local")
+BARE = load("local")
+LOCAL = BARE.model_copy(update={"translate_image": "dev.local/dcoder-translate:0.1.0"})
 
 
 def placed(placement: str) -> Environment:
@@ -176,6 +177,7 @@ def test_only_who_calls_providers_reaches_the_internet() -> None:
 
     assert [one["metadata"]["name"] for one in policies if "0.0.0.0/0" in str(one)] == [
         "gateway-llm",
+        "gateway-translate",
         "governance-secrets",
     ]
 
@@ -279,3 +281,33 @@ def test_every_other_path_leads_to_the_group_without_events_that_holds_least(pla
         last = rule["http"]["paths"][-1]
         assert last["path"] == "/"
         assert silent[last["splits"][0]["serviceName"]] == min(silent.values())
+
+
+def image_of(service: Manifest) -> str:
+    return str(service["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_the_translator_runs_alone_in_its_own_image(placement: str) -> None:
+    rendered = services(render(CATALOG, placed(placement)))
+
+    own = rendered.pop("gateway-translate")
+    assert variables(own)["DCODER_FUNCTION"]["value"] == "gateway-translate"
+    assert image_of(own) == LOCAL.translate_image
+    assert {image_of(one) for one in rendered.values()} == {LOCAL.image}
+
+
+def test_without_an_image_for_it_there_is_no_translator() -> None:
+    manifests = render(CATALOG, BARE)
+
+    assert "gateway-translate" not in services(manifests)
+    assert "/v1/translate" not in str(manifests)
+
+
+def test_another_release_takes_the_translators_image_along() -> None:
+    assert with_image(LOCAL, "acme/dcoder:2").translate_image == "acme/dcoder-translate:2"
+    elsewhere = LOCAL.model_copy(update={"translate_image": "acme/own:1"})
+    assert with_image(elsewhere, "acme/dcoder:2").translate_image == "acme/own:1"
+    assert with_image(BARE, "acme/dcoder:2").translate_image is None
+    with pytest.raises(Fault, match="has no tag"):
+        with_image(LOCAL, f"acme/dcoder@sha256:{'0' * 64}")

@@ -14,12 +14,12 @@ from starlette.responses import Response
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.flights import Flight
 from functions.gateway.llm.models import Target
-from functions.gateway.llm.presence import Stream
 from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
 from shared.errors import Malformed, Problem
 from shared.function import Call
 from shared.ids import TenantId
 from shared.llm.answers import TTL_S_MAX, Answers, Kept, Setting, key_of, now_s
+from shared.llm.presence import Stream
 from shared.postgres import TenantDatabase
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets

@@ -15,9 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.gateway.llm import models
-from functions.gateway.llm.bodies import JSON, Wanted, json_object, object_in, tier_of, tokens_in, whole
+from functions.gateway.llm.bodies import JSON, Wanted, object_in
 from functions.gateway.llm.credentials import Offer, Provider, offer_of
-from functions.gateway.llm.presence import Stream, answered
 from functions.gateway.llm.providers import failed, finished, opened
 from functions.gateway.llm.reservation import IMAGE_TOKENS_MOST, OUTPUT_MOST, input_most, wish_of
 from functions.gateway.llm.settlement import NOTHING, Settlement
@@ -26,6 +25,8 @@ from shared.errors import Malformed, NotFound, Problem, UnsupportedMediaType
 from shared.function import Call
 from shared.llm import http, sse
 from shared.llm.outbound import Providers
+from shared.llm.presence import Stream, answered
+from shared.llm.usage import json_object, tier_of, tokens_in, whole
 from shared.postgres import TenantDatabase
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets

@@ -6,13 +6,13 @@ import json
 
 from starlette.responses import Response
 
-from functions.gateway.llm.bodies import json_object
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
 from functions.gateway.llm.wires import Wire
 from shared.errors import DeadlineExceeded, Problem, Unavailable
 from shared.llm import http
 from shared.llm.outbound import NotConnected, Providers
+from shared.llm.usage import json_object
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 ERROR_CHARS_MAX = 500

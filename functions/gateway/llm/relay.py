@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
-from functions.gateway.llm.bodies import json_object
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.providers import failed
 from functions.gateway.llm.settlement import Settlement
 from functions.gateway.llm.wires import DONE, Wire
 from shared.errors import DeadlineExceeded, Problem, Unavailable
 from shared.llm import http, sse
+from shared.llm.usage import json_object
 
 STREAM_S_MAX = 570.0  # below the function's own limit, so that a stream ends with an event and not with a cut
 AFTER_DONE_S = 1.0  # how long the provider has to end an answer that is complete, so that its connection can be kept
