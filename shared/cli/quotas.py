@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from shared.cli.failures import Misused
 from shared.cli.limits import MICRO, limit_options, limits_in, micro_usd
 from shared.cli.output import Result, command, rows_of, table
 
+SCOPES = ("key", "member", "group", "tag", "model")
 tenant_option = click.option("--tenant", default=DEMO, show_default=True, help="Whose quotas.")
 
 
@@ -19,11 +21,11 @@ def quota_command() -> None:
     """Set, list, change or remove quotas: budgets, rates and calls at once."""
 
 
-def scope_of(key: str, tag: str, model: str) -> dict[str, object]:
+def scope_of(names: Mapping[str, str]) -> dict[str, object]:
     """Raises `Misused`."""
-    named = [(scope, name) for scope, name in (("key", key), ("tag", tag), ("model", model)) if name]
+    named = [(scope, name) for scope, name in names.items() if name]
     if len(named) > 1:
-        raise Misused("a quota is one key's, one tag's or one model's", why=f"{len(named)} are named")
+        raise Misused("a quota is of one key, member, group, tag or model", why=f"{len(named)} are named")
     return {"scope": named[0][0], "name": named[0][1]} if named else {"scope": "tenant"}
 
 
@@ -34,15 +36,17 @@ def added_text(result: Result) -> str:
 @command(added_text, name="add")
 @tenant_option
 @click.option("--key", default="", metavar="ID", help="For this key and those rotated from it.")
+@click.option("--member", default="", help="For the keys of this member together.")
+@click.option("--group", default="", help="For the keys of this group together.")
 @click.option("--tag", default="", help="For the keys with this tag.")
 @click.option("--model", default="", help="For this model, by its provider's name.")
 @limit_options
-def add_command(tenant: str, key: str, tag: str, model: str, **given: Any) -> Result:  # Any: the options of limits
-    """Set quotas for a tenant, or for a key, tag or model of it."""
+def add_command(tenant: str, **given: Any) -> Result:  # Any: the options of scopes and limits
+    """Set quotas for a tenant, or for a key, member, group, tag or model of it."""
     limits = limits_in(given)
     if not limits:
         raise Misused("say what is limited", why="none of --budget-usd, --tokens, --rpm, --tpm and --parallel is given")
-    scope, operator = scope_of(key, tag, model), platform_as_operator()
+    scope, operator = scope_of({scope: given[scope] for scope in SCOPES}), platform_as_operator()
     made = [operator.call("POST", "/v1/quotas", scope | limit, query={"tenant": tenant}).json() for limit in limits]
     return {"tenant": tenant, "quotas": made}
 

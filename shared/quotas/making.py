@@ -11,11 +11,13 @@ from shared.errors import Conflict, Forbidden, Invalid, NotFound
 from shared.identity import Caller
 from shared.ids import TenantId
 from shared.postgres import ControlTransaction
-from shared.quotas.limits import AMOUNT_MAX, EVER, Metric, Scope, window_of
+from shared.quotas.limits import AMOUNT_MAX, EVER, Metric, Scope, lineage_tag, mark_of, named_by, window_of
 from shared.quotas.stored import QUOTAS_MAX
 
 TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 TAGS_MAX = 20
+OWNER = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,99}")
+GROUPS_MAX = 10
 COLUMNS = "id, scope, name, metric, span, amount, hard, by_operator, created_by, created_at"
 RATES = ("requests", "tokens")
 
@@ -68,7 +70,7 @@ async def root_key(transaction: ControlTransaction, tenant: TenantId, key: str) 
     tags = await transaction.fetchval("SELECT tags FROM virtual_keys WHERE id = $1 AND tenant = $2", key, tenant)
     if tags is None:
         raise NotFound(f"there is no key {key[:40]!r}")
-    return next((tag.removeprefix("key:") for tag in tags if tag.startswith("key:")), key)
+    return next(iter(named_by(tags, "key")), key)
 
 
 def checked_tags(tags: list[str]) -> list[str]:
@@ -79,17 +81,29 @@ def checked_tags(tags: list[str]) -> list[str]:
     return sorted(set(tags))
 
 
+def checked_owner(name: str, what: str) -> str:
+    """The name of a member or group as it is stored, in lower case. Raises `Invalid`."""
+    lower = name.lower()
+    if not OWNER.fullmatch(lower):
+        raise Invalid(f"{name[:100]!r} cannot name a {what}: 1 to 100 of a-z, 0-9, dot, hyphen, underscore, @ and +")
+    return lower
+
+
+def owner_marks(member: str, groups: list[str]) -> list[str]:
+    """The marks of whose a key is. Raises `Invalid`."""
+    of_member = [mark_of("member", checked_owner(member, "member"))] if member else []
+    return of_member + sorted({mark_of("group", checked_owner(group, "group")) for group in groups})
+
+
 async def check_unlimited(transaction: ControlTransaction, caller: Caller) -> None:
     """A key that is limited itself makes no keys and changes no quotas: it would escape its limits."""
     if caller.key_id is None or caller.role == "operator":
         return
-    names = [caller.key_id, *(tag.removeprefix("key:") for tag in caller.tags if tag.startswith("key:"))]
     limited = await transaction.fetchval(
-        "SELECT true FROM quotas WHERE tenant = $1 AND ((scope = 'key' AND name = ANY($2))"
-        " OR (scope = 'tag' AND name = ANY($3))) LIMIT 1",
+        "SELECT true FROM quotas WHERE tenant = $1 AND ((scope IN ('key', 'member', 'group')"
+        " AND scope || ':' || name = ANY($2)) OR (scope = 'tag' AND name = ANY($2))) LIMIT 1",
         caller.tenant,
-        names,
-        sorted(caller.tags),
+        sorted({*caller.tags, lineage_tag(caller.key_id)}),
     )
     if limited:
         raise Forbidden(f"{caller.subject} is limited itself, so it can neither make keys nor change quotas")

@@ -42,6 +42,8 @@ AMOUNTS = {
 SCOPES: dict[Scope, str] = {
     "tenant": "$2 = ''",
     "key": "(key_id = $2 OR 'key:' || $2 = ANY(tags))",
+    "member": "'member:' || $2 = ANY(tags)",
+    "group": "'group:' || $2 = ANY(tags)",
     "tag": "$2 = ANY(tags)",
     "model": "model = $2",
 }

@@ -1,4 +1,4 @@
-"""Quotas: what a tenant, its keys, tags and models may use; set, changed, and looked at with how they stand."""
+"""Quotas: what a tenant, its keys, members, groups, tags and models may use; set, changed, and how they stand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shared.postgres import ControlDatabase, ControlTransaction
 from shared.quotas import Meter
 from shared.quotas.counters import State
 from shared.quotas.limits import AMOUNT_MAX, Metric, Quota, Scope
-from shared.quotas.making import COLUMNS, TAG, Limit, check_unlimited, insert_quota, root_key
+from shared.quotas.making import COLUMNS, TAG, Limit, check_unlimited, checked_owner, insert_quota, root_key
 
 quotas = Function(scale=Scale(max=5))
 
@@ -24,7 +24,8 @@ ID_MAX = 2**63 - 1
 
 
 class NewQuota(Limit):
-    """A limit and whose it is: the tenant's, or that of a key (its id), a tag, or a model by its provider's name."""
+    """A limit and whose it is: the tenant's, or that of a key (its id), a member or group that keys belong to, a tag,
+    or a model by its provider's name."""
 
     scope: Scope
     name: str = Field(default="", max_length=200)
@@ -92,9 +93,11 @@ async def create_quota(
 async def name_of(transaction: ControlTransaction, tenant: TenantId, wanted: NewQuota) -> str:
     """The name as it is stored. Raises `Invalid` or `NotFound`."""
     if (wanted.scope == "tenant") != (wanted.name == ""):
-        raise Invalid("a quota of the tenant has no name; one of a key, tag or model has")
+        raise Invalid("a quota of the tenant has no name; every other one has")
     if wanted.scope == "key":
         return await root_key(transaction, tenant, wanted.name)
+    if wanted.scope in ("member", "group"):
+        return checked_owner(wanted.name, wanted.scope)
     if wanted.scope == "tag" and not TAG.fullmatch(wanted.name):
         raise Invalid(f"{wanted.name[:64]!r} is not a tag: 1 to 63 of a-z, 0-9, dot, hyphen and underscore")
     return wanted.name
