@@ -1,7 +1,8 @@
 -- A tenant's counters and open reservations. One call of this script is one change: all of it, or nothing.
 --
 -- KEYS[1]  prefix of the tenant's keys, `q:{tenant}:`. All keys share that hash tag, so they are in one cluster slot.
--- ARGV[1]  what to do: reserve, extend, settle, release, renew, dead, build, install. Each function says what follows.
+-- ARGV[1]  what to do: reserve, extend, look, settle, release, renew, dead, build, install. Each function says what
+--          follows.
 --
 -- Counter, a hash:  k window, m metric, g generation, s snapshot of PostgreSQL that it was built from,
 --                   w newest bucket, u used and r reserved within the window; rolling windows also u<n> and r<n>.
@@ -270,6 +271,13 @@ local function extend()
   return state_of(counters)
 end
 
+-- look '(name limit amount hard)…'   how counters stand; nothing is changed
+local function look()
+  sweep(0, SWEPT_MAX)
+  local counters, instead = fitting(ARGV[2])
+  return instead or state_of(counters)
+end
+
 -- Whether a transaction was in a snapshot, in PostgreSQL's text form xmin:xmax:xip,…
 local function visible(snapshot, xid)
   local xmin, xmax, running = string.match(snapshot, '^(%d+):(%d+):(.*)$')
@@ -290,35 +298,35 @@ local function count_row(counter, xid, started_s, used)
   end
 end
 
--- settle id xid started_us micro_usd tokens 'name…'
+-- settle id xid started_us micro_usd tokens '(name limit)…'
 -- The ledger's row is committed by transaction `xid`. A counter that does not know the reservation (it was lost, or the
--- counter is younger) counts the row unless it was built from a snapshot that had it.
+-- counter is younger) counts the row unless it was built from a snapshot that had it. Answers with the names of those of
+-- which all is used.
 local function settle()
   local id, xid, started_s = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]) / 1000000
   local used = { micro_usd = tonumber(ARGV[5]), tokens = tonumber(ARGV[6]), requests = 1, parallel = 0 }
   local record = record_of(id)
-  if record == false then return { 'done' } end
-  local known, counters = {}, {}
+  if record == false then return {} end
+  local known, full = {}, {}
   for _, item in ipairs(record and record[3] or {}) do
     local counter = load(item[1])
     if counter and counter.g == item[4] then
       local charged = record[2] and counter.metric ~= 'parallel' and item[3] or 0
       add(counter, item[2], used[counter.metric] - charged, record[2] and 0 or -item[3])
-      known[item[1]] = true
-      counters[#counters + 1] = counter
+      known[item[1]] = counter
     end
   end
-  for name in string.gmatch(ARGV[7], '%S+') do
-    local counter = not known[name] and load(name)
-    if counter then
-      count_row(counter, xid, started_s, used)
-    elseif counter == nil and redis.call('EXISTS', prefix .. name) == 1 then
+  for name, limit in string.gmatch(ARGV[7], '(%S+) (%S+)') do
+    local counter = known[name] or load(name)
+    if counter and not known[name] then count_row(counter, xid, started_s, used) end
+    if counter and counter.u >= tonumber(limit) then full[#full + 1] = name end
+    if not counter and redis.call('EXISTS', prefix .. name) == 1 then
       redis.call('RPUSH', late_key(name), table.concat({ ARGV[3], ARGV[4], ARGV[5], ARGV[6] }, ' '))
       redis.call('PEXPIRE', late_key(name), SETTLED_MS)
     end
   end
   close(id)
-  return state_of(counters)
+  return full
 end
 
 -- release id      nothing was used, and no row of the ledger will say so
@@ -420,6 +428,6 @@ local function install()
   return { 'built' }
 end
 
-local ACTIONS = { reserve = reserve, extend = extend, settle = settle, release = release, renew = renew, dead = dead,
-                  build = build, install = install }
+local ACTIONS = { reserve = reserve, extend = extend, look = look, settle = settle, release = release, renew = renew,
+                  dead = dead, build = build, install = install }
 return ACTIONS[ARGV[1]]()

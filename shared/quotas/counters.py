@@ -122,12 +122,22 @@ class Counters:
         told = await self._run(tenant, "extend", reservation, self.lease_ms, text_of(wanted))
         return Gone() if told[0] == b"gone" else admitted(told)
 
-    async def settle(self, tenant: TenantId, row: Row, quotas: Iterable[Quota]) -> None:
-        """Count what a row of the ledger says in place of what was reserved for it. Repeated, it counts once."""
-        names = " ".join([quota.counter for quota in quotas])
+    async def look(self, tenant: TenantId, quotas: Sequence[Quota]) -> Reserved | Missing:
+        """How these quotas' counters stand. Nothing is reserved."""
+        told = admitted(await self._run(tenant, "look", text_of([Wanted(quota, 0) for quota in quotas])))
+        assert not isinstance(told, Refused)  # as nothing is wanted
+        return told
+
+    async def settle(self, tenant: TenantId, row: Row, quotas: Iterable[Quota]) -> Sequence[str]:
+        """Count what a row of the ledger says in place of what was reserved for it. Repeated, it counts once.
+
+        Returns the counters of those quotas of which all is used with that.
+        """
+        limits = " ".join([f"c{quota.id} {quota.amount}" for quota in quotas])
         charge = row.charge
-        arguments = (row.id, row.xid, row.started_us, charge.micro_usd, charge.tokens, names)
-        await self._script.run(prefix_of(tenant), "settle", *arguments, patient=True)
+        arguments = (row.id, row.xid, row.started_us, charge.micro_usd, charge.tokens, limits)
+        full: list[Any] = await self._script.run(prefix_of(tenant), "settle", *arguments, patient=True)  # Any: names
+        return [name.decode() for name in full] if full else ()
 
     async def release(self, tenant: TenantId, reservation: str) -> None:
         """Free what is reserved. For a call that was not made and of which the ledger says nothing."""

@@ -8,6 +8,9 @@ from functools import cached_property
 from typing import Literal
 
 Scope = Literal["tenant", "key", "member", "group", "tag", "model"]
+AtLimit = Literal["finish", "stop"]
+"""What becomes of a stream when a hard limit on money or tokens has no more room: it was reserved whole and finishes,
+or it is reserved as it goes and stops between two events."""
 Metric = Literal["micro_usd", "tokens", "requests", "parallel"]
 
 CALENDAR = ("minute", "hour", "day", "week", "month")
@@ -37,6 +40,7 @@ class Quota:
     amount: int
     hard: bool
     enforced: bool = True
+    at_limit: AtLimit = "finish"
 
     @property
     def counter(self) -> str:

@@ -11,14 +11,14 @@ from shared.errors import Conflict, Forbidden, Invalid, NotFound
 from shared.identity import Caller
 from shared.ids import TenantId
 from shared.postgres import ControlTransaction
-from shared.quotas.limits import AMOUNT_MAX, EVER, Metric, Scope, lineage_tag, mark_of, named_by, window_of
+from shared.quotas.limits import AMOUNT_MAX, EVER, AtLimit, Metric, Scope, lineage_tag, mark_of, named_by, window_of
 from shared.quotas.stored import QUOTAS_MAX
 
 TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 TAGS_MAX = 20
 OWNER = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,99}")
 GROUPS_MAX = 10
-COLUMNS = "id, scope, name, metric, span, amount, hard, by_operator, created_by, created_at"
+COLUMNS = "id, scope, name, metric, span, amount, hard, at_limit, by_operator, created_by, created_at"
 RATES = ("requests", "tokens")
 
 
@@ -33,9 +33,14 @@ class Limit(BaseModel):
     rolling: bool | None = None
     hard: bool = True
     """Whether calls beyond it are refused. A soft limit only counts."""
+    at_limit: AtLimit = "finish"
+    """What becomes of a stream that reaches it: `finish`, for which all that it may take is reserved before it begins,
+    or `stop`, which ends it between two events when there is no more room."""
 
     @model_validator(mode="after")
-    def has_a_window_that_fits(self) -> Limit:
+    def fits_together(self) -> Limit:
+        if self.at_limit == "stop" and not (self.hard and self.metric in ("micro_usd", "tokens")):
+            raise ValueError("only a hard limit on money or tokens can stop a stream")
         if self.rolling and (self.window == EVER or self.metric == "parallel"):
             raise ValueError("what has no window cannot roll")
         return self
@@ -55,10 +60,10 @@ async def insert_quota(
     if await transaction.fetchval("SELECT count(*) FROM quotas WHERE tenant = $1", tenant) >= QUOTAS_MAX:
         raise Conflict(f"tenant {tenant!r} has {QUOTAS_MAX} quotas, which is the most")
     row = await transaction.fetchrow(
-        "INSERT INTO quotas (tenant, scope, name, metric, span, amount, hard, by_operator, created_by)"
-        f" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING RETURNING {COLUMNS}",
+        "INSERT INTO quotas (tenant, scope, name, metric, span, amount, hard, by_operator, created_by, at_limit)"
+        f" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING RETURNING {COLUMNS}",
         tenant, scope, name, limit.metric, limit.span, limit.amount, limit.hard, caller.role == "operator",
-        caller.subject,
+        caller.subject, limit.at_limit,
     )  # fmt: skip
     if row is None:
         raise Conflict(f"there is a quota on {limit.metric} of that window for {scope} {name!r}; change its amount")

@@ -23,6 +23,7 @@ from shared.quotas.counters import Counters, Missing, Refused, Reserved, Row, St
 from shared.quotas.limits import Quota, concerning
 from shared.quotas.refusals import refusal, unpriced
 from shared.quotas.stored import StoredQuotas, sums_of
+from shared.quotas.telling import Telling
 from shared.telemetry import log
 from shared.usage import Ended, Ledger, OpenCall, Outcome, Tokens
 from shared.usage.ledger import CLOSE_TIMEOUT_S, DEAD_AFTER_S, LATE_MAX, Written
@@ -78,6 +79,7 @@ class Meter:
         self._seen_every_s = seen_every_s
         self._ledger = Ledger(control, uuid4().hex)
         self._quotas = StoredQuotas(control)
+        self.telling = Telling(control, self.states)
         self._open: dict[UUID, Metered] = {}
         self._late: dict[UUID, Metered] = {}
         self._unsettled: dict[UUID, tuple[Metered, int]] = {}
@@ -134,15 +136,11 @@ class Meter:
 
     async def states(self, tenant: TenantId, quotas: Sequence[Quota]) -> list[State]:
         """How these quotas' counters stand. Raises `Unavailable`."""
-        probe, wanted = uuid4().hex, [Wanted(quota, 0) for quota in quotas]
         for _ in range(TRIES_MAX):
-            told = await self._counters.reserve(tenant, probe, wanted)
-            if isinstance(told, Missing):
-                await asyncio.gather(*(self._built(tenant, quotas[place]) for place in told.places))
-                continue
-            await self._counters.release(tenant, probe)
+            told = await self._counters.look(tenant, quotas)
             if isinstance(told, Reserved):
                 return list(told.states)
+            await asyncio.gather(*(self._built(tenant, quotas[place]) for place in told.places))
         raise Unavailable("the quotas' counters cannot be built", retry_after_s=2)
 
     async def written(self, metered: Metered) -> None:
@@ -168,6 +166,7 @@ class Meter:
             self._beating.cancel()
         await self.flush()
         await self._catch_up()
+        await self.telling.close()
         await self._counters.close()
 
     async def flush(self) -> None:
@@ -202,6 +201,7 @@ class Meter:
             told = await self._reserved(call, quotas)
             if isinstance(told, Reserved):
                 metered = Metered(replace(call, started_us=told.at_us), quotas, told.states, most)
+                self.telling.saw(call.tenant, quotas, told.states)
                 return await self._begun(metered, wait=self._ledger.doubtful)
             if isinstance(told, Missing):
                 await asyncio.gather(*(self._built(call.tenant, quotas[place]) for place in told.places))
@@ -214,6 +214,7 @@ class Meter:
             output = output_that_fits(call, quota, told, most)
             if least_output is None or not least_output <= output < most.output:
                 amount = call.reserved.of(quota.metric)
+                self.telling.refused(call.tenant, quota, amount)
                 raise refusal(quota, told, amount, self._clock.now().timestamp())
             most = replace(most, output=output)
         raise Unavailable("the quotas' counters cannot be built, or change too fast", retry_after_s=2)
@@ -308,7 +309,7 @@ class Meter:
             quotas = concerning(dict.fromkeys(known), key_id=call.key_id, tags=call.tags, model=call.model)
             row = Row(call.id.hex, xid, call.started_us, ended.charge)
             try:
-                await self._counters.settle(call.tenant, row, quotas)
+                await self._count(call.tenant, row, quotas)
             except Problem as failure:
                 self._unsettled[call.id] = (metered, xid)
                 log("quota_settled_late", call_id=str(call.id), error=repr(failure))
@@ -320,7 +321,11 @@ class Meter:
         """Settle a row of a call that another process began."""
         known = await self._quotas.of(row.tenant)
         quotas = concerning(known, key_id=row.key_id, tags=row.tags, model=row.model)
-        await self._counters.settle(row.tenant, Row(row.id.hex, row.xid, row.started_us, row.charge), quotas)
+        await self._count(row.tenant, Row(row.id.hex, row.xid, row.started_us, row.charge), quotas)
+
+    async def _count(self, tenant: TenantId, row: Row, quotas: tuple[Quota, ...]) -> None:
+        if full := await self._counters.settle(tenant, row, quotas):
+            self.telling.full(tenant, [quota for quota in quotas if quota.counter in full])
 
     def _keep_beating(self) -> None:
         if self._beating is None or self._beating.done():

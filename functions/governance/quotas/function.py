@@ -2,64 +2,43 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from typing import Any
 
-from pydantic import BaseModel, Field
-
+from functions.governance.quotas import mirror
+from functions.governance.quotas.views import (
+    Change,
+    NewQuota,
+    QuotaList,
+    QuotaState,
+    QuotaStates,
+    QuotaView,
+    StandingQuota,
+    Updated,
+)
 from shared.clock import Clock
 from shared.errors import Forbidden, Invalid, NotFound
-from shared.function import Call, Function, Scale
+from shared.events import CloudEvent
+from shared.function import Call, DomainEvent, Function, Scale, Tick
+from shared.function.process import Process
+from shared.function.tenants import database_of
 from shared.identity import Caller
-from shared.ids import TenantId
-from shared.postgres import ControlDatabase, ControlTransaction
+from shared.ids import PLATFORM, TenantId
+from shared.postgres import ControlDatabase, ControlTransaction, TenantTransaction
 from shared.quotas import Meter
-from shared.quotas.counters import State
-from shared.quotas.limits import AMOUNT_MAX, Metric, Quota, Scope
-from shared.quotas.making import COLUMNS, TAG, Limit, check_unlimited, checked_owner, insert_quota, root_key
+from shared.quotas.making import COLUMNS, TAG, check_unlimited, checked_owner, insert_quota, root_key
+from shared.quotas.standing import UPDATED, resets_at
+from shared.quotas.telling import quota_of, tell_removed
 
 quotas = Function(scale=Scale(max=5))
 
 ID_MAX = 2**63 - 1
-
-
-class NewQuota(Limit):
-    """A limit and whose it is: the tenant's, or that of a key (its id), a member or group that keys belong to, a tag,
-    or a model by its provider's name."""
-
-    scope: Scope
-    name: str = Field(default="", max_length=200)
-
-
-class Change(BaseModel):
-    amount: int | None = Field(default=None, ge=0, le=AMOUNT_MAX)
-
-
-class QuotaView(BaseModel):
-    """`window` is `calendar:<unit>`, `rolling:<seconds>` or `ever`."""
-
-    id: int
-    scope: Scope
-    name: str
-    metric: Metric
-    window: str
-    amount: int
-    hard: bool
-    by_operator: bool
-    """Set by an operator: the tenant cannot change it."""
-    created_by: str
-    created_at: datetime
-
-
-class StandingQuota(QuotaView):
-    used: int
-    reserved: int
-    """By calls in flight."""
-    resets_at: datetime | None
-
-
-class QuotaList(BaseModel):
-    quotas: list[StandingQuota]
+COMMITTED_S = 0.25
+"""After so long a change of a call is committed as a rule; what is not is told within a minute."""
+CHANGE = f"""
+UPDATE quotas SET amount = coalesce($2, amount), at_limit = coalesce($3, at_limit)
+ WHERE id = $1 AND ($3 IS DISTINCT FROM 'stop' OR (hard AND metric IN ('micro_usd', 'tokens'))) RETURNING {COLUMNS}
+"""
 
 
 async def owner(queries: ControlDatabase | ControlTransaction, caller: Caller, named: str) -> TenantId:
@@ -80,13 +59,14 @@ def view(row: dict[str, Any]) -> dict[str, Any]:  # Any: a database row
 
 @quotas.post("/v1/quotas", permission="quotas:write", success=201)
 async def create_quota(
-    body: NewQuota, transaction: ControlTransaction, caller: Caller, call: Call, tenant: str = ""
+    body: NewQuota, transaction: ControlTransaction, caller: Caller, call: Call, meter: Meter, tenant: str = ""
 ) -> QuotaView:
     """Set a limit. It holds in every process within a second, and counts what was used in its window before."""
     of = await owner(transaction, caller, tenant)
     await check_unlimited(transaction, caller)
     row = await insert_quota(transaction, caller, of, body.scope, await name_of(transaction, of, body), body)
     call.note(resource=f"quota/{row['id']}", tenant=of, scope=body.scope, metric=body.metric, amount=body.amount)
+    meter.telling.ask(of, row["id"], after_s=COMMITTED_S)
     return QuotaView(**view(row))
 
 
@@ -110,37 +90,61 @@ async def list_quotas(
     """List a tenant's quotas and how each stands."""
     of = await owner(control, caller, tenant)
     rows = [dict(row) for row in await control.fetch(f"SELECT {COLUMNS} FROM quotas WHERE tenant = $1 ORDER BY id", of)]
-    known = [
-        Quota(row["id"], row["scope"], row["name"], row["metric"], row["span"], row["amount"], row["hard"])
-        for row in rows
-    ]
+    known = [quota_of(row) for row in rows]
     states = await meter.states(of, known) if known else []
     return QuotaList(
         quotas=[
-            StandingQuota(**view(row), used=state.used, reserved=state.reserved, resets_at=reset(state, clock))
+            StandingQuota(
+                **view(row),
+                used=state.used,
+                reserved=state.reserved,
+                resets_at=resets_at(state, clock.now().astimezone(UTC)),
+            )
             for row, state in zip(rows, states, strict=True)
         ]
     )
 
 
-def reset(state: State, clock: Clock) -> datetime | None:
-    return None if state.ends_ms < 0 else clock.now().astimezone(UTC) + timedelta(milliseconds=state.ends_ms)
+@quotas.get("/v1/quotas/states", permission="quotas:read")
+async def list_states(control: ControlDatabase, process: Process, caller: Caller, tenant: str = "") -> QuotaStates:
+    """List how a tenant's quotas stand as events last told, from the mirror in its database. Needs no Redis."""
+    of = await owner(control, caller, tenant)
+    rows = [] if of == PLATFORM else await mirror.states(await database_of(process, of))
+    return QuotaStates(states=[QuotaState(**row) for row in rows])
+
+
+@quotas.on(DomainEvent(UPDATED))
+async def keep_state(event: CloudEvent, transaction: TenantTransaction) -> None:
+    """Keep in the tenant's mirror what an event tells, unless a newer version is there."""
+    await mirror.keep(transaction, Updated.model_validate(event.data))
+
+
+@quotas.every("* * * * *", catch_up="skip")
+async def tell_due(tick: Tick, meter: Meter) -> None:
+    """Tell how quotas stand that nobody calls for: new and changed ones, and those whose window has passed."""
+    await meter.telling.tell_due()
 
 
 @quotas.patch("/v1/quotas/{quota}", permission="quotas:write")
 async def change_quota(
-    quota: int, body: Change, transaction: ControlTransaction, caller: Caller, call: Call, tenant: str = ""
+    quota: int,
+    body: Change,
+    transaction: ControlTransaction,
+    caller: Caller,
+    call: Call,
+    meter: Meter,
+    tenant: str = "",
 ) -> QuotaView:
-    """Change a limit's amount. What was used so far stays counted."""
+    """Change a limit's amount, or what becomes of a stream that reaches it. What was used so far stays counted."""
     of = await owner(transaction, caller, tenant)
     await check_changeable(transaction, caller, of, quota)
-    if body.amount is None:
-        raise Invalid("say the new amount")
-    row = await transaction.fetchrow(
-        f"UPDATE quotas SET amount = $2 WHERE id = $1 RETURNING {COLUMNS}", quota, body.amount
-    )
-    assert row is not None
-    call.note(resource=f"quota/{quota}", tenant=of, amount=body.amount)
+    if body.amount is None and body.at_limit is None:
+        raise Invalid("say the new amount, or what becomes of a stream")
+    row = await transaction.fetchrow(CHANGE, quota, body.amount, body.at_limit)
+    if row is None:
+        raise Invalid("only a hard limit on money or tokens can stop a stream")
+    call.note(resource=f"quota/{quota}", tenant=of, amount=row["amount"], at_limit=row["at_limit"])
+    meter.telling.ask(of, quota, after_s=COMMITTED_S)
     return QuotaView(**view(dict(row)))
 
 
@@ -151,6 +155,7 @@ async def delete_quota(
     """Take a limit away."""
     of = await owner(transaction, caller, tenant)
     await check_changeable(transaction, caller, of, quota)
+    await tell_removed(transaction, of, quota)
     await transaction.execute("DELETE FROM quotas WHERE id = $1", quota)
     call.note(resource=f"quota/{quota}", tenant=of)
 
