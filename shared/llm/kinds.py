@@ -30,6 +30,8 @@ class Kind:
     """Where its prices differ from the publisher's of the model: the table has them under this name."""
     keyless: bool = False
     """Whether it can be without a key."""
+    responses: bool = False
+    """Whether it has /responses and keeps them."""
 
     def credential(self, key: str) -> dict[bytes, bytes]:
         """The header that carries the key; none for who needs none."""
@@ -37,9 +39,9 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "openai": Kind(base_url="https://api.openai.com/v1", new_length=True),
+    "openai": Kind(base_url="https://api.openai.com/v1", new_length=True, responses=True),
     "anthropic": Kind("anthropic", "https://api.anthropic.com", b"x-api-key", b""),
-    "azure": Kind(header=b"api-key", scheme=b"", new_length=True, prices="azure"),
+    "azure": Kind(header=b"api-key", scheme=b"", new_length=True, prices="azure", responses=True),
     "google": Kind(base_url="https://generativelanguage.googleapis.com/v1beta/openai"),
     "groq": Kind(base_url="https://api.groq.com/openai/v1", new_length=True),
     "mistral": Kind(base_url="https://api.mistral.ai/v1"),

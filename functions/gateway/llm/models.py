@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from functions.gateway.llm.credentials import Offer, Provider, offer_of
-from shared.errors import NotFound, Refusal
+from shared.errors import Malformed, NotFound, Refusal
 from shared.identity import Caller
 from shared.llm.kinds import DOC_CHAT, EMBEDDING, Dialect
 from shared.llm.outbound import Providers
@@ -15,6 +15,8 @@ from shared.postgres import TenantDatabase
 
 OWN = "dcoder"
 SINCE = 1_730_000_000  # OpenAI's clients expect a creation time; it means nothing here
+SINCE_TEXT = "2024-10-27T03:33:20Z"
+PAGE, PAGE_MAX = 20, 1000
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,13 @@ class OtherDialect(Refusal):
     status, code, title = 400, "other_dialect", "Model of another dialect"
 
 
+def dialect_of(target: Target) -> Dialect:
+    return target.provider.of.dialect if target.provider else "openai"
+
+
 def check_dialect(target: Target, model: str, dialect: Dialect) -> None:
     """Raises `OtherDialect` unless a provider of that dialect serves the model, or, in OpenAI's, we do."""
-    serving = target.provider.of.dialect if target.provider else "openai"
+    serving = dialect_of(target)
     if serving != dialect:
         route = "/v1/messages" if serving == "anthropic" else "OpenAI's routes"
         raise OtherDialect(f"the model {model!r} is served by {route} only; nothing translates it", param="model")
@@ -104,13 +110,15 @@ def may_use(caller: Caller, model: str, target: Target, offer: Offer) -> bool:
     return caller.kind == "function" and f"{DOC_CHAT}/{model}" in scope
 
 
+def usable(caller: Caller, offer: Offer) -> dict[str, Target]:
+    """The models that the caller may use, by their names."""
+    found = {name: find(name, offer) for name in dict.fromkeys(names(offer))}
+    return {name: target for name, target in found.items() if target and may_use(caller, name, target, offer)}
+
+
 def listing(caller: Caller, offer: Offer) -> list[dict[str, object]]:
     """The models that the caller may use, in OpenAI's form."""
-    return [
-        described(name, target)
-        for name in dict.fromkeys(names(offer))
-        if (target := find(name, offer)) is not None and may_use(caller, name, target, offer)
-    ]
+    return [described(name, target) for name, target in usable(caller, offer).items()]
 
 
 def described(name: str, target: Target) -> dict[str, object]:
@@ -120,6 +128,24 @@ def described(name: str, target: Target) -> dict[str, object]:
         "created": SINCE,
         "owned_by": target.provider.name if target.provider else OWN,
     }
+
+
+def page(names: Sequence[str], query: Mapping[str, str]) -> dict[str, object]:
+    """A page of a list in Anthropic's form, by `limit`, `after_id` and `before_id`. Raises `Malformed`."""
+    text = query.get("limit", str(PAGE))
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= PAGE_MAX):
+        raise Malformed(f"'limit' is a whole number from 1 to {PAGE_MAX}", param="limit")
+    after, before = query.get("after_id"), query.get("before_id")
+    start = names.index(after) + 1 if after in names else 0
+    stop = names.index(before) if before in names else len(names)
+    found = names[start:stop]
+    told = found[-int(text) :] if before else found[: int(text)]
+    ends = {"first_id": told[0], "last_id": told[-1]} if told else {"first_id": None, "last_id": None}
+    return {"data": [described_to_anthropic(name) for name in told], "has_more": len(told) < len(found), **ends}
+
+
+def described_to_anthropic(name: str) -> dict[str, object]:
+    return {"type": "model", "id": name, "display_name": name, "created_at": SINCE_TEXT}
 
 
 def names(offer: Offer) -> Iterator[str]:
