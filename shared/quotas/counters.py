@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,18 @@ class Reserved:
 
     at_us: int
     states: tuple[State, ...]
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A counter from within. `held`: what open reservations hold together, which `reserved` should be. `buckets`: what
+    is used by bucket, which together should be `used`; `newest` is the one of this moment."""
+
+    used: int
+    reserved: int
+    held: int
+    newest: int
+    buckets: Mapping[int, int]
 
 
 @dataclass(frozen=True)
@@ -128,6 +140,14 @@ class Counters:
         assert not isinstance(told, Refused)  # as nothing is wanted
         return told
 
+    async def inspect(self, tenant: TenantId, quota: Quota) -> Inside | None:
+        """The counter from within; None when it is not there."""
+        told = await self._run(tenant, "inspect", quota.counter)
+        if told[0] == b"missing":
+            return None
+        used, reserved, held, newest, *buckets = [int(number) for number in told[1].split()]
+        return Inside(used, reserved, held, newest, dict(zip(buckets[::2], buckets[1::2], strict=True)))
+
     async def settle(self, tenant: TenantId, row: Row, quotas: Iterable[Quota]) -> Sequence[str]:
         """Count what a row of the ledger says in place of what was reserved for it. Repeated, it counts once.
 
@@ -161,6 +181,10 @@ class Counters:
         """`build` when this builder may install the counter, `wait` while another one does, `there` when it is done."""
         told = await self._run(tenant, "build", quota.counter, builder)
         return str(told[0].decode())
+
+    async def rebuild(self, tenant: TenantId, quota: Quota, builder: str) -> None:
+        """Forget the counter. This builder may install it; until then calls wait for it."""
+        await self._run(tenant, "rebuild", quota.counter, builder)
 
     async def install(self, tenant: TenantId, quota: Quota, builder: str, sums: Sums) -> bool:
         """Put the counter there as the ledger says. False when another builder has taken over."""

@@ -19,7 +19,7 @@ from shared.identity import Caller
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
 from shared.quotas.charging import charge_of, ended_of, output_that_fits, price_at, refusing
-from shared.quotas.counters import Counters, Missing, Refused, Reserved, Row, State, Wanted
+from shared.quotas.counters import Counters, Inside, Missing, Refused, Reserved, Row, State, Wanted
 from shared.quotas.limits import Quota, concerning
 from shared.quotas.refusals import refusal, unpriced
 from shared.quotas.stored import StoredQuotas, sums_of
@@ -142,6 +142,19 @@ class Meter:
                 return list(told.states)
             await asyncio.gather(*(self._built(tenant, quotas[place]) for place in told.places))
         raise Unavailable("the quotas' counters cannot be built", retry_after_s=2)
+
+    async def inside(self, tenant: TenantId, quota: Quota) -> Inside | None:
+        """A quota's counter from within; None when it is not there. Raises `Unavailable`."""
+        return await self._counters.inspect(tenant, quota)
+
+    async def rebuild(self, tenant: TenantId, quota: Quota) -> None:
+        """Build the counter again from the ledger, open calls' reservations included. Calls wait for it meanwhile.
+
+        Raises `Unavailable`; the next call builds it then.
+        """
+        builder = uuid4().hex
+        await self._counters.rebuild(tenant, quota, builder)
+        await self._install(tenant, quota, builder)
 
     async def written(self, metered: Metered) -> None:
         """Return once the call's row is written, or could not be at its time."""
@@ -281,6 +294,9 @@ class Meter:
             await asyncio.sleep(BUILD_POLL_S)
         else:
             raise Unavailable(f"the counter of quota {quota.id} is not built in time", retry_after_s=2)
+        await self._install(tenant, quota, builder)
+
+    async def _install(self, tenant: TenantId, quota: Quota, builder: str) -> None:
         await asyncio.sleep(BUILD_GRACE_S)
         await self._counters.install(tenant, quota, builder, await sums_of(self._control, tenant, quota))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC
 from typing import Any
 
-from functions.governance.quotas import mirror
+from functions.governance.quotas import mirror, reconciling
+from functions.governance.quotas.owners import check_changeable, name_of, owner
+from functions.governance.quotas.reconciling import Reconciled
 from functions.governance.quotas.views import (
     Change,
     NewQuota,
@@ -17,40 +19,27 @@ from functions.governance.quotas.views import (
     Updated,
 )
 from shared.clock import Clock
-from shared.errors import Forbidden, Invalid, NotFound
+from shared.errors import Invalid
 from shared.events import CloudEvent
 from shared.function import Call, DomainEvent, Function, Scale, Tick
 from shared.function.process import Process
 from shared.function.tenants import database_of
 from shared.identity import Caller
-from shared.ids import PLATFORM, TenantId
-from shared.postgres import ControlDatabase, ControlTransaction, TenantTransaction
+from shared.ids import PLATFORM
+from shared.postgres import ControlDatabase, ControlTransaction, TenantDatabase, TenantTransaction
 from shared.quotas import Meter
-from shared.quotas.making import COLUMNS, TAG, check_unlimited, checked_owner, insert_quota, root_key
+from shared.quotas.making import COLUMNS, check_unlimited, insert_quota
 from shared.quotas.standing import UPDATED, resets_at
 from shared.quotas.telling import quota_of, tell_removed
 
-quotas = Function(scale=Scale(max=5))
+quotas = Function(scale=Scale(max=5), timeout_s=300)
 
-ID_MAX = 2**63 - 1
 COMMITTED_S = 0.25
 """After so long a change of a call is committed as a rule; what is not is told within a minute."""
 CHANGE = f"""
 UPDATE quotas SET amount = coalesce($2, amount), at_limit = coalesce($3, at_limit)
  WHERE id = $1 AND ($3 IS DISTINCT FROM 'stop' OR (hard AND metric IN ('micro_usd', 'tokens'))) RETURNING {COLUMNS}
 """
-
-
-async def owner(queries: ControlDatabase | ControlTransaction, caller: Caller, named: str) -> TenantId:
-    """The tenant whose quotas are meant: the caller's own, or for operators the named one. Raises `NotFound`."""
-    if not named or named == caller.tenant:
-        return caller.tenant
-    known = caller.role == "operator" and await queries.fetchval(
-        "SELECT true FROM tenants WHERE id = $1 AND state IN ('ready', 'moving')", named
-    )
-    if not known:
-        raise NotFound(f"there is no tenant {named[:40]!r}")
-    return TenantId(named)
 
 
 def view(row: dict[str, Any]) -> dict[str, Any]:  # Any: a database row
@@ -68,19 +57,6 @@ async def create_quota(
     call.note(resource=f"quota/{row['id']}", tenant=of, scope=body.scope, metric=body.metric, amount=body.amount)
     meter.telling.ask(of, row["id"], after_s=COMMITTED_S)
     return QuotaView(**view(row))
-
-
-async def name_of(transaction: ControlTransaction, tenant: TenantId, wanted: NewQuota) -> str:
-    """The name as it is stored. Raises `Invalid` or `NotFound`."""
-    if (wanted.scope == "tenant") != (wanted.name == ""):
-        raise Invalid("a quota of the tenant has no name; every other one has")
-    if wanted.scope == "key":
-        return await root_key(transaction, tenant, wanted.name)
-    if wanted.scope in ("member", "group"):
-        return checked_owner(wanted.name, wanted.scope)
-    if wanted.scope == "tag" and not TAG.fullmatch(wanted.name):
-        raise Invalid(f"{wanted.name[:64]!r} is not a tag: 1 to 63 of a-z, 0-9, dot, hyphen and underscore")
-    return wanted.name
 
 
 @quotas.get("/v1/quotas", permission="quotas:read")
@@ -160,15 +136,25 @@ async def delete_quota(
     call.note(resource=f"quota/{quota}", tenant=of)
 
 
-async def check_changeable(transaction: ControlTransaction, caller: Caller, tenant: TenantId, quota: int) -> None:
-    """Raises `NotFound`, or `Forbidden` for an operator's quota and for a caller who is limited."""
-    if not 0 < quota <= ID_MAX:
-        raise NotFound(f"there is no quota {quota}")
-    by_operator = await transaction.fetchval(
-        "SELECT by_operator FROM quotas WHERE id = $1 AND tenant = $2 FOR UPDATE", quota, tenant
-    )
-    if by_operator is None:
-        raise NotFound(f"there is no quota {quota}")
-    if by_operator and caller.role != "operator":
-        raise Forbidden("an operator has set this quota; operators change it")
-    await check_unlimited(transaction, caller)
+@quotas.post("/v1/quotas/reconcile", permission="quotas:write")
+async def reconcile(
+    control: ControlDatabase, process: Process, caller: Caller, call: Call, meter: Meter, tenant: str = ""
+) -> Reconciled:
+    """Compare a tenant's ledger, counters and mirror now, and mend what differs from the ledger. It takes seconds."""
+    of = await owner(control, caller, tenant)
+    if of == PLATFORM:
+        raise Invalid("name the tenant whose quotas are meant")
+    found = await reconciling.reconcile(control, await database_of(process, of), meter)
+    call.note(resource="quotas", tenant=of, **reconciling.summary(found))
+    return found
+
+
+@quotas.every("20 3 * * *", per="tenant")
+async def reconcile_nightly(tick: Tick, tenant: TenantDatabase, control: ControlDatabase, meter: Meter) -> None:
+    """Compare ledger, counters and mirror, mend what differs, and put it in the tenant's audit log."""
+    found = await reconciling.reconcile(control, tenant, meter)
+    async with control.transaction() as transaction:
+        details = reconciling.summary(found)
+        await transaction.audit(
+            "quotas.reconcile", "quotas", actor=tick.schedule, tenant=tenant.tenant, details=details
+        )
