@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 from shared.clock import Clock
@@ -18,48 +18,27 @@ from shared.errors import Problem, Unavailable
 from shared.identity import Caller
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
-from shared.quotas.charging import charge_of, ended_of, output_that_fits, price_at, refusing
-from shared.quotas.counters import Counters, Inside, Missing, Refused, Reserved, Row, State, Wanted
+from shared.quotas.charging import charge_of, ended_of, output_that_fits, price_at, refusing, stopping
+from shared.quotas.counters import Counters, Gone, Inside, Missing, Refused, Reserved, Row, State, Wanted
 from shared.quotas.limits import Quota, concerning
+from shared.quotas.metered import NOTHING, Metered
 from shared.quotas.refusals import refusal, unpriced
 from shared.quotas.stored import StoredQuotas, sums_of
 from shared.quotas.telling import Telling
 from shared.telemetry import log
-from shared.usage import Ended, Ledger, OpenCall, Outcome, Tokens
+from shared.usage import Ledger, OpenCall, Outcome, Tokens
 from shared.usage.ledger import CLOSE_TIMEOUT_S, DEAD_AFTER_S, LATE_MAX, Written
 
 SEEN_EVERY_S = 10.0
 BUILD_GRACE_S = 0.25
 """Between a builder's leave and its snapshot: for the open rows of reservations that were lost with Redis to commit."""
 TRIES_MAX = 20
-NOTHING = Tokens()
+LEAST_PIECE = 256
+"""Output tokens that a stream has to have room for to begin."""
 SETTLED_WITHIN_S = 1.0
 BUILD_POLL_S = 0.05
 BUILD_POLLS_MAX = 100
 TENANTS = "SELECT id FROM tenants WHERE state <> 'deleted' ORDER BY id"
-
-
-@dataclass(eq=False)
-class Metered:
-    """A call that was let in. Its answer may be passed on once `durable` has returned."""
-
-    call: OpenCall
-    quotas: tuple[Quota, ...]
-    states: tuple[State, ...]
-    """How the counters of `quotas` stood with this call's reservation in them; empty while Redis is away."""
-    most: Tokens
-    """What it may take: the reservation covers so much."""
-    opened: asyncio.Future[None] = field(init=False, repr=False)
-    ended: Ended | None = None
-
-    @property
-    def bounded(self) -> bool:
-        """Whether a hard limit on money or tokens holds for it, so that it must not take more than `most`."""
-        return any(refusing(quota) and quota.metric in ("micro_usd", "tokens") for quota in self.quotas)
-
-    async def durable(self) -> None:
-        """Return once PostgreSQL has the call. Raises `Problem` when it could not be written."""
-        await asyncio.shield(self.opened)
 
 
 class Meter:
@@ -99,6 +78,7 @@ class Meter:
         prices: str = "",
         most: Tokens = NOTHING,
         least_output: int | None = None,
+        piece_output: int | None = None,
     ) -> Metered:
         """Let a call in that takes at most these tokens. Its model may be asked only after this.
 
@@ -106,6 +86,9 @@ class Meter:
 
         With `least_output`, a call that does not fit gets as many output tokens as there is room for, if it is that
         many at least.
+
+        With `piece_output`, so many output tokens are reserved at first, where every hard limit on money or tokens that
+        holds stops a stream that reaches it; the rest by `extend`.
 
         Raises `QuotaExceeded` or `BeyondQuota`, and `Unavailable` when it could not be accounted for.
         """
@@ -117,14 +100,41 @@ class Meter:
             uuid4(), int(self._clock.now().timestamp() * 1_000_000), caller.tenant, caller.key_id, request_id, model,
             provider, feature, tuple(sorted(caller.tags)), prices=prices,
         )  # fmt: skip
+        piece = min(piece_output or most.output, most.output)
+        pieces = piece < most.output and stopping(quotas)
+        first = replace(most, output=piece) if pieces else most
         try:
-            return await self._admitted(call, quotas, most, least_output)
+            metered = await self._admitted(call, quotas, first, LEAST_PIECE if pieces else least_output)
+            metered.whole = most if pieces else metered.most
+            return metered
         except Unavailable:
             if any(refusing(quota) for quota in quotas):
                 self._keep(asyncio.create_task(self._released(call), name="release"))  # it may be reserved all the same
                 raise
             reserved = replace(call, reserved=charge_of(call, most))
-            return await self._begun(Metered(reserved, quotas, (), most), wait=True)  # nothing depends on Redis
+            return await self._begun(Metered(reserved, quotas, (), most, most), wait=True)  # nothing depends on Redis
+
+    async def extend(self, metered: Metered, output: int) -> Quota | None:
+        """Reserve so many output tokens more for an open call, or as many as there is room for. None when there are
+        some; else the limit that has no room. Raises `Unavailable`."""
+        for _ in range(TRIES_MAX):
+            told = await self._extended(metered, output)
+            if isinstance(told, Reserved):
+                return None
+            if isinstance(told, Refused):
+                quota = metered.budgets[told.place]
+                output = min(output - 1, output_that_fits(metered.call, quota, told, Tokens(output=output)))
+                if output <= 0:
+                    piece = charge_of(metered.call, Tokens(output=LEAST_PIECE)).of(quota.metric)
+                    self.telling.refused(metered.call.tenant, quota, piece)
+                    return quota
+            else:  # Redis was emptied; with the counters the reservation is built too
+                await self.states(metered.call.tenant, metered.quotas)
+        raise Unavailable("the quotas' counters cannot be built, or change too fast", retry_after_s=2)
+
+    def delivered(self, metered: Metered, taken: Tokens) -> None:
+        """Say that an open call is cut short: if nobody says what it used, it is charged as having taken this."""
+        metered.call = replace(metered.call, reserved=charge_of(metered.call, taken))
 
     def end(self, metered: Metered, outcome: Outcome, used: Tokens | None) -> int | None:
         """Have the call's row written and its reservation settled. Returns its cost in micro-USD, or None when that is
@@ -252,6 +262,18 @@ class Meter:
             self._keep(asyncio.create_task(self._released(call), name="release"))
             raise
 
+    async def _extended(self, metered: Metered, output: int) -> Reserved | Refused | Missing | Gone:
+        """The reservation made larger where Redis and, before anybody relies on it, PostgreSQL have it."""
+        call = metered.call
+        most = replace(metered.most, output=metered.most.output + output)
+        reserved = charge_of(call, most)
+        wanted = [Wanted(one, reserved.of(one.metric) - call.reserved.of(one.metric)) for one in metered.budgets]
+        told = await self._counters.extend(call.tenant, call.id.hex, wanted)
+        if isinstance(told, Reserved):
+            metered.call, metered.most = replace(call, reserved=reserved), most
+            await self._ledger.extend(metered.call)
+        return told
+
     async def _withdrawn(self, metered: Metered) -> None:
         """Take back a call that was not let in, so that no row will tell of it."""
         await asyncio.wait({metered.opened})
@@ -276,11 +298,10 @@ class Meter:
 
     async def _built(self, tenant: TenantId, quota: Quota) -> None:
         """Have the counter built, once at a time in this process."""
-        building = self._building.get((tenant, quota.id))
-        if building is None:
-            building = asyncio.create_task(self._build(tenant, quota), name="build-counter")
-            self._building[tenant, quota.id] = building
-            building.add_done_callback(lambda _: self._building.pop((tenant, quota.id), None))
+        place = tenant, quota.id
+        if (building := self._building.get(place)) is None:
+            building = self._building[place] = asyncio.create_task(self._build(tenant, quota), name="build-counter")
+            building.add_done_callback(lambda _: self._building.pop(place, None))
         await asyncio.shield(building)
 
     async def _build(self, tenant: TenantId, quota: Quota) -> None:
@@ -327,7 +348,7 @@ class Meter:
             try:
                 await self._count(call.tenant, row, quotas)
             except Problem as failure:
-                self._unsettled[call.id] = (metered, xid)
+                self._unsettled[call.id] = metered, xid
                 log("quota_settled_late", call_id=str(call.id), error=repr(failure))
                 return
         self._unsettled.pop(call.id, None)

@@ -141,8 +141,8 @@ async def test_the_mirror_is_told_again_what_it_lost_or_has_wrong(mirrored: Gate
     await tenants.execute("DELETE FROM quota_mirror WHERE id = $1", lost)
     await tenants.execute("UPDATE quota_mirror SET version = 7, standing = 'spent' WHERE id = $1", wrong)
     await tenants.execute(
-        "INSERT INTO quota_mirror SELECT $1, version, scope, name, metric, span, hard, amount, used, reserved, standing,"
-        " resets_at, told_at FROM quota_mirror WHERE id = $2",
+        "INSERT INTO quota_mirror SELECT $1, version, scope, name, metric, span, hard, amount, used, reserved,"
+        " standing, resets_at, told_at FROM quota_mirror WHERE id = $2",
         2**40,
         wrong,
     )
