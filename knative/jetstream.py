@@ -20,8 +20,8 @@ FILTER_LABELS = {"eventing.knative.dev/broker": BROKER, "eventing.knative.dev/ro
 CONFIG = "natsjetstream.eventing.knative.dev/config"
 MIB = 1024 * 1024
 DUPLICATE_WINDOW = "1s"
-"""Within it a second event of the same id is dropped. A dead letter that is delivered again has its old id, and may have
-died within moments; who hears an event twice knows it."""
+"""Within it a second event of the same id is dropped. A dead letter that is delivered again has its old id, and may
+have died within moments; who hears an event twice knows it."""
 
 
 def notes(jetstream: JetStream) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date
 from functools import lru_cache
@@ -17,6 +18,12 @@ EPOCH = date(1970, 1, 1).toordinal()
 
 def refusing(quota: Quota) -> bool:
     return quota.hard and quota.enforced
+
+
+def stopping(quotas: Iterable[Quota]) -> bool:
+    """Whether there is a hard limit on money or tokens, and each of them stops a stream that reaches it."""
+    budgets = [quota for quota in quotas if refusing(quota) and quota.metric in ("micro_usd", "tokens")]
+    return bool(budgets) and all(quota.at_limit == "stop" for quota in budgets)
 
 
 def charge_of(call: OpenCall, most: Tokens) -> Charge:

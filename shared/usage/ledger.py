@@ -20,7 +20,7 @@ from shared.telemetry import log
 from shared.usage.batches import GroupCommit
 from shared.usage.prices import Charge, Tokens
 
-Outcome = Literal["done", "client_gone", "provider_error", "cut", "unknown"]
+Outcome = Literal["done", "client_gone", "provider_error", "cut", "stopped", "unknown"]
 DEAD_AFTER_S = 45
 LATE_MAX = 10_000
 PARTITIONS_AHEAD = 2
@@ -61,6 +61,10 @@ ON CONFLICT DO NOTHING
 """
 """Told as soon as PostgreSQL has it, before its disk does: it has to outlive this process. If PostgreSQL dies in that
 moment, this process still knows the call, and its last row holds all that this one does."""
+EXTEND = """
+WITH at_once AS (SELECT set_config('synchronous_commit', 'off', true))
+UPDATE usage_open SET reserved_micro_usd = $2, reserved_tokens = $3 FROM at_once WHERE id = $1
+"""
 CLOSE = f"""
 WITH told AS (SELECT * FROM json_to_recordset($1::json) AS told ({OPEN_FIELDS}, {ENDED_FIELDS})),
      ended AS (DELETE FROM usage_open USING told WHERE usage_open.id = told.id)
@@ -191,6 +195,10 @@ class Ledger:
     def close(self, call: OpenCall, ended: Ended) -> asyncio.Future[int | None]:
         """Write the call's row. Its transaction, or None when the row was there already, as the sweeper wrote it."""
         return self._closing.put((call, ended))
+
+    async def extend(self, call: OpenCall) -> None:
+        """Write down that the call, which is open, has reserved more. Raises `Problem`."""
+        await self._control.execute(EXTEND, call.id, call.reserved.micro_usd, call.reserved.tokens)
 
     async def withdraw(self, call: OpenCall) -> None:
         """Forget that a call was open: it was not made. Raises `Problem`."""

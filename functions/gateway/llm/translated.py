@@ -14,6 +14,7 @@ from functions.gateway.llm.providers import finished, is_stream, whole
 from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.reservation import LEAST_OUTPUT, wish_of
 from functions.gateway.llm.settlement import NOTHING, Settlement
+from functions.gateway.llm.stopping import PIECE_OUTPUT, AnthropicEnding, OpenAiEnding, Room
 from functions.gateway.llm.wires import Anthropic, OpenAi, Wire
 from shared.errors import Unavailable
 from shared.function import Call
@@ -89,6 +90,7 @@ async def relay(
         feature=feature,
         most=wish.most,
         least_output=None if wish.stated else LEAST_OUTPUT,
+        piece_output=PIECE_OUTPUT if wanted.stream else None,
     )
     settlement = Settlement(meter, metered)
     asked = {
@@ -96,7 +98,7 @@ async def relay(
         "provider": provider.name,
         "model": model,
         "body": wanted.content,
-        "most": None if wish.stated else metered.most.output // wish.answers,
+        "most": None if wish.stated else metered.whole.output // wish.answers,
         "bounded": metered.bounded,
     }
     async with settlement.or_settled():
@@ -109,7 +111,9 @@ async def relay(
         passed = await finished(answer, settlement, provider, "", wire)
         passed.headers.update(own)
         return passed
-    stream = Relay(answer, provider, settlement, wire)
+    ending = AnthropicEnding() if dialect == "anthropic" else OpenAiEnding()
+    room = Room(settlement, ending) if metered.in_pieces else None
+    stream = Relay(answer, provider, settlement, wire, room)
     headers = settlement.headers | {"x-dcoder-provider": provider.name} | own
     return Stream(stream.pieces(), media_type="text/event-stream", headers=headers, relayed=stream)
 
