@@ -27,7 +27,7 @@ from tests.fixtures.provider import (
     whole,
 )
 from tests.fixtures.waiting import until
-from tests.functions.gateway.conftest import PROVIDER_KEY, Gateway, limit, question
+from tests.functions.gateway.conftest import PROVIDER_KEY, Gateway, limit, make_key, question
 
 MODEL = "claude-sonnet-4-5"
 HI: Any = [{"role": "user", "content": "Hi"}]  # Any: the SDK's own types are many
@@ -329,11 +329,15 @@ async def test_a_redirect_is_not_followed_and_costs_nothing(crossing: Gateway) -
 
 async def test_under_a_budget_the_provider_is_told_how_long_the_answer_may_be(crossing: Gateway) -> None:
     """15 micro-USD a token of this model's output."""
-    made = await limit(crossing, metric="micro_usd", span="calendar:day", amount=20_000)
+    key = await make_key(crossing.application, crossing.tenant)
+    made = await limit(
+        crossing, scope="key", name=key.split("_")[1], metric="micro_usd", span="calendar:day", amount=20_000
+    )
     try:
-        for model in (MODEL, "gemini-2.5-flash"):
-            answer = await crossing.chat(model)
-            assert answer.status_code == 200, answer.text
+        async with crossing.with_key(key) as client:
+            for model in (MODEL, "gemini-2.5-flash"):
+                answer = await client.post("/v1/chat/completions", json=question(model))
+                assert answer.status_code == 200, answer.text
     finally:
         await crossing.control.execute("DELETE FROM quotas WHERE id = $1", made)
         await asyncio.sleep(0.5)  # no process remembers a quota for longer
