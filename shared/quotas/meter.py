@@ -24,8 +24,9 @@ from shared.quotas.limits import Quota, concerning
 from shared.quotas.refusals import refusal, unpriced
 from shared.quotas.stored import StoredQuotas, sums_of
 from shared.telemetry import log
-from shared.usage import Ended, Ledger, OpenCall, Outcome, Tokens
+from shared.usage import Ended, Ledger, OpenCall, Outcome, Price, Tokens
 from shared.usage.ledger import CLOSE_TIMEOUT_S, DEAD_AFTER_S, LATE_MAX, Written
+from shared.usage.own_prices import StoredPrices
 
 SEEN_EVERY_S = 10.0
 BUILD_GRACE_S = 0.25
@@ -78,6 +79,7 @@ class Meter:
         self._seen_every_s = seen_every_s
         self._ledger = Ledger(control, uuid4().hex)
         self._quotas = StoredQuotas(control)
+        self._own_prices = StoredPrices(control)
         self._open: dict[UUID, Metered] = {}
         self._late: dict[UUID, Metered] = {}
         self._unsettled: dict[UUID, tuple[Metered, int]] = {}
@@ -95,12 +97,14 @@ class Meter:
         provider: str,
         feature: str = "chat",
         prices: str = "",
+        price: Price | None = None,
         most: Tokens = NOTHING,
         least_output: int | None = None,
     ) -> Metered:
         """Let a call in that takes at most these tokens. Its model may be asked only after this.
 
-        `prices`: under which name the table has the prices of a seller that asks others than the publisher.
+        `prices`: under which name the table has the prices of a seller that asks others than the publisher. With
+        `price`, that one holds. Whichever does, it holds until the call has ended.
 
         With `least_output`, a call that does not fit gets as many output tokens as there is room for, if it is that
         many at least.
@@ -111,9 +115,12 @@ class Meter:
             raise Unavailable("the usage ledger cannot be written; no further calls are taken", retry_after_s=10)
         known = await self._quotas.of(caller.tenant)
         quotas = concerning(known, key_id=caller.key_id, tags=caller.tags, model=model)
+        now = self._clock.now()
+        if price is None:
+            price = price_at(await self._own_prices.of(caller.tenant), model, provider, prices, now)
         call = OpenCall(
-            uuid4(), int(self._clock.now().timestamp() * 1_000_000), caller.tenant, caller.key_id, request_id, model,
-            provider, feature, tuple(sorted(caller.tags)), prices=prices,
+            uuid4(), int(now.timestamp() * 1_000_000), caller.tenant, caller.key_id, request_id, model,
+            provider, feature, tuple(sorted(caller.tags)), price=price,
         )  # fmt: skip
         try:
             return await self._admitted(call, quotas, most, least_output)
@@ -194,7 +201,7 @@ class Meter:
         self, call: OpenCall, quotas: tuple[Quota, ...], most: Tokens, least_output: int | None
     ) -> Metered:
         """The call with its reservation, at the time of Redis."""
-        if price_at(call) is None and any(refusing(quota) and quota.metric == "micro_usd" for quota in quotas):
+        if call.price is None and any(refusing(quota) and quota.metric == "micro_usd" for quota in quotas):
             raise unpriced(call.model)
         settled = False
         for _ in range(TRIES_MAX):

@@ -18,7 +18,7 @@ from shared.ids import TenantId
 from shared.postgres import ControlDatabase, quoted
 from shared.telemetry import log
 from shared.usage.batches import GroupCommit
-from shared.usage.prices import Charge, Tokens
+from shared.usage.prices import Charge, Price, Tokens
 
 Outcome = Literal["done", "client_gone", "provider_error", "cut", "unknown"]
 DEAD_AFTER_S = 45
@@ -108,8 +108,9 @@ class OpenCall:
     feature: str
     tags: tuple[str, ...] = ()
     reserved: Charge = NOTHING_RESERVED
-    prices: str = ""
-    """Whose prices hold, where they are not the publisher's. Not in the row: that has the cost."""
+    price: Price | None = None
+    """What holds for it from its beginning to its end, or None when that is not known. Not in the row: that has the
+    cost."""
 
     def fields(self) -> dict[str, Any]:  # Any: JSON
         """By the columns' names, as JSON takes them."""

@@ -24,6 +24,7 @@ from shared.postgres import TenantDatabase
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
 from shared.telemetry import log
+from shared.usage.prices import FREE
 
 HEADER, TTL_HEADER = "x-dcoder-cache", "x-dcoder-cache-ttl"
 PROVIDER = "cache"
@@ -145,6 +146,7 @@ class Caching:
             model=target.model,
             provider=PROVIDER,
             feature=feature,
+            price=FREE,
             most=NOTHING,
         )
         return Settlement(self.meter, metered, used=NOTHING)

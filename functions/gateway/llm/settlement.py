@@ -11,7 +11,8 @@ from shared.errors import Problem
 from shared.llm.outbound import ForbiddenAddress, NotConnected
 from shared.quotas import Meter, Metered
 from shared.quotas.headers import limit_headers
-from shared.usage import Outcome, Tokens
+from shared.usage import Outcome, Price, Tokens
+from shared.usage.prices import FREE
 
 NOTHING = Tokens()
 
@@ -36,8 +37,8 @@ class Settlement:
 
     @property
     def headers(self) -> dict[str, str]:
-        """How the caller's limits stand, in the headers that SDKs know."""
-        return limit_headers(self.metered)
+        """How the caller's limits stand, in the headers that SDKs know; and whose price the call has."""
+        return limit_headers(self.metered) | price_header(self.metered.call.price)
 
     @asynccontextmanager
     async def or_settled(self) -> AsyncIterator[None]:
@@ -56,6 +57,14 @@ def outcome_of(failure: BaseException) -> Outcome:
     if isinstance(failure, asyncio.CancelledError | GeneratorExit):
         return "client_gone"
     return "provider_error" if isinstance(failure, Problem) else "cut"
+
+
+def price_header(price: Price | None) -> dict[str, str]:
+    """Known before the cost is, and so in the head of a stream too."""
+    if price is FREE:
+        return {}
+    said = "unknown" if price is None else f"{'own' if price.own else 'published'}; since={price.since}"
+    return {"x-dcoder-price": said}
 
 
 def cost_header(cost: int | None) -> dict[str, str]:

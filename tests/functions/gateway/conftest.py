@@ -34,6 +34,7 @@ FUNCTIONS = (
     "knowledge-search",
     "governance-secrets",
     "governance-usage",
+    "governance-prices",
     "gateway-guardrails",
     "gateway-cache",
     "gateway-aliases",
