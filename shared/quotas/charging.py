@@ -43,7 +43,7 @@ def output_that_fits(call: OpenCall, quota: Quota, refused: Refused, most: Token
     return max(0, most_output(price, most.input, room - most_micro_usd(price, replace(most, output=0)) - 1))
 
 
-def ended_of(call: OpenCall, outcome: Outcome, used: Tokens | None) -> Ended:
+def ended_of(call: OpenCall, outcome: Outcome, used: Tokens | None, *, saved_micro_usd: int | None = None) -> Ended:
     """How the call ended. What is not known of its cost and tokens is charged as reserved."""
     cost = cost_micro_usd(call.price, used)
     price_known = call.price is not None and (used is None or cost is not None)
@@ -51,4 +51,4 @@ def ended_of(call: OpenCall, outcome: Outcome, used: Tokens | None) -> Ended:
         call.reserved.micro_usd if cost is None else cost,
         call.reserved.tokens if used is None else used.input + used.output,
     )
-    return Ended(outcome, used, price_known, cost, charge)
+    return Ended(outcome, used, price_known, cost, charge, saved_micro_usd)

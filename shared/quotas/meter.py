@@ -131,11 +131,16 @@ class Meter:
             reserved = replace(call, reserved=charge_of(call, most))
             return await self._begun(Metered(reserved, quotas, (), most), wait=True)  # nothing depends on Redis
 
-    def end(self, metered: Metered, outcome: Outcome, used: Tokens | None) -> int | None:
+    def end(
+        self, metered: Metered, outcome: Outcome, used: Tokens | None, *, saved_micro_usd: int | None = None
+    ) -> int | None:
         """Have the call's row written and its reservation settled. Returns its cost in micro-USD, or None when that is
-        not known. Neither raises nor waits; what fails is tried again. Only the first end counts."""
+        not known. Neither raises nor waits; what fails is tried again. Only the first end counts.
+
+        `saved_micro_usd`: what the answer had cost that was given again in place of this call's own.
+        """
         if metered.ended is None:
-            metered.ended = ended_of(metered.call, outcome, used)
+            metered.ended = ended_of(metered.call, outcome, used, saved_micro_usd=saved_micro_usd)
             self._ending[metered.call.id] = asyncio.create_task(self._end(metered), name="call-end")
         return metered.ended.cost_micro_usd
 

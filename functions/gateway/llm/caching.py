@@ -15,7 +15,7 @@ from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.flights import Flight
 from functions.gateway.llm.models import Target
 from functions.gateway.llm.presence import Stream
-from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
+from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header, cost_told
 from shared.errors import Malformed, Problem
 from shared.function import Call
 from shared.ids import TenantId
@@ -90,7 +90,7 @@ class Caching:
         settlement = await self._free(target, feature)
         async with settlement.or_settled():
             await settlement.metered.durable()
-        settlement.outcome = "done"
+        settlement.outcome, settlement.saved_micro_usd = "done", kept.cost
         headers = settlement.headers | cost_header(settlement.settle()) | self._own_headers(feature)
         age, saved = max(0, now_s() - kept.at), "unknown" if kept.cost is None else str(kept.cost)
         headers[HEADER] = f"hit; age={age}; saved-micro-usd={saved}"
@@ -114,7 +114,7 @@ class Caching:
                     settlement.settle()
                     continue
                 await settlement.metered.durable()
-            settlement.outcome = "done"
+            settlement.outcome, settlement.saved_micro_usd = "done", cost_told(joined)
             own = settlement.headers | cost_header(settlement.settle()) | self._own_headers(feature)
             log("answer_shared", request_id=self.call.request_id, model=target.model)
             return marked(without_headers_of_another(joined, own), "coalesced")
@@ -131,8 +131,7 @@ class Caching:
             """Only what is whole and no error is kept."""
             if response.status_code != OK or (isinstance(response, Stream) and not response.whole()):
                 return
-            told = response.headers.get("x-dcoder-cost-micro-usd", "")
-            cost = response.cost() if isinstance(response, Stream) else int(told) if told.isdigit() else None
+            cost = response.cost() if isinstance(response, Stream) else cost_told(response)
             kept = Kept(response.headers["content-type"], body, now_s(), cost)
             await self.answers.keep(self.sealing, key, kept, ttl_s)
 

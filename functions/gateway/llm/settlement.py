@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from starlette.responses import Response
+
 from shared.errors import Problem
 from shared.llm.outbound import ForbiddenAddress, NotConnected
 from shared.quotas import Meter, Metered
@@ -25,10 +27,11 @@ class Settlement:
     metered: Metered
     outcome: Outcome = "cut"
     used: Tokens | None = None
+    saved_micro_usd: int | None = None
 
     def settle(self) -> int | None:
         """End the call. Returns the cost in micro-USD, None when it is not known."""
-        return self.meter.end(self.metered, self.outcome, self.used)
+        return self.meter.end(self.metered, self.outcome, self.used, saved_micro_usd=self.saved_micro_usd)
 
     async def settle_stream(self) -> None:
         """End the call, and return once its row is written: the caller has every event by then, only not their end."""
@@ -69,3 +72,9 @@ def price_header(price: Price | None) -> dict[str, str]:
 
 def cost_header(cost: int | None) -> dict[str, str]:
     return {"x-dcoder-cost-micro-usd": "unknown" if cost is None else str(cost)}
+
+
+def cost_told(response: Response) -> int | None:
+    """What the answer's header says it cost, in micro-USD. None when it says nothing or `unknown`."""
+    told = response.headers.get("x-dcoder-cost-micro-usd", "")
+    return int(told) if told.isdigit() else None

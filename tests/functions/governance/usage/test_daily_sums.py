@@ -17,15 +17,16 @@ from tests.fixtures.waiting import until
 
 INSERT = """
 INSERT INTO usage_ledger (id, started_at, tenant, request_id, model, provider, feature, outcome, input_tokens,
-                          usage_known, cost_micro_usd, price_known)
-VALUES (gen_random_uuid(), $1, 'acme', 'r', $2, 'p', 'chat', 'done', $3, true, $4, $4::bigint IS NOT NULL)
+                          usage_known, cost_micro_usd, price_known, tags, saved_micro_usd)
+VALUES (gen_random_uuid(), $1, 'acme', 'r', $2, 'p', 'chat', 'done', $3, true, $4, $4::bigint IS NOT NULL, $5, $4)
 """
 EXPECTED = """
 SELECT count(*) AS calls, coalesce(sum(input_tokens), 0)::bigint AS input_tokens,
        coalesce(sum(output_tokens), 0)::bigint AS output_tokens,
        coalesce(sum(cached_tokens), 0)::bigint AS cached_tokens,
        coalesce(sum(cost_micro_usd), 0)::bigint AS cost_micro_usd,
-       count(*) FILTER (WHERE cost_micro_usd IS NULL) AS calls_of_unknown_price
+       count(*) FILTER (WHERE cost_micro_usd IS NULL) AS calls_of_unknown_price,
+       coalesce(sum(saved_micro_usd), 0)::bigint AS saved_micro_usd
 FROM usage_ledger
 """
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -38,10 +39,10 @@ async def control(postgres_admin_url: str) -> AsyncIterator[ControlDatabase]:
         yield control
 
 
-def entry() -> tuple[datetime, str, int, int | None]:
+def entry() -> tuple[datetime, str, int, int | None, list[str] | None]:
     cost = CHANCE.choice([None, CHANCE.randrange(10**6)])
     at = START + timedelta(minutes=CHANCE.randrange(60 * 24 * 30))
-    return at, CHANCE.choice(["m1", "m2"]), CHANCE.randrange(10**6), cost
+    return at, CHANCE.choice(["m1", "m2"]), CHANCE.randrange(10**6), cost, CHANCE.choice([None, [], ["a"], ["a", "b"]])
 
 
 async def write(control: ControlDatabase, count: int = 1) -> None:
