@@ -90,7 +90,7 @@ class Caching:
         settlement = await self._free(target, feature)
         async with settlement.or_settled():
             await settlement.metered.durable()
-        settlement.outcome, settlement.saved_micro_usd = "done", kept.cost
+        settlement.outcome, settlement.saved_micro_usd, settlement.cache = "done", kept.cost, "hit"
         headers = settlement.headers | cost_header(settlement.settle()) | self._own_headers(feature)
         age, saved = max(0, now_s() - kept.at), "unknown" if kept.cost is None else str(kept.cost)
         headers[HEADER] = f"hit; age={age}; saved-micro-usd={saved}"
@@ -115,6 +115,7 @@ class Caching:
                     continue
                 await settlement.metered.durable()
             settlement.outcome, settlement.saved_micro_usd = "done", cost_told(joined)
+            settlement.cache = "coalesced"
             own = settlement.headers | cost_header(settlement.settle()) | self._own_headers(feature)
             log("answer_shared", request_id=self.call.request_id, model=target.model)
             return marked(without_headers_of_another(joined, own), "coalesced")

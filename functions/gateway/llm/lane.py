@@ -14,6 +14,7 @@ from functions.gateway.llm.bodies import Wanted, completed
 from functions.gateway.llm.caching import Caching
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.models import Target
+from functions.gateway.llm.observing import observe
 from functions.gateway.llm.presence import answered
 from functions.gateway.llm.watching import Watch
 from shared.errors import Malformed
@@ -57,6 +58,7 @@ class Lane:
         async def work() -> Response:
             target = await models.chosen(self.call.caller, wanted.model, self.tenant, self.providers)
             models.check_dialect(target, wanted.model, dialect)
+            observe(self.call, wanted, target, feature)
             provider = target.provider
             if provider is None:
                 if built_in is None:

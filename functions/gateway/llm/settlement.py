@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from starlette.responses import Response
 
+from functions.gateway.llm.observing import Observation, observation
 from shared.errors import Problem
 from shared.llm.outbound import ForbiddenAddress, NotConnected
 from shared.quotas import Meter, Metered
@@ -28,10 +30,20 @@ class Settlement:
     outcome: Outcome = "cut"
     used: Tokens | None = None
     saved_micro_usd: int | None = None
+    cache: Literal["", "hit", "coalesced"] = ""
+    refusal: str = ""
+    """The provider's status, where it answered with an error."""
+    answer: dict[str, Any] = field(default_factory=dict, repr=False)  # Any: JSON of the provider's
+    """A whole answer, as far as it was read."""
+    observation: Observation | None = field(default_factory=observation, repr=False)
 
     def settle(self) -> int | None:
         """End the call. Returns the cost in micro-USD, None when it is not known."""
-        return self.meter.end(self.metered, self.outcome, self.used, saved_micro_usd=self.saved_micro_usd)
+        first = self.metered.ended is None
+        cost = self.meter.end(self.metered, self.outcome, self.used, saved_micro_usd=self.saved_micro_usd)
+        if first and self.observation is not None:
+            self.observation.ended(self)
+        return cost
 
     async def settle_stream(self) -> None:
         """End the call, and return once its row is written: the caller has every event by then, only not their end."""

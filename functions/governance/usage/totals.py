@@ -11,7 +11,7 @@ from shared.postgres import ControlDatabase
 
 GROUPS_MAX = 1000
 COLUMNS: Mapping[str, str] = {
-    "day": "day::text",
+    "day": "day",
     "model": "model",
     "provider": "provider",
     "feature": "feature",
@@ -91,28 +91,17 @@ async def advance(control: ControlDatabase) -> None:
 
 
 def statement(by: str, groups_max: int = GROUPS_MAX) -> str:
-    """The totals by group, that of all groups first."""
-    if by in OF_TAGS:
-        return of_tags(OF_TAGS[by], groups_max)
+    """The totals by group, that of all groups first. Rows are added up once, by what they have in common; the rest is
+    made of those sums. Calls with the same tags count for each of them."""
+    tagged = by in OF_TAGS
+    grouped = "tags" if tagged else COLUMNS[by]
+    calls = f"{SUMMED.format(grouped=grouped)} UNION ALL {TAIL.format(grouped=NULLABLE.get(grouped, grouped))}"
+    name = "coalesce(regexp_replace(tag, '^member:', ''), '')" if tagged else "grouped::text"
+    source = f"summed LEFT JOIN LATERAL unnest(grouped) AS tag ON {OF_TAGS[by]}" if tagged else "summed"
     return (
-        f"{MARK} SELECT grouping(grouped) AS whole, grouped, {SUMS} FROM ({calls(COLUMNS[by])}) AS calls"
-        f" GROUP BY GROUPING SETS ((grouped), ()) ORDER BY 1 DESC, 2 LIMIT {groups_max + 2}"
-    )
-
-
-def calls(grouped: str) -> str:
-    return f"{SUMMED.format(grouped=grouped)} UNION ALL {TAIL.format(grouped=NULLABLE.get(grouped, grouped))}"
-
-
-def of_tags(condition: str, groups_max: int) -> str:
-    """Calls with the same tags are added up first, then each of the sums counts for each of its tags."""
-    return (
-        f"{MARK}, tagged AS MATERIALIZED"
-        f" (SELECT grouped, {SUMS} FROM ({calls('tags')}) AS calls GROUP BY grouped)"
-        f" SELECT 1 AS whole, NULL AS grouped, {SUMS} FROM tagged UNION ALL"
-        f" SELECT 0, coalesce(regexp_replace(tag, '^member:', ''), ''), {SUMS}"
-        f" FROM tagged LEFT JOIN LATERAL unnest(grouped) AS tag ON {condition}"
-        f" GROUP BY 2 ORDER BY 1 DESC, 2 LIMIT {groups_max + 2}"
+        f"{MARK}, summed AS MATERIALIZED (SELECT grouped, {SUMS} FROM ({calls}) AS calls GROUP BY grouped)"
+        f" SELECT 1 AS whole, NULL AS grouped, {SUMS} FROM summed"
+        f" UNION ALL SELECT 0, {name}, {SUMS} FROM {source} GROUP BY 2 ORDER BY 1 DESC, 2 LIMIT {groups_max + 2}"
     )
 
 

@@ -1,0 +1,125 @@
+"""What telemetry is told of a model's call: when what happened, how much, whose; never what was said.
+
+Nothing of it is done in a process without a collector but to look whether there is one.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from time import perf_counter, time_ns
+from typing import TYPE_CHECKING, Any
+
+from functions.gateway.llm.bodies import Wanted
+from functions.gateway.llm.models import OWN, Target
+from shared.function import Call
+from shared.otel import ModelCall, Telemetry
+
+if TYPE_CHECKING:
+    from functions.gateway.llm.settlement import Settlement
+
+HEAD_BYTES = 1024
+REASON = b'_reason":'
+REASON_BYTES = 64
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A call on its way, in a process with a collector."""
+
+    telemetry: Telemetry
+    call: Call
+    wanted: Wanted
+    target: Target
+    feature: str
+
+
+current: ContextVar[Asked | None] = ContextVar("dcoder_asked", default=None)
+
+
+def observe(call: Call, wanted: Wanted, target: Target, feature: str) -> None:
+    """From here on the call's settlements are told."""
+    if (telemetry := call.process.telemetry) is not None:
+        current.set(Asked(telemetry, call, wanted, target, feature))
+
+
+@dataclass
+class Observation:
+    """One settlement of a call, from its reservation to its end."""
+
+    asked: Asked
+    began: float = field(default_factory=perf_counter)
+    first: float | None = None
+    chunks: int = 0
+    head: bytes = b""
+    reason: bytes = b""
+
+    def piece(self, piece: bytes) -> None:
+        """A piece of a stream, on its way to the caller."""
+        self.chunks += 1
+        if self.first is None:
+            self.first, self.head = perf_counter(), piece[:HEAD_BYTES]
+        if (at := piece.rfind(REASON)) >= 0:
+            self.reason = piece[max(0, at - REASON_BYTES) : at + REASON_BYTES]
+
+    def ended(self, settlement: Settlement) -> None:
+        """Tell how it ended."""
+        call, wanted, answer = self.asked.call, self.asked.wanted, settlement.answer
+        ended, own = settlement.metered.ended, self.asked.target.provider
+        started = call.started_s
+        self.asked.telemetry.put(
+            ModelCall(
+                feature=self.asked.feature,
+                provider=own.kind if own is not None else OWN,
+                model=wanted.model,
+                tenant=call.caller.tenant,
+                traceparent=call.traceparent,
+                stream=wanted.stream,
+                max_tokens=number(wanted, "max_completion_tokens") or number(wanted, "max_tokens"),
+                temperature=fraction(wanted, "temperature"),
+                top_p=fraction(wanted, "top_p"),
+                began_s=self.began - started,
+                first_s=None if self.first is None else self.first - started,
+                ended_s=perf_counter() - started,
+                ended_ns=time_ns(),
+                chunks=self.chunks,
+                used=settlement.used,
+                cost_micro_usd=ended.cost_micro_usd if ended is not None else None,
+                saved_micro_usd=settlement.saved_micro_usd,
+                cache=settlement.cache,
+                error="" if settlement.outcome == "done" else settlement.refusal or settlement.outcome,
+                answered_by=text(answer.get("model")),
+                answer_id=text(answer.get("id")),
+                reasons=reasons_in(answer),
+                head=self.head,
+                reason=self.reason,
+            )
+        )
+
+
+def observation() -> Observation | None:
+    asked = current.get()
+    return None if asked is None else Observation(asked)
+
+
+def number(wanted: Wanted, name: str) -> int | None:
+    value = wanted.content.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53 else None
+
+
+def fraction(wanted: Wanted, name: str) -> float | None:
+    value = wanted.content.get(name)
+    return (
+        float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53 else None
+    )
+
+
+def text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def reasons_in(answer: dict[str, Any]) -> tuple[str, ...]:  # Any: JSON of the provider's
+    """Why the answers ended: of OpenAI's choices, or of Anthropic's message."""
+    choices = answer.get("choices")
+    told = [one.get("finish_reason") for one in choices if isinstance(one, dict)] if isinstance(choices, list) else []
+    return tuple(reason[:40] for reason in (*told, answer.get("stop_reason")) if isinstance(reason, str))
