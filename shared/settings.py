@@ -64,6 +64,9 @@ class Settings:
     """What the collector wants to see in the head of a request: name=value, separated by commas, values
     percent-encoded."""
 
+    responses_days: int = 30
+    """How long what is asked and answered through /v1/responses is kept, where its caller lets it be kept."""
+
     @property
     def has_database(self) -> bool:
         """Whether there is a database for this process. A tenant's own function has one only if it asks for it."""
@@ -117,6 +120,7 @@ class Settings:
             private_provider_urls=source.get("DCODER_PRIVATE_PROVIDER_URLS", "") == "true",
             otlp_url=collector_url(source.get("DCODER_OTLP_URL", "")),
             otlp_headers=collector_headers(source.get("DCODER_OTLP_HEADERS", "")),
+            responses_days=whole("DCODER_RESPONSES_DAYS", 30),
         )
 
 

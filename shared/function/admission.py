@@ -316,7 +316,7 @@ class Admission:
             return
         record = CallRecord(
             call.name, self.route.method, self.route.path, call.caller.tenant, status,
-            (time.perf_counter() - call.started_s) * 1000, time.time_ns(), call.request_id, call.traceparent,
+            (time.perf_counter() - call.started) * 1000, time.time_ns(), call.request_id, call.traceparent,
             call.received_trace,
         )  # fmt: skip
         for observer in self._process.observers:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from shared.identity import Caller
@@ -45,10 +45,11 @@ class Call:
     """In a process of one tenant: the token with which the pooled function handed the call on."""
     received_trace: str = ""
     """The trace context that its caller sent; `traceparent` is what is passed on."""
-    started_s: float = field(default_factory=perf_counter)
     audit_tenant: TenantId | None = None
     audit_resource: str = ""
     audit_details: dict[str, Any] = field(default_factory=dict)  # Any: JSON, checked when made canonical
+    started: float = field(default_factory=time.perf_counter)
+    """By `time.perf_counter`."""
 
     @property
     def name(self) -> str:

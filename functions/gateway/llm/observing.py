@@ -66,7 +66,7 @@ class Observation:
         """Tell how it ended."""
         call, wanted, answer = self.asked.call, self.asked.wanted, settlement.answer
         ended, own = settlement.metered.ended, self.asked.target.provider
-        started = call.started_s
+        started = call.started
         self.asked.telemetry.put(
             ModelCall(
                 feature=self.asked.feature,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from starlette.responses import Response
 
 from functions.gateway.llm.observing import Observation, observation
 from shared.errors import Problem
+from shared.function.call import current_call
 from shared.llm.outbound import ForbiddenAddress, NotConnected
 from shared.quotas import Meter, Metered
 from shared.quotas.headers import limit_headers
@@ -19,6 +21,7 @@ from shared.usage import Outcome, Price, Tokens
 from shared.usage.prices import FREE
 
 NOTHING = Tokens()
+T = TypeVar("T")
 
 
 @dataclass
@@ -36,6 +39,16 @@ class Settlement:
     answer: dict[str, Any] = field(default_factory=dict, repr=False)  # Any: JSON of the provider's
     """A whole answer, as far as it was read."""
     observation: Observation | None = field(default_factory=observation, repr=False)
+    waited_s: float = 0.0
+    """For who answers: a provider, a function behind a built-in model."""
+
+    async def waiting(self, work: Awaitable[T]) -> T:
+        """The work's result. What it takes is no time of ours."""
+        began = time.perf_counter()
+        try:
+            return await work
+        finally:
+            self.waited_s += time.perf_counter() - began
 
     def settle(self) -> int | None:
         """End the call. Returns the cost in micro-USD, None when it is not known."""
@@ -52,8 +65,16 @@ class Settlement:
 
     @property
     def headers(self) -> dict[str, str]:
-        """How the caller's limits stand, in the headers that SDKs know; and whose price the call has."""
-        return limit_headers(self.metered) | price_header(self.metered.call.price)
+        """How the caller's limits stand, in the headers that SDKs know, whose price the call has, and the time that it
+        has cost here."""
+        return limit_headers(self.metered) | price_header(self.metered.call.price) | self._overhead()
+
+    def _overhead(self) -> dict[str, str]:
+        """Milliseconds from the call's arrival until now, without those spent waiting for who answers."""
+        call = current_call.get(None)
+        if call is None:
+            return {}
+        return {"x-dcoder-overhead-ms": f"{(time.perf_counter() - call.started - self.waited_s) * 1000:.3f}"}
 
     @asynccontextmanager
     async def or_settled(self) -> AsyncIterator[None]:

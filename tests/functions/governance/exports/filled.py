@@ -105,6 +105,10 @@ async def fill_database(found: Filled, chunks: int) -> None:
             "INSERT INTO provider_credentials (name, kind, base_url, models, sealed) VALUES ($1, 'k', 'u', $2, $3)",
             "openai", ["a", {"b": None}], b"sealed-credential",
         )  # fmt: skip
+        await own.execute(
+            "INSERT INTO responses (id, owner, provider, model, models, sealed, expires_at)"
+            " VALUES ('resp_1', 'k', 'openai', 'a', '{a}', $1, now() + interval '1 day')", b"kept-response",
+        )  # fmt: skip
         await own.audit("documents.upload", f"document/{found.mark}", actor="key:x", details={"a": "é"})
 
 
@@ -130,6 +134,7 @@ async def fill_control(found: Filled) -> None:
             "INSERT INTO own_prices (tenant, model, since, cards, by_operator, created_by)"
             " VALUES ($1, $2, '2026-11-01', 'standard input=1 output=2', false, 'key:x')", found.tenant, found.mark,
         )  # fmt: skip
+        await control.execute("INSERT INTO allowed_models VALUES ($1, $2)", found.tenant, [f"*/{found.mark}"])
         await control.execute("INSERT INTO schedule_ticks VALUES ($1, now(), $2)", found.mark, found.tenant)
         await control.execute("INSERT INTO outbox (event) VALUES ($1)", event)
         await control.execute("INSERT INTO own_functions (tenant, name) VALUES ($1, $2)", found.tenant, found.mark)
