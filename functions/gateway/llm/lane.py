@@ -58,8 +58,8 @@ class Lane:
         async def work() -> Response:
             target = await models.chosen(self.call.caller, wanted.model, self.tenant, self.providers)
             models.check_dialect(target, wanted.model, dialect)
-            observe(self.call, wanted, target, feature)
             provider = target.provider
+            observe(self.call, feature, provider=provider, model=wanted.model, content=wanted.content)
             if provider is None:
                 if built_in is None:
                     raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")

@@ -5,13 +5,14 @@ Nothing of it is done in a process without a collector but to look whether there
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, Any
 
-from functions.gateway.llm.bodies import Wanted
-from functions.gateway.llm.models import OWN, Target
+from functions.gateway.llm.credentials import Provider
+from functions.gateway.llm.models import OWN
 from shared.function import Call
 from shared.otel import ModelCall, Telemetry
 
@@ -21,26 +22,32 @@ if TYPE_CHECKING:
 HEAD_BYTES = 1024
 REASON = b'_reason":'
 REASON_BYTES = 64
+LENGTHS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+
+
+Content = Mapping[str, Any]  # Any: JSON of the caller's
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A call on its way, in a process with a collector."""
+    """A call on its way, in a process with a collector. `provider` is the kind of it, `model` as the caller said."""
 
     telemetry: Telemetry
     call: Call
-    wanted: Wanted
-    target: Target
     feature: str
+    provider: str
+    model: str
+    content: Content
 
 
 current: ContextVar[Asked | None] = ContextVar("dcoder_asked", default=None)
 
 
-def observe(call: Call, wanted: Wanted, target: Target, feature: str) -> None:
-    """From here on the call's settlements are told."""
+def observe(call: Call, feature: str, *, provider: Provider | None, model: str, content: Content) -> None:
+    """From here on the call's settlements are told. Without a provider the model is built in."""
     if (telemetry := call.process.telemetry) is not None:
-        current.set(Asked(telemetry, call, wanted, target, feature))
+        kind = provider.kind if provider is not None else OWN
+        current.set(Asked(telemetry, call, feature, kind, model, content))
 
 
 @dataclass
@@ -64,20 +71,19 @@ class Observation:
 
     def ended(self, settlement: Settlement) -> None:
         """Tell how it ended."""
-        call, wanted, answer = self.asked.call, self.asked.wanted, settlement.answer
-        ended, own = settlement.metered.ended, self.asked.target.provider
-        started = call.started
-        self.asked.telemetry.put(
+        asked, answer, ended = self.asked, settlement.answer, settlement.metered.ended
+        call, content, started = asked.call, asked.content, asked.call.started
+        asked.telemetry.put(
             ModelCall(
-                feature=self.asked.feature,
-                provider=own.kind if own is not None else OWN,
-                model=wanted.model,
+                feature=asked.feature,
+                provider=asked.provider,
+                model=asked.model,
                 tenant=call.caller.tenant,
                 traceparent=call.traceparent,
-                stream=wanted.stream,
-                max_tokens=number(wanted, "max_completion_tokens") or number(wanted, "max_tokens"),
-                temperature=fraction(wanted, "temperature"),
-                top_p=fraction(wanted, "top_p"),
+                stream=content.get("stream") is True,
+                max_tokens=next(filter(None, (number(content, name) for name in LENGTHS)), None),
+                temperature=fraction(content, "temperature"),
+                top_p=fraction(content, "top_p"),
                 began_s=self.began - started,
                 first_s=None if self.first is None else self.first - started,
                 ended_s=perf_counter() - started,
@@ -102,13 +108,13 @@ def observation() -> Observation | None:
     return None if asked is None else Observation(asked)
 
 
-def number(wanted: Wanted, name: str) -> int | None:
-    value = wanted.content.get(name)
+def number(content: Content, name: str) -> int | None:
+    value = content.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53 else None
 
 
-def fraction(wanted: Wanted, name: str) -> float | None:
-    value = wanted.content.get(name)
+def fraction(content: Content, name: str) -> float | None:
+    value = content.get(name)
     return (
         float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53 else None
     )

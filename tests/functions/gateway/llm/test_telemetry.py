@@ -141,6 +141,31 @@ async def test_a_providers_error_is_told_as_its_status(observed: Observed) -> No
     assert attributes(server.attributes)["http.response.status_code"] == 429
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "operation", "of"),
+    [
+        ("/v1/responses", {"model": "gpt-4o-mini", "input": SECRET, "max_output_tokens": 7}, "chat", "openai"),
+        ("/v1/moderations", {"input": SECRET}, "moderations", "dcoder"),
+        ("/v1/embeddings", {"model": "text-embedding-3-small", "input": SECRET}, "embeddings", "openai"),
+        ("/v1/completions", {"model": "gpt-4o-mini", "prompt": SECRET}, "text_completion", "openai"),
+    ],
+)
+async def test_every_routes_call_is_told(
+    observed: Observed,
+    path: str,
+    body: Any,
+    operation: str,
+    of: str,
+) -> None:
+    trace, answer = await observed.ask(path, body)
+    assert answer.status_code == 200, answer.text
+    _, model = await observed.both(trace)
+    told = attributes(model.attributes)
+    assert (told[names.OPERATION], told[names.PROVIDER]) == (operation, of)
+    assert told.get(names.REQUEST_MAX_TOKENS) == body.get("max_output_tokens")
+    assert SECRET.encode() not in b"".join(observed.collector.bodies)
+
+
 async def test_a_refused_call_is_the_functions_span_alone(observed: Observed) -> None:
     trace, answer = await observed.ask("/v1/chat/completions", question("no-such-model"))
     (server,) = await observed.spans(trace, 1)
