@@ -17,7 +17,7 @@ from shared.host.home import Home
 PLATFORM = "platform"
 tenant_option = click.option("--tenant", default=DEMO, show_default=True, help="Whose.")
 MICRO = 1_000_000
-GROUPS = ("day", "model", "provider", "feature", "key", "member", "tag", "tenant")
+GROUPS = ("day", "model", "provider", "feature", "key", "member", "group", "tag", "tenant")
 KEY_BYTES = 32
 
 

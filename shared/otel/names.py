@@ -78,7 +78,7 @@ HISTOGRAMS: Mapping[str, tuple[str, tuple[float, ...]]] = {
     OVERHEAD: ("s", OVERHEAD_S),
 }
 """Unit and bucket boundaries, as the conventions advise them."""
-COUNTERS: Mapping[str, str] = {COST_TOTAL: "{micro_usd}", SAVED_TOTAL: "{micro_usd}"}
+COUNTERS: Mapping[str, str] = {COST_TOTAL: "{micro_usd}", SAVED_TOTAL: "{micro_usd}", DROPPED: "{record}"}
 
 OPERATIONS: Mapping[str, str] = {
     "chat": "chat",

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from shared.otel import names
@@ -198,6 +199,7 @@ def found(pattern: re.Pattern[bytes], data: bytes) -> str:
     return match[1].decode("utf-8", "replace") if match else ""
 
 
+@lru_cache(maxsize=4096)
 def hashed(tenant: str) -> str:
     """The same for the same tenant, and not its name."""
     return hashlib.sha256(f"dcoder-tenant:{tenant}".encode()).hexdigest()[:16]

@@ -1,14 +1,14 @@
 """Records on their way to a collector: a bounded queue, and one thread that makes spans and metrics of them.
 
-Who puts a record in does nothing else, waits for nothing, and imports nothing of the SDK, which takes a second and
-20 MB: the thread does at its first record. What finds the queue full is dropped and counted. The SDK's own pipeline is
-not used: it makes spans on the path of the call, and its queue drops uncounted.
+Who puts a record in does nothing else, waits for nothing and imports nothing: the thread does at its first record. What
+finds the queue full is dropped and counted. See decision 30.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,13 +18,13 @@ from shared.otel.records import FunctionCall, Record
 from shared.telemetry import CallRecord, log
 
 if TYPE_CHECKING:
-    from shared.otel.pipeline import Pipeline
+    from shared.otel.telling import Telling
 
 QUEUE_MAX = 4096
 BATCH_MAX = 512
 EVERY_S = 1.0
 METRICS_EVERY_S = 10.0
-CLOSE_TIMEOUT_S = 6.0
+CLOSE_TIMEOUT_S = 8.0
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,13 @@ class Telemetry:
         self._collector = collector
         self._queue_max = queue_max
         self._queue: deque[Record] = deque()
-        self._wake = threading.Event()
-        self._ending = False
+        self._wake, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._full = self._lost = self._told = 0  # the first is the callers' to count, the others the thread's
 
     @property
     def dropped(self) -> int:
-        """Records that found the queue full, or that the collector did not take."""
+        """Records that found the queue full, or whose spans the collector did not take."""
         return self._full + self._lost
 
     def put(self, record: Record) -> None:
@@ -78,30 +77,30 @@ class Telemetry:
 
     async def close(self) -> None:
         """Send what waits, for seconds at most."""
-        self._ending = True
+        self._ending.set()
         self._wake.set()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, CLOSE_TIMEOUT_S)
 
     def _run(self) -> None:
-        from shared.otel.pipeline import Pipeline
+        from shared.otel.telling import Telling
 
-        pipeline = Pipeline(self._collector, dropped=lambda: self.dropped)
-        while not self._ending:
+        telling = Telling(self._collector, self._ending.wait)
+        due = time.monotonic() + self._collector.metrics_every_s
+        while not self._ending.is_set():
             self._wake.wait(self._collector.every_s)
             self._wake.clear()
-            self._drain(pipeline)
-        self._drain(pipeline)
-        pipeline.close()
+            self._drain(telling)
+            if time.monotonic() >= due:
+                due = time.monotonic() + self._collector.metrics_every_s
+                telling.tell_metrics(self.dropped)
+        self._drain(telling)
+        telling.tell_metrics(self.dropped)
 
-    def _drain(self, pipeline: Pipeline) -> None:
+    def _drain(self, telling: Telling) -> None:
         while self._queue:
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_MAX))]
-            try:
-                self._lost += pipeline.take(batch)
-            except Exception as failure:  # noqa: BLE001  the thread's edge: what comes later has to be told all the same
-                self._lost += len(batch)
-                log("telemetry_failed", error=repr(failure))
+            self._lost += telling.tell(batch)
         dropped = self.dropped
         if dropped != self._told:
             log("telemetry_dropped", count=dropped - self._told)

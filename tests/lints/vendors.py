@@ -25,7 +25,6 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "tokenizers": ("shared/embeddings/",),
     "safetensors": ("shared/embeddings/",),
     "opentelemetry": ("shared/otel/",),
-    "requests": ("shared/otel/",),
     "jwt": ("shared/identity.py",),
     "httpx": (
         "shared/function/invoke.py",

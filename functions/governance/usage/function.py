@@ -57,13 +57,13 @@ async def report(
     request: Request,
     control: ControlDatabase,
     caller: Caller,
-    by: Literal["day", "model", "provider", "feature", "key", "member", "tag", "tenant"] = "model",
+    by: Literal["day", "model", "provider", "feature", "key", "member", "group", "tag", "tenant"] = "model",
     since: date | None = None,
     until: date | None = None,
     tenant: str = "",
     format: Literal["json", "csv", ""] = "",
 ) -> UsageReport | Response:
-    """Totals by day (UTC), model, provider, feature, key, member, tag or tenant.
+    """Totals by day (UTC), model, provider, feature, key, member, group, tag or tenant.
 
     A tenant sees its own; an operator sees all, or the one named. With `format=csv`, or `Accept: text/csv`, as
     comma-separated values of up to 100,000 groups and without the total.

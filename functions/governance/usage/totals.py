@@ -19,7 +19,11 @@ COLUMNS: Mapping[str, str] = {
     "tenant": "tenant",
 }
 """Groups of which each call has one."""
-OF_TAGS: Mapping[str, str] = {"tag": "tag NOT LIKE '%:%'", "member": "tag LIKE 'member:%'"}
+OF_TAGS: Mapping[str, str] = {
+    "tag": "tag NOT LIKE '%:%'",
+    "member": "tag LIKE 'member:%'",
+    "group": "tag LIKE 'group:%'",
+}
 """Groups of which a call may have several, and counts in each: its tags of one kind. What has a colon is none of those
 that people give."""
 GROUPS = (*COLUMNS, *OF_TAGS)
@@ -96,7 +100,7 @@ def statement(by: str, groups_max: int = GROUPS_MAX) -> str:
     tagged = by in OF_TAGS
     grouped = "tags" if tagged else COLUMNS[by]
     calls = f"{SUMMED.format(grouped=grouped)} UNION ALL {TAIL.format(grouped=NULLABLE.get(grouped, grouped))}"
-    name = "coalesce(regexp_replace(tag, '^member:', ''), '')" if tagged else "grouped::text"
+    name = "coalesce(regexp_replace(tag, '^(member|group):', ''), '')" if tagged else "grouped::text"
     source = f"summed LEFT JOIN LATERAL unnest(grouped) AS tag ON {OF_TAGS[by]}" if tagged else "summed"
     return (
         f"{MARK}, summed AS MATERIALIZED (SELECT grouped, {SUMS} FROM ({calls}) AS calls GROUP BY grouped)"

@@ -28,6 +28,7 @@ VALUES (gen_random_uuid(), $1, $2, $3, 'r', $4, 'p', 'chat', 'done', $5, $6, $7,
         $10)
 """
 Entry = tuple[datetime, str, str | None, str, int, int, int, int | None, list[str] | None, int | None]
+MARKS = ("member", "group")
 TAGS: tuple[list[str] | None, ...] = (
     None,
     [],
@@ -71,12 +72,12 @@ def groups_of(entry: Entry, by: str) -> list[str]:
     of_one = {"day": entry[0].date().isoformat(), "tenant": entry[1], "key": entry[2] or "", "model": entry[3]}
     of_several = {
         "tag": [tag for tag in tags if ":" not in tag],
-        "member": [tag.removeprefix("member:") for tag in tags if tag.startswith("member:")],
+        **{mark: [tag.removeprefix(f"{mark}:") for tag in tags if tag.startswith(f"{mark}:")] for mark in MARKS},
     }
     return [of_one[by]] if by in of_one else of_several[by] or [""]
 
 
-@pytest.mark.parametrize("by", ["day", "model", "key", "tenant", "tag", "member"])
+@pytest.mark.parametrize("by", ["day", "model", "key", "tenant", "tag", "member", "group"])
 @pytest.mark.parametrize("tenant", ["", "acme"])
 async def test_totals_are_the_sums_of_the_rows(
     control: ControlDatabase, entries: list[Entry], by: str, tenant: str
