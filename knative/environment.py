@@ -105,6 +105,14 @@ class Broker(Typed):
         return self
 
 
+class Collector(Listener):
+    """Takes spans and metrics by OTLP over HTTP. Key `headers` of the Secret is `DCODER_OTLP_HEADERS`; null: it wants
+    none."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^@/]+$")]
+    secret: Label | None = None
+
+
 class PgBouncer(Typed):
     """PgBouncer between the functions and PostgreSQL, as pods of the platform's namespace."""
 
@@ -164,6 +172,8 @@ class Environment(Typed):
     """Null: functions connect to PostgreSQL, or to a pooler of your own at its address."""
     redis: Store
     objects: Objects
+    collector: Collector | None = None
+    """Null: nobody is told of calls."""
     keys_secret: Label
     """Secret with root.key, tokens.key, audit.key, pepper.key and hooks.key, 32 bytes each."""
     sizes: Sizes

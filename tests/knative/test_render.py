@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from knative import network, secrets
 from knative.environment import Environment, Placement, load, names, parse, with_image
 from knative.manifest import Manifest
 from knative.placement import groups
@@ -211,6 +212,19 @@ def test_further_postgres_servers_are_named_by_a_secret_and_can_be_reached() -> 
     policies = [one for one in rendered if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] != "deny-all"]
     assert policies
     assert all("10.9.0.7/32" in str(one) and "6543" in str(one) for one in policies)
+
+
+def test_a_collector_is_told_where_it_can_be_reached_and_a_tenants_own_process_is_not() -> None:
+    place = "collector: {url: 'http://otel:4318', cidr: 10.9.0.8/32, port: 4318, secret: otel}\n"
+    environment = parse(files_text() + place, "local.yaml")
+    for service in services(render(CATALOG, environment)).values():
+        told = variables(service)
+        assert told["DCODER_OTLP_URL"]["value"] == "http://otel:4318"
+        assert told["DCODER_OTLP_HEADERS"]["valueFrom"] == {"secretKeyRef": {"name": "otel", "key": "headers"}}
+    policies = [one for one in render(CATALOG, environment) if one["kind"] == "NetworkPolicy"]
+    assert all("10.9.0.8/32" in str(one) for one in policies if one["metadata"]["name"] != "deny-all")
+    assert "10.9.0.8/32" not in str(network.egress(frozenset({"postgres"}), environment, "dcoder"))
+    assert "otel" in secrets.names(environment)
 
 
 def test_an_unknown_key_of_an_environment_is_named() -> None:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.flights import Flight
 from functions.gateway.llm.models import Target
-from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
+from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header, cost_told
 from shared.errors import Malformed, Problem
 from shared.function import Call
 from shared.ids import TenantId
@@ -24,6 +24,7 @@ from shared.postgres import TenantDatabase
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
 from shared.telemetry import log
+from shared.usage.prices import FREE
 
 HEADER, TTL_HEADER = "x-dcoder-cache", "x-dcoder-cache-ttl"
 PROVIDER = "cache"
@@ -89,7 +90,7 @@ class Caching:
         settlement = await self._free(target, feature)
         async with settlement.or_settled():
             await settlement.metered.durable()
-        settlement.outcome = "done"
+        settlement.outcome, settlement.saved_micro_usd, settlement.cache = "done", kept.cost, "hit"
         headers = settlement.headers | cost_header(settlement.settle()) | self._own_headers(feature)
         age, saved = max(0, now_s() - kept.at), "unknown" if kept.cost is None else str(kept.cost)
         headers[HEADER] = f"hit; age={age}; saved-micro-usd={saved}"
@@ -113,7 +114,8 @@ class Caching:
                     settlement.settle()
                     continue
                 await settlement.metered.durable()
-            settlement.outcome = "done"
+            settlement.outcome, settlement.saved_micro_usd = "done", cost_told(joined)
+            settlement.cache = "coalesced"
             own = settlement.headers | cost_header(settlement.settle()) | self._own_headers(feature)
             log("answer_shared", request_id=self.call.request_id, model=target.model)
             return marked(without_headers_of_another(joined, own), "coalesced")
@@ -130,8 +132,7 @@ class Caching:
             """Only what is whole and no error is kept."""
             if response.status_code != OK or (isinstance(response, Stream) and not response.whole()):
                 return
-            told = response.headers.get("x-dcoder-cost-micro-usd", "")
-            cost = response.cost() if isinstance(response, Stream) else int(told) if told.isdigit() else None
+            cost = response.cost() if isinstance(response, Stream) else cost_told(response)
             kept = Kept(response.headers["content-type"], body, now_s(), cost)
             await self.answers.keep(self.sealing, key, kept, ttl_s)
 
@@ -145,6 +146,7 @@ class Caching:
             model=target.model,
             provider=PROVIDER,
             feature=feature,
+            price=FREE,
             most=NOTHING,
         )
         return Settlement(self.meter, metered, used=NOTHING)

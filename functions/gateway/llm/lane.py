@@ -15,6 +15,7 @@ from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.caching import Caching
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.models import Target
+from functions.gateway.llm.observing import observe
 from functions.gateway.llm.watching import Watch
 from shared.errors import Malformed
 from shared.function import Call
@@ -62,6 +63,7 @@ class Lane:
             target = await models.chosen(self.call.caller, wanted.model, self.tenant, self.providers)
             models.check_dialect(target, wanted.model, dialect, translates=self.invoke is not None)
             provider = target.provider
+            observe(self.call, feature, provider=provider, model=wanted.model, content=wanted.content)
             if provider is None:
                 if built_in is None:
                     raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")

@@ -102,7 +102,9 @@ async def finished(answer: http.Answer, settlement: Settlement, provider: Provid
         await settlement.metered.durable()
     refused = answer.status >= 400
     settlement.outcome = "provider_error" if refused else "done"
-    settlement.used = NOTHING if refused else wire.told(json_object(content))
+    settlement.refusal = str(answer.status) if refused else ""
+    settlement.answer = {} if refused else json_object(content)
+    settlement.used = NOTHING if refused else wire.told(settlement.answer)
     headers = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
     headers["content-type"] = "application/json" if refused else answer.headers.get("content-type", "application/json")
     headers |= settlement.headers | {"x-dcoder-provider": provider.name} | cost_header(settlement.settle())

@@ -42,10 +42,12 @@ class Relay:
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The caller's bytes. When this has ended, the provider's connection is closed and the ledger has its row."""
-        self.settlement.outcome = "client_gone"
+        self.settlement.outcome, observation = "client_gone", self.settlement.observation
         try:
             await self.settlement.metered.durable()
             async for passed in self._passed():
+                if observation is not None:
+                    observation.piece(passed)
                 yield passed
             self.settlement.outcome = self._outcome()
             if self.settlement.outcome == "cut":

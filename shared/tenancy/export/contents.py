@@ -20,6 +20,7 @@ CONTROL_TABLES: Mapping[str, str] = {
     "usage_ledger": "tenant = $1",
     "usage_open": "tenant = $1",
     "quotas": "tenant = $1",
+    "own_prices": "tenant = $1",
     "allowed_models": "tenant = $1",
     "dead_letters": "tenant = $1",
     "schedule_ticks": "tenant = $1",
@@ -50,7 +51,7 @@ SECRET_COLUMNS: Mapping[str, str] = {
 
 LEFT_OUT_ELSEWHERE: Mapping[str, str] = {
     "schedules": "declared in the platform's code, the same for every tenant",
-    "prices": "part of the platform's code; each row of the ledger holds its own cost",
+    "published prices": "part of the platform's code; each row of the ledger holds its own cost",
     "cache": "cached values can be computed again",
     "event stream": "undelivered events are in the outboxes and, when they died, among the dead letters",
     "earlier versions of objects": "the newest of each is exported",

@@ -35,6 +35,7 @@ FUNCTIONS = (
     "governance-secrets",
     "governance-usage",
     "governance-quotas",
+    "governance-prices",
     "gateway-guardrails",
     "gateway-cache",
     "gateway-aliases",

@@ -9,9 +9,10 @@ from functions.gateway.llm import aliased, chat, doc_chat, models
 from functions.gateway.llm import translated as crossing
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.credentials import Provider, offer_of
+from functions.gateway.llm.observing import observe
 from functions.gateway.llm.responses import native, translated
 from functions.gateway.llm.responses.asked import asked, checked_id
-from functions.gateway.llm.responses.native import Asking
+from functions.gateway.llm.responses.native import FEATURE, Asking
 from functions.gateway.llm.responses.stored import Stored, Turn
 from functions.gateway.llm.watching import Watch
 from shared.errors import Malformed, NotFound
@@ -46,6 +47,7 @@ async def create_response(
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
         models.check_dialect(target, wanted.model, "openai", translates=True)
         body, provider = aliased.asked(wanted, target), target.provider
+        observe(call, FEATURE, provider=provider, model=wanted.model, content=wanted.content)
         if provider is not None and provider.of.responses:
             return aliased.answered(await native.create(asking, body, target, provider), target)
 
