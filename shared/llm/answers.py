@@ -21,6 +21,7 @@ from shared.secrets import TenantSecrets
 
 PURPOSE = "answer-cache"
 TTL_S, TTL_S_MAX = 3600, 30 * 86400
+WRONG_SHARE_MAX = 0.01
 KEPT_BYTES_MAX = 900 * 1024
 REMEMBERED_S, REMEMBERED_MAX = 0.8, 2000
 
@@ -32,6 +33,8 @@ class Setting:
     enabled: bool = False
     ttl_s: int = TTL_S
     epoch: int = 0
+    semantic: bool = False
+    wrong_share_max: float = WRONG_SHARE_MAX
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Answers:
 
 
 async def stored(tenant: TenantDatabase) -> Setting:
-    row = await tenant.fetchrow("SELECT enabled, ttl_s, epoch FROM answer_cache")
+    row = await tenant.fetchrow("SELECT enabled, ttl_s, epoch, semantic, wrong_share_max FROM answer_cache")
     return Setting(**row) if row else Setting()
 
 

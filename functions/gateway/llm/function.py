@@ -70,7 +70,7 @@ async def chat_completions(
         refuse(wanted, EMBEDDING)
         return await doc_chat.respond(call, wanted, target, meter, invoke)
 
-    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, invoke)
     relay = partial(chat.relay, call, providers=providers, sealing=sealing, meter=meter)
     return await lane.answer(wanted, "openai", "chat", relay, built_in)
 
@@ -124,13 +124,14 @@ async def create_message(
     tenant: TenantDatabase,
     sealing: TenantSecrets,
     meter: Meter,
+    invoke: Invoke,
     providers: Providers,
     guardrails: Guardrails,
     answers: Answers,
 ) -> Response:
     """A message in Anthropic's dialect, whole or as a stream, by a provider that speaks it: bytes unchanged."""
     wanted = await conversation(request)
-    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, invoke)
     relay = partial(messages.relay, call, request, providers=providers, sealing=sealing, meter=meter)
     return await lane.answer(wanted, "anthropic", "messages", relay)
 
@@ -142,12 +143,13 @@ async def count_message_tokens(
     tenant: TenantDatabase,
     sealing: TenantSecrets,
     meter: Meter,
+    invoke: Invoke,
     providers: Providers,
     guardrails: Guardrails,
     answers: Answers,
 ) -> Response:
     """How many tokens a message's input has, by the provider's own count, which costs nothing."""
-    return await create_message(request, call, tenant, sealing, meter, providers, guardrails, answers)
+    return await create_message(request, call, tenant, sealing, meter, invoke, providers, guardrails, answers)
 
 
 def refuse(wanted: Wanted, builtin: str) -> None:

@@ -18,6 +18,7 @@ from functions.gateway.llm.presence import answered
 from functions.gateway.llm.watching import Watch
 from shared.errors import Malformed
 from shared.function import Call
+from shared.function.invoke import Invoke
 from shared.guardrails import Guardrails
 from shared.llm.answers import Answers
 from shared.llm.kinds import Dialect
@@ -43,6 +44,7 @@ class Lane:
     providers: Providers
     guardrails: Guardrails
     answers: Answers
+    invoke: Invoke | None = None
 
     async def answer(
         self, wanted: Wanted, dialect: Dialect, feature: str, relay: Relayed, built_in: BuiltIn | None = None
@@ -63,7 +65,7 @@ class Lane:
                     raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
                 return await built_in(target)
             asked = completed(wanted, target.defaults)
-            caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter)
+            caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter, self.invoke)
             return await caching.answer(
                 self.request, asked, target, feature, lambda: relay(asked, provider, target.model)
             )
