@@ -1,0 +1,172 @@
+"""Lists of words: what means the same, what does not count, and the forms in which questions are put.
+
+`groups.txt` and `forms.txt` are ours. `wordnet.txt` is drawn from Princeton WordNet 3.1 (its licence is in
+`wordnet-licence.txt`): stems of common words that share one of their first three meanings, or are derived from each other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from functions.gateway.llm.semantic.reading import Word
+
+HERE = Path(__file__).parent
+STEMMERS: Mapping[str, str] = {"en": "english", "de": "german", "fr": "french", "es": "spanish"}
+LITTLE: Mapping[str, frozenset[str]] = {
+    language: frozenset(words.split())
+    for language, words in {
+        "de": "der die das ein eine einen einem einer des dem den ich mein meine meinen wie was wann wo wer warum kann"
+        " muss soll ist sind wird werden habe hat zu in im am an auf für von mit und oder um nach bis es man sich",
+        "fr": "le la les un une des du de je mon ma mes comment quel quelle quand où qui pourquoi puis peux dois est sont"
+        " à au en dans pour avec et ou que ce tu me l d",
+        "es": "el la los las un una de del yo mi mis cómo qué cuándo dónde quién por puedo tengo que es son a en para con"
+        " y o se me desde hay",
+    }.items()
+}
+ENGLISH = frozenset("the a an is are do does did i my to of in on what how why when where who which can for and you me please"
+                    " write give with".split())  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Several words that mean something together."""
+
+    text: str
+    stems: list[str]
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    groups: Mapping[str, frozenset[int]]
+    meanings: Mapping[str, frozenset[int]]
+    light: frozenset[str]
+    forms: Sequence[tuple[re.Pattern[str], str]]
+    phrases: Mapping[str, Sequence[Phrase]]
+    weak: frozenset[str]
+    units: Mapping[str, str]
+
+    def joined(self, words: Sequence[str]) -> list[str]:
+        """The words, with those made one that mean something together, whatever their endings."""
+        found: list[str] = []
+        place = 0
+        stems = [stem_of(word, "en") for word in words]
+        while place < len(words):
+            starting = self.phrases.get(stems[place], ())
+            phrase = next((each for each in starting if stems[place : place + len(each.stems)] == each.stems), None)
+            found.append(phrase.text if phrase else words[place])
+            place += len(phrase.stems) if phrase else 1
+        return found
+
+    def rewritten(self, text: str) -> str:
+        """The question in its plainest form."""
+        for pattern, plain in self.forms:
+            text = " ".join(pattern.sub(f" {plain} ", text).split())
+        return text
+
+    def language(self, words: Sequence[str]) -> str:
+        """The one whose small words occur most; English when none do."""
+        counts = {"en": sum(word in ENGLISH for word in words)}
+        counts |= {language: sum(word in little for word in words) for language, little in LITTLE.items()}
+        return max(counts, key=lambda language: counts[language])
+
+    def is_light(self, word: str, language: str) -> bool:
+        return word in (self.light if language == "en" else LITTLE[language])
+
+    def word(self, text: str, language: str, *, exact: bool = False) -> Word:
+        from functions.gateway.llm.semantic.reading import Word
+
+        stem = text if "_" in text else stem_of(text, language)
+        return Word(text, stem, exact or language != "en", language == "en" and not exact and text in self.weak)
+
+    def same(self, one: Word, other: Word) -> float:
+        """How surely two words may stand for each other: 1 for the same word, 0 for a difference."""
+        if one.stem == other.stem:
+            return 1.0
+        if self.groups.get(one.text, NONE) & self.groups.get(other.text, NONE) or (
+            self.groups.get(one.stem, NONE) & self.groups.get(other.stem, NONE)
+        ):
+            return 0.95
+        if one.exact or other.exact:
+            return 0.0
+        return 0.85 if self.meanings.get(one.stem, NONE) & self.meanings.get(other.stem, NONE) else 0.0
+
+
+NONE: frozenset[int] = frozenset()
+
+
+@cache
+def lexicon() -> Lexicon:
+    """Read once, by the first question of a process that is compared with another."""
+    groups: dict[str, set[int]] = defaultdict(set)
+    plain = [line for line in lines("groups.txt") if not line.startswith("unit ")]
+    for number, line in enumerate([*plain, *lines("irregular.txt")]):
+        for word in line.split():
+            groups[word].add(number)
+            groups[stem_of(word, "en")].add(number)
+    meanings: dict[str, set[int]] = defaultdict(set)
+    for number, line in enumerate(lines("wordnet.txt")):
+        for stem in line.split():
+            meanings[stem].add(number)
+    units = [line.split()[1:] for line in lines("groups.txt") if line.startswith("unit ")]
+    light = [line.split() for line in lines("light.txt")]
+    return Lexicon(
+        {word: frozenset(numbers) for word, numbers in groups.items()},
+        {stem: frozenset(numbers) for stem, numbers in meanings.items()},
+        frozenset(word for words in light if words[0] != "weak" for word in words),
+        tuple(forms()),
+        phrases_in([*groups, *(name for names in units for name in names)]),
+        frozenset(word for words in light if words[0] == "weak" for word in words[1:]),
+        {name: names[0] for names in units for one in names for name in (one, one + "s")},
+    )
+
+
+def phrases_in(words: Iterable[str]) -> Mapping[str, Sequence[Phrase]]:
+    """Those of several words by the stem of their first, the longest first."""
+    found: dict[str, list[Phrase]] = defaultdict(list)
+    for word in sorted((each for each in set(words) if "_" in each), key=len, reverse=True):
+        stems = [stem_of(part, "en") for part in word.split("_")]
+        found[stems[0]].append(Phrase(word, stems))
+    return found
+
+
+def forms() -> Iterator[tuple[re.Pattern[str], str]]:
+    named: dict[str, str] = {}
+    for line in lines("forms.txt"):
+        if line.startswith("<"):
+            name, _, alternatives = line.partition(" = ")
+            named[name] = f"(?:{alternatives})"
+            continue
+        pattern, _, plain = line.partition(" =>")
+        for name, alternatives in named.items():
+            pattern = pattern.replace(name, alternatives)
+        yield re.compile(bounded(pattern)), plain.strip()
+
+
+def bounded(pattern: str) -> str:
+    """The pattern, ending where a word ends."""
+    ahead = re.search(r"\(\?[=!](?:[^()]|\([^()]*\))*\)$", pattern)
+    return pattern if ahead or pattern.endswith("$") else pattern + r"(?!\w)"
+
+
+def lines(name: str) -> Iterator[str]:
+    for line in (HERE / name).read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith(";"):
+            yield line
+
+
+@cache
+def stemmer(language: str):  # type: ignore[no-untyped-def]  # the stemmer has no types
+    import Stemmer
+
+    return Stemmer.Stemmer(STEMMERS[language])
+
+
+def stem_of(word: str, language: str) -> str:
+    return str(stemmer(language).stemWord(word))

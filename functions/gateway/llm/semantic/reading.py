@@ -1,0 +1,187 @@
+"""A question as it is compared: what is asked for, the words that decide, and the marks of which none may differ.
+
+Nothing here knows a model: a reading is made by rules and lists of words, so the same question is always read the same.
+English is read closely. Of German, French and Spanish only the small words are known, so less counts as the same there.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from functions.gateway.llm.semantic.lexicon import Lexicon, lexicon
+
+QUOTED = re.compile(r"[\"“”„«»]([^\"“”„«»]{1,80})[\"“”„«»]|`([^`]{1,80})`")
+IDENTIFIER = re.compile(r"(?=\S*[A-Za-z])(?=\S*[\d_/\\@#.:-])[\w/\\@#.:+-]*[\w/](?:\+\+|#)?|C\+\+|C#")
+HYPHENATED = re.compile(r"(?<=[a-z])[-‐‑–](?=[a-z])", re.IGNORECASE)
+NAME = re.compile(r"(?<![.?!:] )(?<!^)(?<!\w)[A-ZÀ-Ý][\w']*")
+WORD = re.compile(r"@\w+|\d+[^\W\d_]\w*|\d+(?:[.,:]\d+)*|[^\W\d]\w*|[€$£%°]")
+SMALL_NUMBERS = {
+    word: str(number)
+    for number, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+        " eighteen nineteen twenty".split()
+    )
+    if number != 1
+} | {"thirty": "30", "forty": "40", "fifty": "50", "hundred": "100", "thousand": "1000", "million": "1000000",
+     "twice": "2", "double": "2", "thrice": "3"}  # fmt: skip
+ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)")
+ORDINALS = {"second": "#2", "third": "#3", "fourth": "#4", "fifth": "#5"}
+CONTRACTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), text)
+    for pattern, text in (
+        (r"\b24/7\b", "around the clock"), (r"\bwon't\b", "will not"), (r"\bcan't\b", "can not"), (r"\bcannot\b", "can not"), (r"n't\b", " not"),
+        (r"\b(what|who|where|when|how|why|that|there|it|here)'s\b", r"\1 is"), (r"'re\b", " are"), (r"\bi'm\b", "i am"),
+        (r"'ve\b", " have"), (r"'d\b", " would"), (r"'ll\b", " will"), (r"'s\b", ""), (r"s'(?= |$)", "s"),
+        (r"'em\b", " them"), (r"\bus \$|\$(?=\d)", " dollar "), (r"[’']", " "),
+    )
+)  # fmt: skip
+NEGATIONS = frozenset("not no never none neither nor without nothing nobody nowhere nicht kein keine keinen nie ohne pas"
+                      " jamais sans nunca sin".split())  # fmt: skip
+QUANTIFIERS: Mapping[str, str] = {
+    "all": "all", "every": "all", "each": "all", "everyone": "all", "everybody": "all", "everything": "all",
+    "only": "only", "solely": "only", "both": "both", "either": "either", "more": "more", "fewer": "less",
+    "less": "less", "half": "half", "alle": "all", "nur": "only",
+    "tous": "all", "seulement": "only", "todos": "all", "solo": "only",
+}  # fmt: skip
+ROLES = frozenset({"from", "to", "into", "than", "by", "of", "in", "von", "nach", "vers"})
+"""Small words behind which a word has a part of its own: who gives, who takes, what is compared with what."""
+ROLE_WORDS_MAX = 3
+PAST, PRESENT = frozenset({"was", "were", "did", "had"}), frozenset({"is", "are", "do", "does", "am", "will"})
+PERSONS: Mapping[str, str] = {word: "third" for word in "he she his her him hers".split()}
+
+
+@dataclass(frozen=True)
+class Word:
+    """`text` as it stands in the question, in small letters; `stem` what is compared. An exact one has no synonyms, a
+    weak one may be left out."""
+
+    text: str
+    stem: str
+    exact: bool = False
+    weak: bool = False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What counts of a question."""
+
+    language: str
+    asked: frozenset[str]
+    """Marks of what is asked for: a way, a reason, a time, a price, ..."""
+    words: tuple[Word, ...]
+    marks: tuple[tuple[str, tuple[str, ...]], ...]
+    """What must be the same to the letter: numbers, names of files and codes, quoted words, negations, and so on."""
+    names: frozenset[str]
+    roles: Mapping[str, tuple[str, ...]]
+    content: frozenset[str]
+    """Stems and numbers, all of them."""
+    tense: str = ""
+
+
+def read(question: str) -> Reading:
+    known = lexicon()
+    text = unicodedata.normalize("NFKC", question).replace("’", "'").strip()
+    quoted = sorted(next(filter(None, found)).casefold() for found in QUOTED.findall(text))
+    text = QUOTED.sub(" ", text)
+    text = re.sub(r"\bv(?=\d)", "version ", text)
+    text = re.sub(r"\bU\.?S\.?(?:A\.?)?(?!\w)", "usa", text)
+    codes = sorted(
+        found.rstrip(".:")
+        for found in IDENTIFIER.findall(HYPHENATED.sub(" ", text))
+        if is_code(found) and found.casefold() not in known.groups
+    )
+    for code in codes:
+        text = text.replace(code, " ")
+    names = frozenset(found.casefold().removesuffix("'s") for found in NAME.findall(text) if found != "I")
+    plain = in_small_letters(text)
+    words = with_units([numbered(word) for word in WORD.findall(plain)], known)
+    language = known.language(words)
+    if language == "en":
+        words = WORD.findall(known.rewritten(" ".join(known.joined(words)))) if words else []
+    return put_together(plain, words, names, language, {"code": tuple(codes), "quoted": tuple(quoted)})
+
+
+def put_together(
+    plain: str, words: list[str], names: frozenset[str], language: str, exact: Mapping[str, tuple[str, ...]]
+) -> Reading:
+    known = lexicon()
+    asked = frozenset(word for word in words if word.startswith("@")) or frozenset({"@what"})
+    content = [word for word in words if not word.startswith("@")]
+    marks = {
+        **exact,
+        "number": tuple(sorted(word for word in content if word[0].isdigit())),
+        "negation": ("not",) * sum(word in NEGATIONS for word in content),
+        "quantifier": tuple(sorted(QUANTIFIERS[word] for word in content if word in QUANTIFIERS)),
+        "modality": modality(content, asked),
+        "person": tuple(sorted({PERSONS[word] for word in content if word in PERSONS})),
+    }
+    skipped = NEGATIONS | QUANTIFIERS.keys() | PERSONS.keys() | {"must", "should"}
+    kept = tuple(
+        known.word(word, language, exact=word in names)
+        for word in content
+        if word not in skipped and not word[0].isdigit() and not known.is_light(word, language)
+    )
+    stems_of_names = frozenset(known.word(name, language).stem for name in names)
+    all_of = frozenset(known.word(word, language).stem for word in content)
+    return Reading(language, asked, kept, tuple(sorted(marks.items())), stems_of_names, roles_in(content, known, language), all_of, tense(plain))
+
+
+def roles_in(words: list[str], known: Lexicon, language: str) -> Mapping[str, tuple[str, ...]]:
+    """The words that count behind each number, and behind each small word that gives them a part, up to the next one."""
+    found: dict[str, tuple[str, ...]] = {}
+    role = ""
+    for word in words:
+        if word in ROLES or word[0].isdigit():
+            role = word
+        if role and role != word and not known.is_light(word, language) and len(found.get(role, ())) < ROLE_WORDS_MAX:
+            found[role] = (*found.get(role, ()), known.word(word, language).stem)
+    return found
+
+
+def modality(words: list[str], asked: frozenset[str]) -> tuple[str, ...]:
+    """Who asks whether something should be, asks otherwise than who asks what should be done."""
+    telling = {"must", "should"} if "@if" in asked else {"must", "may"} if asked & {"@long", "@what"} else {"must"}
+    return tuple(sorted(telling & set(words)))
+
+
+def is_code(found: str) -> bool:
+    """Whether it is a name of a file, a code, a version or a path, and not a word at the end of a sentence."""
+    core = found.rstrip(".:")
+    if ORDINAL.fullmatch(core) or re.fullmatch(r"\d+/\d+", core):
+        return False
+    return bool(re.search(r"[A-Za-z]", core) and (re.search(r"\d|[_/\\@#]|\w\.\w", core)))
+
+
+def in_small_letters(text: str) -> str:
+    text = HYPHENATED.sub(" ", text.casefold())
+    text = re.sub(r"(?<=\d)[, ](?=\d{3}\b)", "", text)
+    for pattern, plain in CONTRACTIONS:
+        text = pattern.sub(plain, text)
+    return text
+
+
+def with_units(words: list[str], known: Lexicon) -> list[str]:
+    """The words with units in one form. A letter alone is a unit only behind a number."""
+    return [
+        known.units.get(word, word) if len(word) > 1 or not word.isalpha() or words[place - 1][:1].isdigit() else word
+        for place, word in enumerate(words)
+    ]
+
+
+def numbered(word: str) -> str:
+    if found := ORDINAL.fullmatch(word):
+        return found.group(1)
+    return SMALL_NUMBERS.get(word, word)
+
+
+def tense(plain: str) -> str:
+    """Of the first word that tells it; empty when none does."""
+    for word in plain.split():
+        if word in PAST:
+            return "past"
+        if word in PRESENT:
+            return "present"
+    return ""
