@@ -51,6 +51,7 @@ class Lexicon:
     phrases: Mapping[str, Sequence[Phrase]]
     weak: frozenset[str]
     units: Mapping[str, str]
+    bases: Mapping[str, str]
 
     def joined(self, words: Sequence[str]) -> list[str]:
         """The words, with those made one that mean something together, whatever their endings."""
@@ -82,6 +83,7 @@ class Lexicon:
     def word(self, text: str, language: str, *, exact: bool = False) -> Word:
         from functions.gateway.llm.semantic.reading import Word
 
+        text = self.bases.get(text, text) if language == "en" else text
         stem = text if "_" in text else stem_of(text, language)
         return Word(text, stem, exact or language != "en", language == "en" and not exact and text in self.weak)
 
@@ -106,7 +108,7 @@ def lexicon() -> Lexicon:
     """Read once, by the first question of a process that is compared with another."""
     groups: dict[str, set[int]] = defaultdict(set)
     plain = [line for line in lines("groups.txt") if not line.startswith("unit ")]
-    for number, line in enumerate([*plain, *lines("irregular.txt")]):
+    for number, line in enumerate(plain):
         for word in line.split():
             groups[word].add(number)
             groups[stem_of(word, "en")].add(number)
@@ -123,7 +125,8 @@ def lexicon() -> Lexicon:
         tuple(forms()),
         phrases_in([*groups, *(name for names in units for name in names)]),
         frozenset(word for words in light if words[0] == "weak" for word in words[1:]),
-        {name: names[0] for names in units for one in names for name in (one, one + "s")},
+        {name: names[0] for names in units for one in names for name in ((one, one + "s") if len(one) > 1 else (one,))},
+        {form: forms[0] for forms in map(str.split, lines("irregular.txt")) for form in forms[1:]},
     )
 
 

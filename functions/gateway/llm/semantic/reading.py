@@ -17,7 +17,7 @@ QUOTED = re.compile(r"[\"“”„«»]([^\"“”„«»]{1,80})[\"“”„«�
 IDENTIFIER = re.compile(r"(?=\S*[A-Za-z])(?=\S*[\d_/\\@#.:-])[\w/\\@#.:+-]*[\w/](?:\+\+|#)?|C\+\+|C#")
 HYPHENATED = re.compile(r"(?<=[a-z])[-‐‑–](?=[a-z])", re.IGNORECASE)
 NAME = re.compile(r"(?<![.?!:] )(?<!^)(?<!\w)[A-ZÀ-Ý][\w']*")
-WORD = re.compile(r"@\w+|\d+[^\W\d_]\w*|\d+(?:[.,:]\d+)*|[^\W\d]\w*|[€$£%°]")
+WORD = re.compile(r"@\w+|\d+[^\W\d]\w*|\d+(?:[.,:]\d+)*|[^\W\d]\w*|[€$£%°]")
 SMALL_NUMBERS = {
     word: str(number)
     for number, word in enumerate(
@@ -85,7 +85,7 @@ def read(question: str) -> Reading:
     known = lexicon()
     text = unicodedata.normalize("NFKC", question).replace("’", "'").strip()
     quoted = sorted(next(filter(None, found)).casefold() for found in QUOTED.findall(text))
-    text = QUOTED.sub(" ", text)
+    text = QUOTED.sub(" quotedtext ", text)
     text = re.sub(r"\bv(?=\d)", "version ", text)
     text = re.sub(r"\bU\.?S\.?(?:A\.?)?(?!\w)", "usa", text)
     codes = sorted(
