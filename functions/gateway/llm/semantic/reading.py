@@ -134,10 +134,11 @@ def roles_in(words: list[str], known: Lexicon, language: str) -> Mapping[str, tu
     found: dict[str, tuple[str, ...]] = {}
     role = ""
     for word in words:
+        filling = word not in ROLES and not known.is_light(word, language)
+        if role and role != word and filling and len(found.get(role, ())) < ROLE_WORDS_MAX:
+            found[role] = (*found.get(role, ()), known.word(word, language).stem)
         if word in ROLES or word[0].isdigit():
             role = word
-        if role and role != word and not known.is_light(word, language) and len(found.get(role, ())) < ROLE_WORDS_MAX:
-            found[role] = (*found.get(role, ()), known.word(word, language).stem)
     return found
 
 
