@@ -57,6 +57,9 @@ class Settings:
     private_provider_urls: bool = False
     """Whether a tenant's provider may have a loopback or private address (local stacks, in-house models)."""
 
+    responses_days: int = 30
+    """How long what is asked and answered through /v1/responses is kept, where its caller lets it be kept."""
+
     @property
     def has_database(self) -> bool:
         """Whether there is a database for this process. A tenant's own function has one only if it asks for it."""
@@ -108,6 +111,7 @@ class Settings:
             broker_url=source.get("DCODER_BROKER_URL", ""),
             checkpoint_files=source.get("DCODER_CHECKPOINT_FILES", "true") == "true",
             private_provider_urls=source.get("DCODER_PRIVATE_PROVIDER_URLS", "") == "true",
+            responses_days=whole("DCODER_RESPONSES_DAYS", 30),
         )
 
 

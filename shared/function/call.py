@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -45,6 +46,8 @@ class Call:
     audit_tenant: TenantId | None = None
     audit_resource: str = ""
     audit_details: dict[str, Any] = field(default_factory=dict)  # Any: JSON, checked when made canonical
+    started: float = field(default_factory=time.perf_counter)
+    """By `time.perf_counter`."""
 
     @property
     def name(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
 
 from shared import errors
-from shared.access import ROLES
+from shared.access import BY_NAME, ROLES
 from shared.function.catalog import Deployable
 from shared.function.declaration import (
     DeadLettered,
@@ -129,4 +129,9 @@ def roles_page() -> str:
         f"| `{role}` | {', '.join(f'`{permission}`' for permission in sorted(granted))} |\n"
         for role, granted in ROLES.items()
     ]
-    return "".join([GENERATED, "# Roles and permissions\n\n| role | permissions |\n|---|---|\n", *rows])
+    named = [
+        f"A key has `{permission}` only if it was made with it by name; its role is {' or '.join(sorted(roles))}.\n"
+        for permission, roles in BY_NAME.items()
+    ]
+    table = "# Roles and permissions\n\n| role | permissions |\n|---|---|\n"
+    return "".join([GENERATED, table, *rows, "\n", *named])

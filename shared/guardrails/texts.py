@@ -8,6 +8,13 @@ from typing import Any
 Json = Any  # Any: JSON of callers and providers
 SPOKEN = ("system", "instructions", "messages", "prompt", "input", "choices", "content", "output")
 """Members of a body that hold what was said, in OpenAI's and Anthropic's APIs."""
+RESPONSE_DELTAS = {
+    "response.output_text.delta": "text",
+    "response.reasoning_text.delta": "text",
+    "response.refusal.delta": "refusal",
+    "response.function_call_arguments.delta": "arguments",
+}
+"""Events of a response's stream that hold further text, and the member that it is of."""
 NOT_TEXT = frozenset({"role", "type", "id", "call_id", "tool_call_id", "name", "model", "url", "data", "file_data"})
 
 
@@ -50,8 +57,9 @@ def pieces(event: dict[str, Json]) -> Iterator[tuple[str, Json]]:
     if event.get("type") == "content_block_delta" and isinstance(delta := event.get("delta"), dict):
         for name, member in (("text", "text"), ("thinking", "thinking"), ("partial_json", "input")):
             yield f"/content/{event.get('index', 0)}/{member}", delta.get(name)
-    if event.get("type") == "response.output_text.delta":
-        yield f"/output/{event.get('output_index', 0)}/content/{event.get('content_index', 0)}/text", event.get("delta")
+    if (of := RESPONSE_DELTAS.get(str(event.get("type")))) is not None:
+        content = f"/content/{event.get('content_index', 0)}" if of != "arguments" else ""
+        yield f"/output/{event.get('output_index', 0)}{content}/{of}", event.get("delta")
 
 
 def objects(value: Json) -> Iterator[dict[str, Json]]:

@@ -208,6 +208,7 @@ def plan(home: Home, outside: Mapping[str, str] = os.environ) -> Stack:
             "DCODER_HOME": str(home.path),
             "DCODER_POSTGRES_SERVERS": outside.get("DCODER_POSTGRES_SERVERS", ""),
             "DCODER_PRIVATE_PROVIDER_URLS": outside.get("DCODER_PRIVATE_PROVIDER_URLS", "true"),
+            "DCODER_RESPONSES_DAYS": outside.get("DCODER_RESPONSES_DAYS", "30"),
         },
         admin_postgres_url=postgres.url if isinstance(postgres, Postgres) and "postgres" not in replaced else "",
         moved={

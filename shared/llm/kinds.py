@@ -12,6 +12,8 @@ from typing import Literal
 
 DOC_CHAT, EMBEDDING = "doc-chat", "all-minilm-l6-v2"
 """Models that are built in."""
+GROUP = "group/"
+"""Before the name of a group of models, in a key's scope."""
 Dialect = Literal["openai", "anthropic"]
 ANTHROPIC_VERSION = b"2023-06-01"
 
@@ -30,6 +32,8 @@ class Kind:
     """Where its prices differ from the publisher's of the model: the table has them under this name."""
     keyless: bool = False
     """Whether it can be without a key."""
+    responses: bool = False
+    """Whether it has /responses and keeps them."""
 
     def credential(self, key: str) -> dict[bytes, bytes]:
         """The header that carries the key; none for who needs none."""
@@ -37,9 +41,9 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "openai": Kind(base_url="https://api.openai.com/v1", new_length=True),
+    "openai": Kind(base_url="https://api.openai.com/v1", new_length=True, responses=True),
     "anthropic": Kind("anthropic", "https://api.anthropic.com", b"x-api-key", b""),
-    "azure": Kind(header=b"api-key", scheme=b"", new_length=True, prices="azure"),
+    "azure": Kind(header=b"api-key", scheme=b"", new_length=True, prices="azure", responses=True),
     "google": Kind(base_url="https://generativelanguage.googleapis.com/v1beta/openai"),
     "groq": Kind(base_url="https://api.groq.com/openai/v1", new_length=True),
     "mistral": Kind(base_url="https://api.mistral.ai/v1"),

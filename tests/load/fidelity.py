@@ -2,10 +2,11 @@
 
     python -m tests.load.fidelity [--streams 10000] [--seed 1]
 
-Streams in the forms of OpenAI, Azure, Groq, Mistral and Anthropic, mutated: comments, other line ends, a byte order
-mark, odd fields, malformed events, wrong or no usage. Each goes through the gateway's relay at once, byte by byte, and
-cut at random; every fiftieth cut in two at each of its bytes. Byte for byte, what comes out has to be what went in,
-without the one event that the caller did not ask for; and what is read of the usage has to be the same for every cut.
+Streams in the forms of OpenAI (chats and responses), Azure, Groq, Mistral and Anthropic, mutated: comments, other line
+ends, a byte order mark, odd fields, malformed events, wrong or no usage. Each goes through the gateway's relay at once,
+byte by byte, and cut at random; every fiftieth cut in two at each of its bytes. Byte for byte, what comes out has to be
+what went in, without the one event that the caller did not ask for; and what is read of the usage has to be the same
+for every cut.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from functions.gateway.llm.relay import Relay
-from functions.gateway.llm.wires import Anthropic, OpenAi, Wire
+from functions.gateway.llm.wires import Anthropic, OpenAi, Responses, Wire
 from shared.usage import Tokens
 from tests.fixtures import streams
 
@@ -48,15 +49,22 @@ async def relayed(pieces: Sequence[bytes], wire: Wire) -> tuple[bytes, Tokens | 
 async def differences(sent: streams.Sent, cuts: Sequence[Sequence[bytes]]) -> int:
     """How many ways of arriving make a difference."""
     wrong = 0
-    forms: list[tuple[bytes, Any]] = [(sent.raw, lambda: Anthropic("r"))]
-    if not sent.anthropic:
-        forms = [(sent.raw, OpenAi), (sent.without_usage(), lambda: OpenAi(withhold_usage=True))]
-    for expected, wire in forms:
+    for expected, wire in forms_of(sent):
         told = await relayed([sent.raw], wire())
         for pieces in cuts:
             got = await relayed(pieces, wire())
             wrong += got != (expected, *told[1:])
     return wrong
+
+
+def forms_of(sent: streams.Sent) -> list[tuple[bytes, Callable[[], Wire]]]:
+    """What callers must get, and by which wire format it is read."""
+    match sent.dialect:
+        case "anthropic":
+            return [(sent.raw, lambda: Anthropic("r"))]
+        case "responses":
+            return [(sent.raw, Responses)]
+    return [(sent.raw, OpenAi), (sent.without_usage(), lambda: OpenAi(withhold_usage=True))]
 
 
 async def measured(count: int, seed: int) -> tuple[int, int]:

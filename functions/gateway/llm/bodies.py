@@ -14,7 +14,13 @@ from shared.errors import Malformed, UnsupportedMediaType
 from shared.usage import Tier, Tokens
 
 TOKENS_MAX = 2**40
-READ = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "best_of", "prompt"})
+JSON = "application/json"
+READ = frozenset(
+    {
+        "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "best_of", "prompt", "input",
+        "max_output_tokens", "previous_response_id", "store", "background", "conversation", "tools",
+    }
+)  # fmt: skip
 TIER_OF: Mapping[str, Tier] = {"flex": "flex", "priority": "priority", "fast": "priority", "batch": "batch"}
 """What a provider calls the tier that it served. Its `default` and `scale` have the standard price."""
 PARTS: Mapping[str, tuple[str, str]] = {
@@ -47,13 +53,31 @@ class Wanted:
         return (self.content.get("stream_options") or {}).get("include_usage") is True
 
 
-async def parsed(request: Request, *, required: str) -> Wanted:
-    """The body, when it is a JSON object with a model and the required member. Raises `Malformed`, or
-    `UnsupportedMediaType` when it is said to be something else."""
-    said = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if said != "application/json":
-        raise UnsupportedMediaType(f"send application/json, not {said[:80]!r}")
-    raw = await request.body()
+async def parsed(request: Request, *, required: str = "", model: str = "") -> Wanted:
+    """The body, when it is a JSON object with a model (or the one that holds where none is named) and the required
+    member. Raises as `json_of` does."""
+    raw = await json_of(request)
+    content = object_in(raw)
+    model = content.get("model", model)
+    if not isinstance(model, str) or not model:
+        raise Malformed("'model' is missing or not a string", param="model")
+    if required and not content.get(required):
+        raise Malformed(f"{required!r} is missing or empty", param=required)
+    if not isinstance(content.get("stream_options"), dict | None):
+        raise Malformed("'stream_options' is not an object", param="stream_options")
+    return Wanted(model, content, raw)
+
+
+async def json_of(request: Request) -> bytes:
+    """The body. Raises `UnsupportedMediaType` when it is said to be something else than JSON."""
+    said = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if said != JSON:
+        raise UnsupportedMediaType(f"send {JSON}, not {said[:80]!r}")
+    return await request.body()
+
+
+def object_in(raw: bytes) -> dict[str, Any]:  # Any: JSON of the caller's
+    """The JSON object, when all readers read the same in it. Raises `Malformed`."""
     try:
         content = json.loads(raw.decode("utf-8"), object_pairs_hook=unambiguous)
     except (ValueError, RecursionError):
@@ -61,14 +85,7 @@ async def parsed(request: Request, *, required: str) -> Wanted:
     if not isinstance(content, dict):
         raise Malformed("the body is not a JSON object")
     check_names(content)
-    model = content.get("model")
-    if not isinstance(model, str) or not model:
-        raise Malformed("'model' is missing or not a string", param="model")
-    if not content.get(required):
-        raise Malformed(f"{required!r} is missing or empty", param=required)
-    if not isinstance(content.get("stream_options"), dict | None):
-        raise Malformed("'stream_options' is not an object", param="stream_options")
-    return Wanted(model, content, raw)
+    return content
 
 
 async def conversation(request: Request) -> Wanted:
@@ -77,15 +94,6 @@ async def conversation(request: Request) -> Wanted:
     if not isinstance(wanted.content["messages"], list):
         raise Malformed("'messages' is not a list", param="messages")
     return wanted
-
-
-def completed(wanted: Wanted, defaults: Mapping[str, Any]) -> Wanted:  # Any: JSON
-    """The body with those members that the caller said nothing of."""
-    missing = {name: value for name, value in defaults.items() if name not in wanted.content}
-    if not missing:
-        return wanted
-    content = {**wanted.content, **missing}
-    return Wanted(wanted.model, content, json.dumps(content).encode())
 
 
 def unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:  # Any: JSON
@@ -140,7 +148,12 @@ def tokens_in(content: dict[str, Any]) -> Tokens | None:
     sent, written = whole(usage.get("prompt_tokens")), whole(usage.get("completion_tokens", 0))
     if sent is None or written is None:
         return None
-    return Tokens(sent, written, tier=TIER_OF.get(str(content.get("service_tier")), "standard"), **parts_in(usage))
+    return Tokens(sent, written, tier=tier_of(content), **parts_in(usage))
+
+
+def tier_of(content: dict[str, Any]) -> Tier:
+    """The tier that the provider says it served."""
+    return TIER_OF.get(str(content.get("service_tier")), "standard")
 
 
 def parts_in(usage: dict[str, Any]) -> dict[str, int]:

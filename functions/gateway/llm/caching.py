@@ -137,7 +137,7 @@ class Caching:
             settlement = await self._free(target, feature)
             async with settlement.or_settled():
                 try:
-                    joined = await flight.join()
+                    joined = await settlement.waiting(flight.join())
                 except Problem:  # it was refused for whoever began it: that is no answer for others
                     settlement.outcome = "done"
                     settlement.settle()

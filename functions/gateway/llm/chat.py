@@ -17,7 +17,7 @@ from shared.llm.outbound import Providers
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
 
-PATHS = {"chat": "/chat/completions", "completions": "/completions"}
+PATHS = {"chat": "/chat/completions", "completions": "/completions", "responses": "/chat/completions"}
 """By the feature that the ledger names."""
 
 
@@ -34,7 +34,7 @@ async def relay(
 ) -> Response:
     """Ask the provider, once. `model` is what the provider calls it."""
     key = await provider.key(sealing)
-    wish = wish_of(wanted, unlimited=OUTPUT_MOST if feature == "chat" else COMPLETION_MOST)
+    wish = wish_of(wanted, unlimited=COMPLETION_MOST if feature == "completions" else OUTPUT_MOST)
     metered = await meter.begin(
         call.caller,
         request_id=call.request_id,
@@ -51,7 +51,9 @@ async def relay(
         most = metered.most.output // wish.answers
         limit = output_limit(provider, feature, most) if metered.bounded and not wish.stated else {}
         body = for_provider(wanted, model, ask_usage=ask_usage, more=limit)
-        answer = await opened(providers, provider, PATHS[feature], body, provider.of.credential(key))
+        answer = await settlement.waiting(
+            opened(providers, provider, PATHS[feature], body, provider.of.credential(key))
+        )
     wire = OpenAi(withhold_usage=ask_usage)
     if not is_stream(answer):
         return await finished(answer, settlement, provider, key, wire)

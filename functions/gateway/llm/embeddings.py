@@ -60,7 +60,7 @@ async def relay(
     settlement = Settlement(meter, metered)
     async with settlement.or_settled():
         body = for_provider(wanted, model, ask_usage=False)
-        answer = await opened(providers, provider, PATH, body, provider.of.credential(key))
+        answer = await settlement.waiting(opened(providers, provider, PATH, body, provider.of.credential(key)))
     return await finished(answer, settlement, provider, key, OpenAi())
 
 
@@ -77,7 +77,9 @@ async def built_in(call: Call, wanted: Wanted, meter: Meter, invoke: Invoke) -> 
     )
     settlement = Settlement(meter, metered, used=NOTHING)
     async with settlement.or_settled():
-        asked = await invoke.request(SEARCH, "POST", "/v1/knowledge/embeddings", json={"input": texts}, timeout_s=120)
+        asked = await settlement.waiting(
+            invoke.request(SEARCH, "POST", "/v1/knowledge/embeddings", json={"input": texts}, timeout_s=120)
+        )
         answer = content_of(asked)
         await metered.durable()
         settlement.outcome, settlement.used = "done", Tokens(input=int(answer["tokens"]))

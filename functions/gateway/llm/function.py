@@ -7,20 +7,21 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from functions.gateway.llm import chat, doc_chat, embeddings, messages, models
+from functions.gateway.llm import chat, doc_chat, embeddings, messages, models, moderations, passing
 from functions.gateway.llm.bodies import Wanted, conversation, parsed
 from functions.gateway.llm.credentials import offer_of
 from functions.gateway.llm.lane import Lane
 from functions.gateway.llm.models import Target
+from functions.gateway.llm.responses import routes as responses
 from shared.errors import Malformed
-from shared.function import Call, Function, Scale
+from shared.function import Call, Function, Scale, Tick
 from shared.function.invoke import Invoke
 from shared.guardrails import Guardrails
 from shared.identity import Caller
 from shared.llm.answers import Answers
 from shared.llm.kinds import DOC_CHAT, EMBEDDING
 from shared.llm.outbound import Providers
-from shared.postgres import TenantDatabase
+from shared.postgres import TenantDatabase, TenantTransaction
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
 
@@ -35,16 +36,23 @@ llm = Function(
 
 
 @llm.route("/v1/models", method="GET", permission="models:use")
-async def list_models(caller: Caller, tenant: TenantDatabase, providers: Providers) -> Response:
-    """The models that the key may use."""
-    data = models.listing(caller, await offer_of(tenant, providers))
-    return JSONResponse({"object": "list", "data": data})
+async def list_models(request: Request, caller: Caller, tenant: TenantDatabase, providers: Providers) -> Response:
+    """The models that the key may use. For who sends `anthropic-version`, in Anthropic's form those of its dialect."""
+    offer = await offer_of(tenant, providers)
+    if "anthropic-version" not in request.headers:
+        return JSONResponse({"object": "list", "data": models.listing(caller, offer)})
+    spoken = [name for name, one in models.usable(caller, offer).items() if models.dialect_of(one) == "anthropic"]
+    return JSONResponse(models.page(spoken, request.query_params))
 
 
 @llm.route("/v1/models/{model:path}", method="GET", permission="models:use")
-async def get_model(model: str, caller: Caller, tenant: TenantDatabase, providers: Providers) -> Response:
+async def get_model(
+    model: str, request: Request, caller: Caller, tenant: TenantDatabase, providers: Providers
+) -> Response:
     """One model, if the key may use it."""
-    return JSONResponse(models.described(model, await models.chosen(caller, model, tenant, providers)))
+    target = await models.chosen(caller, model, tenant, providers)
+    anthropic = "anthropic-version" in request.headers
+    return JSONResponse(models.described_to_anthropic(model) if anthropic else models.described(model, target))
 
 
 @llm.route("/v1/chat/completions", permission="models:use")
@@ -150,6 +158,21 @@ async def count_message_tokens(
 ) -> Response:
     """How many tokens a message's input has, by the provider's own count, which costs nothing."""
     return await create_message(request, call, tenant, sealing, meter, invoke, providers, guardrails, answers)
+
+
+RESPONSE = "/v1/responses/{response_id}"
+llm.route("/v1/responses", permission="models:use")(responses.create_response)
+llm.route(RESPONSE, method="GET", permission="models:use")(responses.get_response)
+llm.route(RESPONSE, method="DELETE", permission="responses:delete")(responses.delete_response)
+llm.route(f"{RESPONSE}/input_items", method="GET", permission="models:use")(responses.list_input_items)
+llm.route(f"{passing.PREFIX}/{{provider}}/{{path:path}}", permission="passthrough:use")(passing.pass_through)
+llm.route("/v1/moderations", permission="models:use")(moderations.create_moderation)
+
+
+@llm.every("41 3 * * *", per="tenant")
+async def forget_responses(tick: Tick, tenant: TenantTransaction) -> None:
+    """Forget responses whose time is over."""
+    await tenant.execute("DELETE FROM responses WHERE expires_at < now()")
 
 
 def refuse(wanted: Wanted, builtin: str) -> None:

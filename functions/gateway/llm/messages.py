@@ -50,9 +50,8 @@ async def relay(
     settlement = Settlement(meter, metered)
     async with settlement.or_settled():
         body = for_provider(wanted, model, ask_usage=False)
-        answer = await opened(
-            providers, provider, path_of(request), body, headers_of(request, provider.of.credential(key))
-        )
+        asked = headers_of(request, provider.of.credential(key))
+        answer = await settlement.waiting(opened(providers, provider, path_of(request), body, asked))
     if not is_stream(answer):
         passed = await finished(answer, settlement, provider, key, wire)
         passed.headers["request-id"] = call.request_id

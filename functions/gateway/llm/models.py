@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from functions.gateway.llm.credentials import Offer, Provider, offer_of
-from shared.errors import NotFound, Refusal
+from functions.gateway.llm.credentials import Alias, Offer, Provider, offer_of
+from shared.errors import Malformed, NotFound, Refusal
 from shared.identity import Caller
-from shared.llm.kinds import DOC_CHAT, EMBEDDING, Dialect
+from shared.llm.kinds import DOC_CHAT, EMBEDDING, GROUP, Dialect
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
 
 OWN = "dcoder"
 SINCE = 1_730_000_000  # OpenAI's clients expect a creation time; it means nothing here
+SINCE_TEXT = "2024-10-27T03:33:20Z"
+PAGE, PAGE_MAX = 20, 1000
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Target:
 
     model: str
     provider: Provider | None = None
-    defaults: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
-    """What the body has where the caller says nothing of it."""
+    alias: Alias | None = None
+    """Under which it was asked for, if it was one: what becomes of the bodies."""
     writer: str = ""
     """For `doc-chat/<model>`: the model that writes. Empty for the extractive answerer."""
 
@@ -40,9 +41,13 @@ class OtherDialect(Refusal):
     status, code, title = 400, "other_dialect", "Model of another dialect"
 
 
+def dialect_of(target: Target) -> Dialect:
+    return target.provider.of.dialect if target.provider else "openai"
+
+
 def check_dialect(target: Target, model: str, dialect: Dialect) -> None:
     """Raises `OtherDialect` unless a provider of that dialect serves the model, or, in OpenAI's, we do."""
-    serving = target.provider.of.dialect if target.provider else "openai"
+    serving = dialect_of(target)
     if serving != dialect:
         route = "/v1/messages" if serving == "anthropic" else "OpenAI's routes"
         raise OtherDialect(f"the model {model!r} is served by {route} only; nothing translates it", param="model")
@@ -79,9 +84,17 @@ def find(model: str, offer: Offer) -> Target | None:
 
 
 def of_provider(model: str, offer: Offer) -> Target | None:
+    target = behind(model, offer)
+    if target is None or target.provider is None or not offer.allows(target.provider, target.model):
+        return None
+    return target
+
+
+def behind(model: str, offer: Offer) -> Target | None:
+    """Whether or not the tenant may use it."""
     if (alias := offer.aliases.get(model)) is not None:
-        behind = (one for one in offer.providers if one.name == alias.provider and alias.model in one.models)
-        return next((Target(alias.model, one, defaults=alias.defaults) for one in behind), None)
+        having = (one for one in offer.providers if one.name == alias.provider and alias.model in one.models)
+        return next((Target(alias.model, one, alias=alias) for one in having), None)
     for provider in offer.providers:
         if model in provider.models:
             return Target(model, provider)
@@ -95,7 +108,7 @@ def of_provider(model: str, offer: Offer) -> Target | None:
 def may_use(caller: Caller, model: str, target: Target, offer: Offer) -> bool:
     """`doc-chat/<model>` needs its own name in the key's scope, or both of its parts. A function that writes on behalf
     of such a key may use the model that writes."""
-    scope = caller.models
+    scope = scope_of(caller, offer)
     if scope is None or model in scope or target.names & scope:
         return True
     if target.writer:
@@ -104,13 +117,25 @@ def may_use(caller: Caller, model: str, target: Target, offer: Offer) -> bool:
     return caller.kind == "function" and f"{DOC_CHAT}/{model}" in scope
 
 
+def scope_of(caller: Caller, offer: Offer) -> frozenset[str] | None:
+    """The names that the caller's key is for, with those of its groups; None for all."""
+    if caller.models is None:
+        return None
+    named = [
+        offer.groups.get(name.removeprefix(GROUP), frozenset()) for name in caller.models if name.startswith(GROUP)
+    ]
+    return caller.models.union(*named)
+
+
+def usable(caller: Caller, offer: Offer) -> dict[str, Target]:
+    """The models that the caller may use, by their names."""
+    found = {name: find(name, offer) for name in dict.fromkeys(names(offer))}
+    return {name: target for name, target in found.items() if target and may_use(caller, name, target, offer)}
+
+
 def listing(caller: Caller, offer: Offer) -> list[dict[str, object]]:
     """The models that the caller may use, in OpenAI's form."""
-    return [
-        described(name, target)
-        for name in dict.fromkeys(names(offer))
-        if (target := find(name, offer)) is not None and may_use(caller, name, target, offer)
-    ]
+    return [described(name, target) for name, target in usable(caller, offer).items()]
 
 
 def described(name: str, target: Target) -> dict[str, object]:
@@ -120,6 +145,24 @@ def described(name: str, target: Target) -> dict[str, object]:
         "created": SINCE,
         "owned_by": target.provider.name if target.provider else OWN,
     }
+
+
+def page(names: Sequence[str], query: Mapping[str, str]) -> dict[str, object]:
+    """A page of a list in Anthropic's form, by `limit`, `after_id` and `before_id`. Raises `Malformed`."""
+    text = query.get("limit", str(PAGE))
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= PAGE_MAX):
+        raise Malformed(f"'limit' is a whole number from 1 to {PAGE_MAX}", param="limit")
+    after, before = query.get("after_id"), query.get("before_id")
+    start = names.index(after) + 1 if after in names else 0
+    stop = names.index(before) if before in names else len(names)
+    found = names[start:stop]
+    told = found[-int(text) :] if before else found[: int(text)]
+    ends = {"first_id": told[0], "last_id": told[-1]} if told else {"first_id": None, "last_id": None}
+    return {"data": [described_to_anthropic(name) for name in told], "has_more": len(told) < len(found), **ends}
+
+
+def described_to_anthropic(name: str) -> dict[str, object]:
+    return {"type": "model", "id": name, "display_name": name, "created_at": SINCE_TEXT}
 
 
 def names(offer: Offer) -> Iterator[str]:

@@ -53,11 +53,18 @@ def failed(provider: Provider, failure: http.Failure) -> Problem:
 
 
 async def opened(
-    providers: Providers, provider: Provider, path: str, body: bytes, credential: dict[bytes, bytes]
+    providers: Providers,
+    provider: Provider,
+    path: str,
+    body: bytes,
+    headers: dict[bytes, bytes],
+    *,
+    method: bytes = b"POST",
 ) -> http.Answer:
-    """The provider's answer with its head read. One attempt. Raises what `failed` says, or `ForbiddenAddress`."""
+    """The provider's answer with its head read. `headers`: the credential, and what is not as usual. One attempt.
+    Raises what `failed` says, or `ForbiddenAddress`."""
     try:
-        return await providers.client.send(b"POST", provider.base_url + path, {**credential, **ASKED}, body)
+        return await providers.client.send(method, provider.base_url + path, {**ASKED, **headers}, body)
     except http.Failure as failure:
         raise failed(provider, failure) from failure
 
@@ -86,7 +93,7 @@ async def whole(answer: http.Answer, provider: Provider) -> bytes:
 async def finished(answer: http.Answer, settlement: Settlement, provider: Provider, key: str, wire: Wire) -> Response:
     """A whole answer, or the provider's error, passed on with its status."""
     async with settlement.or_settled():
-        content = await whole(answer, provider)
+        content = await settlement.waiting(whole(answer, provider))
         if 300 <= answer.status < 400:
             settlement.used = NOTHING
             raise BadAnswer(f"provider {provider.name!r} answered with a redirect, which is not followed")

@@ -7,6 +7,7 @@ size, which nobody knows before it is fetched: it counts as the dearest that a m
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -25,9 +26,10 @@ IMAGE_TOKENS_MOST = 50_000
 CHOICES_MAX = 128
 PROMPTS_MAX = 2048
 LENGTH_MAX = 2**24
+LENGTHS = ("max_completion_tokens", "max_tokens")
 INLINE = b"data:"
-MARKS = (b"image", b'"file"', b'"document"', b"input_audio", INLINE)
-ATTACHED = frozenset({"image_url", "input_image", "file", "input_audio", "image", "document"})
+MARKS = (b"image", b'"file"', b'"input_file"', b'"document"', b"input_audio", INLINE)
+ATTACHED = frozenset({"image_url", "input_image", "file", "input_file", "input_audio", "image", "document"})
 """Types of what is attached to a message, in OpenAI's and Anthropic's formats."""
 NEW_NAME = ("api.openai.com", "api.groq.com")
 """Hosts that take `max_completion_tokens`, whatever kind they were stored as."""
@@ -43,19 +45,19 @@ class Wish:
     """How many answers are written, each up to the limit of the length."""
 
 
-def wish_of(wanted: Wanted, *, unlimited: int = OUTPUT_MOST) -> Wish:
-    """`unlimited`: what is reserved for an answer whose length nobody limits.
+def wish_of(wanted: Wanted, *, unlimited: int = OUTPUT_MOST, lengths: Sequence[str] = LENGTHS) -> Wish:
+    """`unlimited`: what is reserved for an answer whose length nobody limits; `lengths`: the members that limit it.
 
     Raises `Malformed` for a length or a number of answers that cannot be one.
     """
-    length, choices = output_asked(wanted), choices_of(wanted)
+    length, choices = output_asked(wanted, lengths), choices_of(wanted)
     each = unlimited if length is None else length
     return Wish(Tokens(input=input_most(wanted), output=each * choices), stated=length is not None, answers=choices)
 
 
-def output_asked(wanted: Wanted) -> int | None:
+def output_asked(wanted: Wanted, lengths: Sequence[str] = LENGTHS) -> int | None:
     """The answer's length as the caller limits it. Of two limits the lower one holds."""
-    told = [checked(wanted, name, LENGTH_MAX) for name in ("max_completion_tokens", "max_tokens")]
+    told = [checked(wanted, name, LENGTH_MAX) for name in lengths]
     return min((length for length in told if length is not None), default=None)
 
 
@@ -109,5 +111,12 @@ def parts(value: object) -> tuple[int, int]:
 
 def output_limit(provider: Provider, feature: str, most: int) -> dict[str, int]:
     """The member that tells this provider how long an answer may be."""
-    new = feature == "chat" and (provider.of.new_length or urlsplit(provider.base_url).hostname in NEW_NAME)
-    return {"max_completion_tokens" if new else "max_tokens": most}
+    return {"max_tokens" if feature == "completions" else length_member(provider): most}
+
+
+def length_member(provider: Provider | None) -> str:
+    """What this provider's chat calls the most that an answer may have."""
+    if provider is None:
+        return "max_tokens"
+    new = provider.of.new_length or urlsplit(provider.base_url).hostname in NEW_NAME
+    return "max_completion_tokens" if new else "max_tokens"

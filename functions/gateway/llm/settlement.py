@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from shared.errors import Problem
+from shared.function.call import current_call
 from shared.llm.outbound import ForbiddenAddress, NotConnected
 from shared.quotas import Meter, Metered
 from shared.quotas.headers import limit_headers
 from shared.usage import Outcome, Tokens
 
 NOTHING = Tokens()
+T = TypeVar("T")
 
 
 @dataclass
@@ -24,6 +28,16 @@ class Settlement:
     metered: Metered
     outcome: Outcome = "cut"
     used: Tokens | None = None
+    waited_s: float = 0.0
+    """For who answers: a provider, a function behind a built-in model."""
+
+    async def waiting(self, work: Awaitable[T]) -> T:
+        """The work's result. What it takes is no time of ours."""
+        began = time.perf_counter()
+        try:
+            return await work
+        finally:
+            self.waited_s += time.perf_counter() - began
 
     def settle(self) -> int | None:
         """End the call. Returns the cost in micro-USD, None when it is not known."""
@@ -36,8 +50,15 @@ class Settlement:
 
     @property
     def headers(self) -> dict[str, str]:
-        """How the caller's limits stand, in the headers that SDKs know."""
-        return limit_headers(self.metered)
+        """How the caller's limits stand, in the headers that SDKs know, and the time that the call has cost here."""
+        return limit_headers(self.metered) | self._overhead()
+
+    def _overhead(self) -> dict[str, str]:
+        """Milliseconds from the call's arrival until now, without those spent waiting for who answers."""
+        call = current_call.get(None)
+        if call is None:
+            return {}
+        return {"x-dcoder-overhead-ms": f"{(time.perf_counter() - call.started - self.waited_s) * 1000:.3f}"}
 
     @asynccontextmanager
     async def or_settled(self) -> AsyncIterator[None]:

@@ -9,13 +9,20 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from functions.gateway.llm.bodies import json_object, tokens_in, whole
+from functions.gateway.llm.bodies import json_object, tier_of, tokens_in, whole
 from shared.errors import Problem
 from shared.llm import sse
 from shared.llm.dialect import anthropic_error, anthropic_type, error_type, openai_error
 from shared.usage import Tokens
 
 DONE = b"[DONE]"
+RESPONSE_KINDS = ("response.created", "response.completed", "response.incomplete", "response.failed")
+RESPONSE_MARKS = (*(kind.encode() for kind in RESPONSE_KINDS), b'"error"')
+RESPONSE_PARTS = {
+    "cached": ("input_tokens_details", "cached_tokens"),
+    "written_5m": ("input_tokens_details", "cache_write_tokens"),
+    "reasoning": ("output_tokens_details", "reasoning_tokens"),
+}
 Json = dict[str, Any]  # Any: JSON of the provider's
 
 
@@ -69,6 +76,70 @@ class OpenAi:
 
     def error_event(self, problem: Problem) -> bytes:
         return sse.encode(json.dumps(openai_error(problem), ensure_ascii=False))
+
+
+@dataclass
+class Responses:
+    """OpenAI's responses. Events end with one that tells the whole response, its usage inside."""
+
+    billed: bool = True
+    """False for what costs nothing: looking at one, deleting one."""
+    complete: bool = False
+    failed: bool = False
+    used: Tokens | None = None
+    id: str = ""
+    items: tuple[str, ...] = ()
+    """Ids of what is in its output."""
+
+    def keep(self, data: bytes) -> bool:
+        if not any(mark in data for mark in RESPONSE_MARKS):
+            return True
+        content = json_object(data)
+        kind, response = content.get("type"), content.get("response")
+        if isinstance(response, dict) and kind in RESPONSE_KINDS:
+            self._read(response)
+            self.complete = kind in ("response.completed", "response.incomplete")
+            self.failed = self.failed or kind == "response.failed"
+        self.failed = self.failed or kind == "error" or bool(content.get("error"))
+        return True
+
+    def told(self, content: Json) -> Tokens | None:
+        self._read(content)
+        return self.used if self.billed else Tokens()
+
+    def error(self, message: str, status: int) -> Json:
+        return OpenAi().error(message, status)
+
+    def error_event(self, problem: Problem) -> bytes:
+        """As OpenAI's, and with the member `error`, by which its SDKs know that they have to raise."""
+        told = openai_error(problem)
+        event = {"type": "error", "code": problem.code, "message": problem.detail, "param": None, **told}
+        return b"event: error\n" + sse.encode(json.dumps(event | {"sequence_number": 0}, ensure_ascii=False))
+
+    def _read(self, response: Json) -> None:
+        if isinstance(response.get("id"), str):
+            self.id = response["id"]
+        output = response.get("output")
+        ids = [one.get("id") for one in output if isinstance(one, dict)] if isinstance(output, list) else []
+        self.items = tuple(one for one in ids if isinstance(one, str))
+        self.used = response_tokens(response) or self.used
+
+
+def response_tokens(response: Json) -> Tokens | None:
+    """A response's usage; None when it tells none."""
+    usage = response.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    sent, written = whole(usage.get("input_tokens")), whole(usage.get("output_tokens"))
+    if sent is None or written is None:
+        return None
+    found: dict[str, int] = {}
+    for name, (group, member) in RESPONSE_PARTS.items():
+        details = usage.get(group)
+        count = whole(details.get(member)) if isinstance(details, dict) else None
+        if count:
+            found[name] = count
+    return Tokens(sent, written, tier=tier_of(response), **found)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from shared.access import KEY_ROLES, ROLES, covers
+from shared.access import KEY_ROLES, ROLES, may_grant
 from shared.errors import Forbidden, Invalid, NotFound
 from shared.function.declaration import PERMISSION
 from shared.identity import Caller
@@ -71,9 +71,8 @@ def check_grant(
         raise Invalid(f"{wrong[0][:60]!r} is not a permission of the form 'documents:read'")
     if caller.role == "operator" and owner != PLATFORM:
         return
-    held = ROLES[caller.role] if caller.permissions is None else caller.permissions
     asked = ROLES[role] if permissions is None else frozenset(permissions)
-    excess = sorted(one for one in asked if not covers(held, one) or not covers(ROLES[caller.role], one))
+    excess = sorted(one for one in asked if not may_grant(caller, one, role=role))
     if excess:
         raise Forbidden(f"{caller.subject} does not hold {excess[0]!r} itself, so it cannot grant it")
     if caller.models is not None and (models is None or not set(models) <= caller.models):

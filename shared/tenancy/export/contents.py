@@ -20,6 +20,7 @@ CONTROL_TABLES: Mapping[str, str] = {
     "usage_ledger": "tenant = $1",
     "usage_open": "tenant = $1",
     "quotas": "tenant = $1",
+    "allowed_models": "tenant = $1",
     "dead_letters": "tenant = $1",
     "schedule_ticks": "tenant = $1",
     "audit_outbox": "tenant = $1",
@@ -40,7 +41,7 @@ LEFT_OUT_TABLES: Mapping[str, str] = {
 """Tables of either database, with the reason."""
 
 SECRET_COLUMNS: Mapping[str, str] = {
-    "sealed": "a credential under the tenant's data key, which is not exported",
+    "sealed": "a credential or a kept response under the tenant's data key, which is not exported",
     "wrapped": "a key under the platform's root key",
     "hash": "the hash of a virtual key's secret",
 }

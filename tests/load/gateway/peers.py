@@ -41,9 +41,8 @@ def run(*command: str, cwd: Path | None = None) -> None:
     subprocess.run(command, cwd=cwd, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def litellm() -> Path:
-    """The interpreter that has LiteLLM's proxy."""
-    lock = LOCKS / "litellm.lock"
+def python_of(name: str, lock: Path) -> Path:
+    """The interpreter of an environment that has what the lock file names. Raises `Missing`."""
 
     def make(folder: Path) -> None:
         venv.create(folder, with_pip=True)
@@ -51,7 +50,12 @@ def litellm() -> Path:
 
     if sys.version_info[:2] != (3, 11):
         raise Missing("its lock is for Python 3.11")
-    return made("litellm", lock, make) / "bin" / "python"
+    return made(name, lock, make) / "bin" / "python"
+
+
+def litellm() -> Path:
+    """The interpreter that has LiteLLM's proxy."""
+    return python_of("litellm", LOCKS / "litellm.lock")
 
 
 def litellm_config(folder: Path, base_url: str, redis_url: str) -> Path:

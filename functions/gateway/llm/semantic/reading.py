@@ -126,7 +126,16 @@ def put_together(
     )
     stems_of_names = frozenset(known.word(name, language).stem for name in names)
     all_of = frozenset(known.word(word, language).stem for word in content)
-    return Reading(language, asked, kept, tuple(sorted(marks.items())), stems_of_names, roles_in(content, known, language), all_of, tense(plain))
+    return Reading(
+        language,
+        asked,
+        kept,
+        tuple(sorted(marks.items())),
+        stems_of_names,
+        roles_in(content, known, language),
+        all_of,
+        tense(plain),
+    )
 
 
 def roles_in(words: list[str], known: Lexicon, language: str) -> Mapping[str, tuple[str, ...]]:

@@ -134,7 +134,7 @@ async def test_a_status_that_is_none_is_the_providers_error(gateway: Gateway) ->
 
 async def test_what_the_gateway_does_not_have_is_told_in_openais_shape(settings: Settings) -> None:
     async with serving_function("gateway-llm", settings) as runtime:
-        unknown = await runtime.client.post("/v1/responses", json=question())
+        unknown = await runtime.client.post("/v1/assistants", json=question())
         wrong = await runtime.client.get("/v1/chat/completions")
     assert [(one.status_code, one.json()["error"]["code"]) for one in (unknown, wrong)] == [
         (404, "not_found"), (405, "method_not_allowed"),

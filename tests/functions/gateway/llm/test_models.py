@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+import anthropic
 import pytest
 
 from functions.gateway.llm.credentials import Offer, Provider
-from functions.gateway.llm.models import find, listing, resolve
-from shared.errors import NotFound
+from functions.gateway.llm.models import find, listing, page, resolve
+from shared.errors import Malformed, NotFound
 from shared.identity import Caller
 from shared.ids import TenantId
 from shared.tenancy import TenantRegistry
-from tests.functions.gateway.conftest import Gateway, make_key, question, store
+from tests.functions.gateway.conftest import CLAUDES, Gateway, make_key, question, store
 
 ONE = Provider("one", "https://one.example/v1", ("a", "b", "x/y"), b"")
 TWO = Provider("two", "https://two.example/v1", ("b", "c", "some-embedding"), b"")
@@ -132,3 +135,32 @@ async def test_a_provider_can_be_used_the_moment_it_is_stored(gateway: Gateway) 
     assert (await gateway.chat("brand-new")).status_code == 404
     await store(gateway.client, "fresh", gateway.provider.base_url, ["brand-new"])
     assert (await gateway.chat("brand-new")).status_code == 200
+
+
+async def test_who_speaks_anthropics_dialect_gets_its_models_in_its_form(gateway: Gateway) -> None:
+    sdk = anthropic.AsyncAnthropic(base_url=gateway.url, api_key=gateway.key, max_retries=0)
+    assert [model.id async for model in sdk.models.list()] == CLAUDES
+    assert (await sdk.models.retrieve(CLAUDES[0])).display_name == CLAUDES[0]
+
+
+@pytest.mark.parametrize(
+    ("query", "found", "more"),
+    [
+        ({}, ["a", "b", "c"], False),
+        ({"limit": "2"}, ["a", "b"], True),
+        ({"limit": "2", "after_id": "b"}, ["c"], False),
+        ({"limit": "1", "before_id": "c"}, ["b"], True),
+        ({"after_id": "c"}, [], False),
+    ],
+)
+def test_a_page_in_anthropics_form(query: dict[str, str], found: list[str], more: bool) -> None:
+    told = page(["a", "b", "c"], query)
+    assert [one["id"] for one in cast("list[dict[str, object]]", told["data"])] == found
+    assert told["has_more"] is more
+    assert told["first_id"] == (found[0] if found else None)
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "x", "", "\u0661"])
+def test_a_page_has_a_size(limit: str) -> None:
+    with pytest.raises(Malformed):
+        page(["a"], {"limit": limit})

@@ -112,6 +112,15 @@ async def test_the_answer_says_its_cost_its_provider_and_its_request(gateway: Ga
     assert row["request_id"] == answer.headers["x-request-id"]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_the_answer_says_what_the_gateway_took_beside_the_provider(gateway: Gateway, streaming: bool) -> None:
+    answer = completion()
+    slow = Script(answer.steps, answer.status, answer.headers, before=(Pause(0.3),))
+    gateway.provider.will(Script(stream("Hi").steps, before=(Pause(0.3),)) if streaming else slow)
+    told = await gateway.chat(stream=streaming)
+    assert 0 < float(told.headers["x-dcoder-overhead-ms"]) < 300
+
+
 async def test_a_model_without_a_known_price_costs_unknown_and_not_nothing(gateway: Gateway) -> None:
     answer = await gateway.chat("house-model")
     assert answer.headers["x-dcoder-cost-micro-usd"] == "unknown"
