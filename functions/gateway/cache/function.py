@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from pydantic import BaseModel, Field
 
+from shared.errors import NotFound
 from shared.function import Call, Function, Scale
-from shared.llm.answers import TTL_S, TTL_S_MAX, WRONG_SHARE_MAX
+from shared.llm.answers import TTL_S, TTL_S_MAX, WRONG_SHARE_MAX, labelled
+from shared.llm.thresholds import learned
 from shared.postgres import TenantDatabase, TenantTransaction
 
 cache = Function(scale=Scale(max=5))
+
+APPLICATIONS_MAX = 50
 
 
 class CacheSetting(BaseModel):
@@ -19,6 +25,36 @@ class CacheSetting(BaseModel):
     ttl_s: int = Field(default=TTL_S, ge=1, le=TTL_S_MAX)
     semantic: bool = False
     wrong_share_max: float = Field(default=WRONG_SHARE_MAX, ge=0.001, le=0.1)
+
+
+class Feedback(BaseModel):
+    """`hit`: as the header `x-dcoder-cache` of the answer tells it."""
+
+    hit: UUID
+    correct: bool
+
+
+class FeedbackResult(BaseModel):
+    """`threshold`: from which similarity on answers are given in that application from here on."""
+
+    entry: UUID
+    similarity: float
+    threshold: float
+
+
+class Application(BaseModel):
+    """Requests that are the same but for their conversation: how many answers were given to other words, what was said
+    of them, and from which similarity on they are given."""
+
+    application: str
+    hits: int
+    correct: int
+    wrong: int
+    threshold: float
+
+
+class Applications(BaseModel):
+    applications: list[Application]
 
 
 @cache.get("/v1/cache", permission="cache:read")
@@ -49,3 +85,43 @@ async def forget_answers(transaction: TenantTransaction, call: Call) -> None:
     await transaction.execute("UPDATE answer_cache SET epoch = epoch + 1, updated_at = now()")
     await transaction.execute("DELETE FROM semantic_entries")
     call.note(resource="cache")
+
+
+@cache.post("/v1/cache/feedback", permission="cache:feedback")
+async def judge_hit(body: Feedback, transaction: TenantTransaction, call: Call) -> FeedbackResult:
+    """Say whether an answer that was given to the same question in other words was right. A wrong one's entry is
+    forgotten, and the threshold moves. In force everywhere within a second."""
+    row = await transaction.fetchrow(
+        "UPDATE semantic_hits SET correct = $2 WHERE id = $1 RETURNING application, entry, similarity",
+        body.hit,
+        body.correct,
+    )
+    if row is None:
+        raise NotFound(f"there is no hit {body.hit}; one of whom nothing was said is kept for 90 days")
+    if not body.correct:
+        await transaction.execute("DELETE FROM semantic_entries WHERE id = $1", row["entry"])
+    share_max = await transaction.fetchval("SELECT wrong_share_max FROM answer_cache") or WRONG_SHARE_MAX
+    threshold = learned(await labelled(transaction, row["application"]), share_max)
+    call.note(
+        resource=f"cache/entry/{row['entry']}", hit=str(body.hit), correct=body.correct, threshold=f"{threshold:.4f}"
+    )
+    return FeedbackResult(entry=row["entry"], similarity=row["similarity"], threshold=threshold)
+
+
+@cache.get("/v1/cache/applications", permission="cache:read")
+async def list_applications(tenant: TenantDatabase) -> Applications:
+    """Where answers were given to other words, the busiest first."""
+    share_max = await tenant.fetchval("SELECT wrong_share_max FROM answer_cache") or WRONG_SHARE_MAX
+    rows = await tenant.fetch(
+        """
+        SELECT application, count(*) AS hits, count(*) FILTER (WHERE correct) AS correct,
+               count(*) FILTER (WHERE NOT correct) AS wrong
+        FROM semantic_hits GROUP BY application ORDER BY hits DESC, application LIMIT $1
+        """,
+        APPLICATIONS_MAX,
+    )
+    return Applications(
+        applications=[
+            Application(**row, threshold=learned(await labelled(tenant, row["application"]), share_max)) for row in rows
+        ]
+    )

@@ -8,6 +8,9 @@ from functions.gateway.llm.semantic.reading import Reading, Word
 TENSED = frozenset({"@if", "@what", "@who"})
 """What is asked for where it matters whether it was, is or will be."""
 
+SURENESS = (1.0, 0.95, 0.85)
+"""Of the same word, of one in the same line of our list, and of one that WordNet has as a synonym."""
+WEAK_COUNTS = 0.9
 OPPOSITES = {"from": ("to", "into"), "to": ("from",), "into": ("from",)}
 
 
@@ -22,7 +25,7 @@ def difference(one: Reading, other: Reading) -> str:
         return "tense"
     if one.asked != other.asked:
         return "asked"
-    left, right = unmatched(one.words, other.words)
+    left, right, _ = matched(one.words, other.words)
     if (left and right) or not all(word.weak for word in left + right):
         return "words"
     if turned(one, other):
@@ -30,16 +33,27 @@ def difference(one: Reading, other: Reading) -> str:
     return ""
 
 
-def unmatched(one: tuple[Word, ...], other: tuple[Word, ...]) -> tuple[list[Word], list[Word]]:
-    """The words of each that nothing in the other stands for. Best matches go first."""
+def agreement(one: Reading, other: Reading) -> float:
+    """How surely the words say the same, 0 to 1: 1 when they are the same words."""
+    left, right, sureness = matched(one.words, other.words)
+    count = max(len(one.words), len(other.words))
+    return (
+        1.0 if not count else (sum(sureness) + WEAK_COUNTS * len(left + right)) / (count + min(len(left), len(right)))
+    )
+
+
+def matched(one: tuple[Word, ...], other: tuple[Word, ...]) -> tuple[list[Word], list[Word], list[float]]:
+    """The words of each that nothing in the other stands for, and how surely the others stand for each other."""
     left, right = list(one), list(other)
-    for surely in (1.0, 0.95, 0.85):
+    sureness: list[float] = []
+    for surely in SURENESS:
         for word in list(left):
             partner = next((each for each in right if lexicon().same(word, each) >= surely), None)
             if partner is not None:
                 left.remove(word)
                 right.remove(partner)
-    return left, right
+                sureness.append(surely)
+    return left, right, sureness
 
 
 def turned(one: Reading, other: Reading) -> bool:
@@ -47,14 +61,21 @@ def turned(one: Reading, other: Reading) -> bool:
     the opposite part, as in `from A to B` and `from B to A`."""
     for role, fillers in one.roles.items():
         others = other.roles.get(role, ())
-        if others and is_telling(role, fillers[0], one) and is_telling(role, others[0], other):
-            if fillers[0] not in others and others[0] not in fillers and {fillers[0]} <= other.content >= {others[0]}:
-                return True
+        if others and exchanged(role, (one, fillers[0]), (other, others[0])) and not set(fillers[:1]) & set(others):
+            return True
         for opposite in OPPOSITES.get(role, ()):
             moved = set(fillers) & set(other.roles.get(opposite, ()))
             if moved - set(others) - set(one.roles.get(opposite, ())):
                 return True
     return False
+
+
+def exchanged(role: str, one: tuple[Reading, str], other: tuple[Reading, str]) -> bool:
+    """Whether two words have the same part, each in its question, and both are in both questions."""
+    (reading, filler), (another, instead) = one, other
+    if not (is_telling(role, filler, reading) and is_telling(role, instead, another)):
+        return False
+    return filler != instead and filler in another.content and instead in reading.content
 
 
 def is_telling(role: str, filler: str, reading: Reading) -> bool:

@@ -1,7 +1,7 @@
 """Lists of words: what means the same, what does not count, and the forms in which questions are put.
 
-`groups.txt` and `forms.txt` are ours. `wordnet.txt` is drawn from Princeton WordNet 3.1 (its licence is in
-`wordnet-licence.txt`): stems of common words that share one of their first three meanings, or are derived from each other.
+`wordnet.txt` is drawn from Princeton WordNet 3.1 (its licence is in `wordnet-licence.txt`): stems of common words that
+share one of their first three meanings, or are derived from each other. The other lists are ours.
 """
 
 from __future__ import annotations
@@ -12,26 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from functions.gateway.llm.semantic.reading import Word
 
 HERE = Path(__file__).parent
 STEMMERS: Mapping[str, str] = {"en": "english", "de": "german", "fr": "french", "es": "spanish"}
-LITTLE: Mapping[str, frozenset[str]] = {
-    language: frozenset(words.split())
-    for language, words in {
-        "de": "der die das ein eine einen einem einer des dem den ich mein meine meinen wie was wann wo wer warum kann"
-        " muss soll ist sind wird werden habe hat zu in im am an auf für von mit und oder um nach bis es man sich",
-        "fr": "le la les un une des du de je mon ma mes comment quel quelle quand où qui pourquoi puis peux dois est sont"
-        " à au en dans pour avec et ou que ce tu me l d",
-        "es": "el la los las un una de del yo mi mis cómo qué cuándo dónde quién por puedo tengo que es son a en para con"
-        " y o se me desde hay",
-    }.items()
-}
-ENGLISH = frozenset("the a an is are do does did i my to of in on what how why when where who which can for and you me please"
-                    " write give with".split())  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,6 +39,10 @@ class Lexicon:
     weak: frozenset[str]
     units: Mapping[str, str]
     bases: Mapping[str, str]
+    small: Mapping[str, frozenset[str]]
+    """The words by which a language is known."""
+    marks: Mapping[str, Mapping[str, str]]
+    """What negates, what says how many, whose it is, and numbers, each with what it is compared as."""
 
     def joined(self, words: Sequence[str]) -> list[str]:
         """The words, with those made one that mean something together, whatever their endings."""
@@ -73,12 +64,11 @@ class Lexicon:
 
     def language(self, words: Sequence[str]) -> str:
         """The one whose small words occur most; English when none do."""
-        counts = {"en": sum(word in ENGLISH for word in words)}
-        counts |= {language: sum(word in little for word in words) for language, little in LITTLE.items()}
+        counts = {language: sum(word in small for word in words) for language, small in self.small.items()}
         return max(counts, key=lambda language: counts[language])
 
     def is_light(self, word: str, language: str) -> bool:
-        return word in (self.light if language == "en" else LITTLE[language])
+        return word in (self.light if language == "en" else self.small[language])
 
     def word(self, text: str, language: str, *, exact: bool = False) -> Word:
         from functions.gateway.llm.semantic.reading import Word
@@ -127,7 +117,18 @@ def lexicon() -> Lexicon:
         frozenset(word for words in light if words[0] == "weak" for word in words[1:]),
         {name: names[0] for names in units for one in names for name in ((one, one + "s") if len(one) > 1 else (one,))},
         {form: forms[0] for forms in map(str.split, lines("irregular.txt")) for form in forms[1:]},
+        {line.split()[1]: frozenset(line.split()[2:]) for line in lines("marks.txt") if line.startswith("small ")},
+        marks(),
     )
+
+
+def marks() -> Mapping[str, Mapping[str, str]]:
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for line in lines("marks.txt"):
+        kind, compared_as, *words = line.split()
+        if kind != "small":
+            found[kind] |= dict.fromkeys(words, compared_as)
+    return found
 
 
 def phrases_in(words: Iterable[str]) -> Mapping[str, Sequence[Phrase]]:
@@ -165,7 +166,7 @@ def lines(name: str) -> Iterator[str]:
 
 
 @cache
-def stemmer(language: str):  # type: ignore[no-untyped-def]  # the stemmer has no types
+def stemmer(language: str) -> Any:  # Any: the stemmer has no types
     import Stemmer
 
     return Stemmer.Stemmer(STEMMERS[language])

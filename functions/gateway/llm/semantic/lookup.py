@@ -16,7 +16,8 @@ from functions.gateway.llm.neighbours import SEARCH, content_of
 from functions.gateway.llm.semantic import entries
 from functions.gateway.llm.semantic.asked import Asked, is_for_others
 from functions.gateway.llm.semantic.entries import Entry
-from functions.gateway.llm.semantic.guards import difference
+from functions.gateway.llm.semantic.guards import agreement, difference
+from functions.gateway.llm.semantic.reading import read
 from shared.function.invoke import Invoke
 from shared.llm.answers import Answers, Kept, key_of
 from shared.postgres import TenantDatabase
@@ -101,10 +102,13 @@ class Lookup:
         if not await entries.any_in(self._tenant, self._scope):
             return None
         vector = await self._vector(LOOKUP_S)
-        threshold = 0.9
+        threshold = await self._answers.threshold(self._tenant, self._application)
+        asked = read(self._asked.question)
         for entry in await entries.nearest(self._tenant, self._sealing, self._scope, vector):
-            if entry.cosine >= threshold and not difference(self._asked.question, entry.question):
-                return await self._given(entry, entry.cosine, threshold)
+            before = read(entry.question)
+            similarity = entry.cosine * agreement(asked, before)
+            if similarity >= threshold and not difference(asked, before):
+                return await self._given(entry, similarity, threshold)
         return None
 
     async def _given(self, entry: Entry, similarity: float, threshold: float) -> Found | None:

@@ -18,39 +18,30 @@ IDENTIFIER = re.compile(r"(?=\S*[A-Za-z])(?=\S*[\d_/\\@#.:-])[\w/\\@#.:+-]*[\w/]
 HYPHENATED = re.compile(r"(?<=[a-z])[-‐‑–](?=[a-z])", re.IGNORECASE)
 NAME = re.compile(r"(?<![.?!:] )(?<!^)(?<!\w)[A-ZÀ-Ý][\w']*")
 WORD = re.compile(r"@\w+|\d+[^\W\d]\w*|\d+(?:[.,:]\d+)*|[^\W\d]\w*|[€$£%°]")
-SMALL_NUMBERS = {
-    word: str(number)
-    for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
-        " eighteen nineteen twenty".split()
-    )
-    if number != 1
-} | {"thirty": "30", "forty": "40", "fifty": "50", "hundred": "100", "thousand": "1000", "million": "1000000",
-     "twice": "2", "double": "2", "thrice": "3"}  # fmt: skip
 ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)")
-ORDINALS = {"second": "#2", "third": "#3", "fourth": "#4", "fifth": "#5"}
 CONTRACTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), text)
-    for pattern, text in (
-        (r"\b24/7\b", "around the clock"), (r"\bwon't\b", "will not"), (r"\bcan't\b", "can not"), (r"\bcannot\b", "can not"), (r"n't\b", " not"),
-        (r"\b(what|who|where|when|how|why|that|there|it|here)'s\b", r"\1 is"), (r"'re\b", " are"), (r"\bi'm\b", "i am"),
-        (r"'ve\b", " have"), (r"'d\b", " would"), (r"'ll\b", " will"), (r"'s\b", ""), (r"s'(?= |$)", "s"),
-        (r"'em\b", " them"), (r"\bus \$|\$(?=\d)", " dollar "), (r"[’']", " "),
+    (re.compile(pattern), plain)
+    for pattern, plain in (
+        (r"\b24/7\b", "around the clock"),
+        (r"\bwon't\b", "will not"),
+        (r"\b(?:can't|cannot)\b", "can not"),
+        (r"n't\b", " not"),
+        (r"\b(what|who|where|when|how|why|that|there|it|here)'s\b", r"\1 is"),
+        (r"'re\b", " are"),
+        (r"\bi'm\b", "i am"),
+        (r"'ve\b", " have"),
+        (r"'d\b", " would"),
+        (r"'ll\b", " will"),
+        (r"'s\b", ""),
+        (r"s'(?= |$)", "s"),
+        (r"\bus \$|\$(?=\d)", " dollar "),
+        (r"'", " "),
     )
-)  # fmt: skip
-NEGATIONS = frozenset("not no never none neither nor without nothing nobody nowhere nicht kein keine keinen nie ohne pas"
-                      " jamais sans nunca sin".split())  # fmt: skip
-QUANTIFIERS: Mapping[str, str] = {
-    "all": "all", "every": "all", "each": "all", "everyone": "all", "everybody": "all", "everything": "all",
-    "only": "only", "solely": "only", "both": "both", "either": "either", "more": "more", "fewer": "less",
-    "less": "less", "half": "half", "alle": "all", "nur": "only",
-    "tous": "all", "seulement": "only", "todos": "all", "solo": "only",
-}  # fmt: skip
+)
 ROLES = frozenset({"from", "to", "into", "than", "by", "of", "in", "von", "nach", "vers"})
 """Small words behind which a word has a part of its own: who gives, who takes, what is compared with what."""
 ROLE_WORDS_MAX = 3
 PAST, PRESENT = frozenset({"was", "were", "did", "had"}), frozenset({"is", "are", "do", "does", "am", "will"})
-PERSONS: Mapping[str, str] = {word: "third" for word in "he she his her him hers".split()}
 
 
 @dataclass(frozen=True)
@@ -113,12 +104,12 @@ def put_together(
     marks = {
         **exact,
         "number": tuple(sorted(word for word in content if word[0].isdigit())),
-        "negation": ("not",) * sum(word in NEGATIONS for word in content),
-        "quantifier": tuple(sorted(QUANTIFIERS[word] for word in content if word in QUANTIFIERS)),
+        "negation": told("negation", content),
+        "quantifier": told("quantifier", content),
         "modality": modality(content, asked),
-        "person": tuple(sorted({PERSONS[word] for word in content if word in PERSONS})),
+        "person": told("person", content),
     }
-    skipped = NEGATIONS | QUANTIFIERS.keys() | PERSONS.keys() | {"must", "should"}
+    skipped = {"must", "should"}.union(*(known.marks[kind] for kind in ("negation", "quantifier", "person")))
     kept = tuple(
         known.word(word, language, exact=word in names)
         for word in content
@@ -138,8 +129,14 @@ def put_together(
     )
 
 
+def told(kind: str, words: list[str]) -> tuple[str, ...]:
+    """The marks of a kind, sorted."""
+    meaning = lexicon().marks[kind]
+    return tuple(sorted(meaning[word] for word in words if word in meaning))
+
+
 def roles_in(words: list[str], known: Lexicon, language: str) -> Mapping[str, tuple[str, ...]]:
-    """The words that count behind each number, and behind each small word that gives them a part, up to the next one."""
+    """The words that count behind each number and each small word that gives them a part, up to the next such."""
     found: dict[str, tuple[str, ...]] = {}
     role = ""
     for word in words:
@@ -184,7 +181,7 @@ def with_units(words: list[str], known: Lexicon) -> list[str]:
 def numbered(word: str) -> str:
     if found := ORDINAL.fullmatch(word):
         return found.group(1)
-    return SMALL_NUMBERS.get(word, word)
+    return lexicon().marks["number"].get(word, word)
 
 
 def tense(plain: str) -> str:
