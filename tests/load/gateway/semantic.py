@@ -1,9 +1,9 @@
 """How well the semantic cache tells the same question in other words from one that nearly says the same.
 
-`python -m tests.load.gateway.semantic` prints the shares over `semantic_pairs.txt`, for the half by which lists, forms and
-the threshold were made, and for the half that was held out: of the rewordings, how many get the kept answer; of the
-questions that differ in little, how many get a wrong one. It counts a question against the one it was made from, and every
-rewording against every question that differs; and it asks each question of the half in one scope with all the others.
+`python -m tests.load.gateway.semantic` prints the shares over `semantic_pairs.txt`, for the half by which lists, forms
+and the threshold were made, and for the half that was held out: of the rewordings, how many get the kept answer; of the
+questions that differ in little, how many get a wrong one. It counts a question against the one it was made from, and
+every rewording against every question that differs; and it asks each question of the half in one scope with all others.
 Then it draws random requests and counts answers that cross a tenant, a parameter or a tool, in either cache.
 """
 
@@ -14,15 +14,17 @@ import hashlib
 import itertools
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from functions.gateway.llm.semantic.asked import asked_in
 from functions.gateway.llm.semantic.entries import CANDIDATES_MAX
-from functions.gateway.llm.semantic.guards import agreement, difference
+from functions.gateway.llm.semantic.guards import WORDS, agreement, difference
 from functions.gateway.llm.semantic.reading import Reading, read
+from functions.gateway.llm.semantic.redundancy import REDUNDANT, shortened
 from shared.embeddings import Embeddings
 from shared.ids import TenantId
 from shared.llm.answers import key_of
@@ -72,89 +74,110 @@ def groups(path: Path = PAIRS) -> list[Group]:
     return found
 
 
-@dataclass(frozen=True)
 class Judge:
-    """The cache's own decision, with the vectors made beforehand."""
+    """The cache's own decision."""
 
-    vectors: dict[str, np.ndarray[Any, Any]]
-    readings: dict[str, Reading]
+    def __init__(self) -> None:
+        self._embeddings = Embeddings()
+        self._vectors: dict[str, np.ndarray[Any, Any]] = {}
+        self._readings: dict[str, Reading] = {}
 
-    def similarity(self, one: str, other: str) -> float:
+    async def learn(self, texts: Iterable[str]) -> None:
+        """Make the vectors of these texts, all at once."""
+        unknown = sorted(set(texts) - self._vectors.keys())
+        self._vectors |= dict(zip(unknown, await self._embeddings.embed(unknown), strict=True))
+        self._readings |= {text: read(text) for text in unknown}
+
+    def cosine(self, one: str, other: str) -> float:
+        return float(self._vectors[one] @ self._vectors[other])
+
+    async def similarity(self, one: str, other: str) -> float:
         """0 where a guard sees a difference."""
-        left, right = self.readings[one], self.readings[other]
-        if difference(left, right):
-            return 0.0
-        return float(self.vectors[one] @ self.vectors[other]) * agreement(left, right)
+        left, right = self._readings[one], self._readings[other]
+        if differing := difference(left, right):
+            shorter = shortened((one, left), (other, right)) if differing == WORDS else []
+            await self.learn(text for pair in shorter for text in pair)
+            if not shorter or any(self.cosine(*pair) < REDUNDANT for pair in shorter):
+                return 0.0
+        return self.cosine(one, other) * agreement(left, right)
 
-    def found(self, asked: str, kept: Sequence[str], threshold: float) -> str:
+    async def found(self, asked: str, kept: Sequence[str], threshold: float) -> str:
         """Which of the kept questions' answers is given, or an empty text."""
-        nearest = sorted(kept, key=lambda one: -float(self.vectors[asked] @ self.vectors[one]))[:CANDIDATES_MAX]
-        return next((one for one in nearest if self.similarity(asked, one) >= threshold), "")
+        for one in sorted(kept, key=lambda each: -self.cosine(asked, each))[:CANDIDATES_MAX]:
+            if await self.similarity(asked, one) >= threshold:
+                return one
+        return ""
 
-
-async def judge_of(texts: Sequence[str]) -> Judge:
-    embeddings = Embeddings()
-    vectors = await embeddings.embed(texts)
-    await embeddings.close()
-    return Judge(dict(zip(texts, vectors, strict=True)), {text: read(text) for text in texts})
+    async def close(self) -> None:
+        await self._embeddings.close()
 
 
 def share(hits: int, of: int) -> str:
     return f"{hits:4} of {of:4} = {100 * hits / of:5.1f} %"
 
 
-def report(name: str, half: list[Group], judge: Judge, threshold: float) -> None:
-    given = [judge.similarity(one.question, text) >= threshold for one in half for text in one.same]
-    wrong = [judge.similarity(one.question, text) >= threshold for one in half for _, text in one.differing]
-    crossed = [
-        judge.similarity(same, text) >= threshold for one in half for same in one.same for _, text in one.differing
-    ]
-    bound = share_at_most(sum(wrong), len(wrong), DOUBT)
+@dataclass(frozen=True)
+class Pair:
+    """Two questions as labelled. `direct`: one was made from the other."""
+
+    one: str
+    other: str
+    same: bool
+    direct: bool
+    kind: str = ""
+
+
+def pairs_of(half: Iterable[Group]) -> Iterator[Pair]:
+    for group in half:
+        yield from (Pair(group.question, text, True, True) for text in group.same)
+        for kind, text in group.differing:
+            yield Pair(group.question, text, False, True, kind)
+            yield from (Pair(same, text, False, False, kind) for same in group.same)
+
+
+async def report(name: str, half: list[Group], judge: Judge, threshold: float) -> None:
+    given = {pair: await judge.similarity(pair.one, pair.other) >= threshold for pair in pairs_of(half)}
+    right = [hit for pair, hit in given.items() if pair.same]
+    wrong = [hit for pair, hit in given.items() if not pair.same and pair.direct]
+    crossed = [hit for pair, hit in given.items() if not pair.same and not pair.direct]
+    sure = share_at_most(sum(wrong), len(wrong), DOUBT)
     print(f"{name}: {len(half)} groups of {len({one.domain for one in half})} domains, threshold {threshold:.2f}")
-    print(f"  rewordings that get the kept answer                  {share(sum(given), len(given))}")
-    print(f"  edits that get a wrong answer                        {share(sum(wrong), len(wrong))}", end="")
-    print(f"   (95 % sure: at most {100 * bound:.1f} %)")
-    print(f"  edits compared with rewordings, wrong                {share(sum(crossed), len(crossed))}")
-    alone = sum(wrong) + sum(given)
-    print(f"  wrong among all answers given from the cache         {share(sum(wrong), alone)}")
-    together(half, judge, threshold)
-    kinds = sorted({kind for one in half for kind, _ in one.differing})
-    told = {
-        kind: [judge.similarity(one.question, text) >= threshold for one in half for of, text in one.differing if of == kind]
-        for kind in kinds
-    }  # fmt: skip
-    print("  wrong by kind of edit: " + ", ".join(f"{kind} {sum(of)}/{len(of)}" for kind, of in told.items()))
+    print(f"  rewordings that get the kept answer              {share(sum(right), len(right))}")
+    print(f"  edits that get a wrong answer                    {share(sum(wrong), len(wrong))}", end="")
+    print(f"   (95 % sure: at most {100 * sure:.1f} %)")
+    print(f"  edits beside rewordings that get a wrong answer  {share(sum(crossed), len(crossed))}")
+    print(f"  wrong among the answers given to either          {share(sum(wrong), sum(wrong) + sum(right))}")
+    await together(half, judge, threshold)
+    of_kind = defaultdict(list)
+    for pair, hit in given.items():
+        if not pair.same and pair.direct:
+            of_kind[pair.kind].append(hit)
+    print(
+        "  wrong by kind of edit: " + ", ".join(f"{kind} {sum(of)}/{len(of)}" for kind, of in sorted(of_kind.items()))
+    )
 
 
-def together(half: list[Group], judge: Judge, threshold: float) -> None:
+async def together(half: list[Group], judge: Judge, threshold: float) -> None:
     """All questions of the half kept in one scope, and each other text asked."""
-    group_of = {one.question: number for number, one in enumerate(half)}
-    kept = list(group_of)
+    kept = {one.question: one for one in half}
     right = wrong = asked = 0
-    for number, one in enumerate(half):
-        for text in one.same:
+    for one in half:
+        for text in one.texts[1:]:
             asked += 1
-            found = judge.found(text, kept, threshold)
-            right += bool(found) and group_of[found] == number
-            wrong += bool(found) and group_of[found] != number
-        for _, text in one.differing:
-            asked += 1
-            wrong += bool(judge.found(text, kept, threshold))
+            found = await judge.found(text, list(kept), threshold)
+            good = bool(found) and kept[found] is one and text in one.same
+            right += good
+            wrong += bool(found) and not good
     print(f"  all in one scope: {right} right and {wrong} wrong answers to {asked} questions")
 
 
-def calibrate(half: list[Group], judge: Judge) -> None:
+async def calibrate(half: list[Group], judge: Judge) -> None:
     """What `shared/llm/thresholds.py` has to say of the half for learning."""
-    negatives = [
-        judge.similarity(text, other)
-        for one in half
-        for text in (one.question, *one.same)
-        for _, other in one.differing
-    ]
-    wrong = sorted(round(each, 4) for each in negatives if each)
-    print(f"calibrated on {len(negatives)} pairs that differ; similarities of those no guard stopped: {wrong}")
+    seen = [await judge.similarity(pair.one, pair.other) for pair in pairs_of(half) if not pair.same]
+    wrong = sorted(round(each, 4) for each in seen if each)
+    print(f"calibrated on {len(seen)} pairs that differ; similarities of those that no guard stopped: {wrong}")
     for bound in (0.005, 0.01, 0.02, 0.05):
-        print(f"  to begin with, for at most {100 * bound:.1f} % wrong: {calibrated(bound, wrong, len(negatives)):.2f}")
+        print(f"  to begin with, for at most {100 * bound:.1f} % wrong: {calibrated(bound, wrong, len(seen)):.2f}")
 
 
 @dataclass(frozen=True)
@@ -189,7 +212,7 @@ def drawn(chance: random.Random, questions: Sequence[str]) -> Iterator[Drawn]:
         )
 
 
-def crossings(half: list[Group], judge: Judge, threshold: float) -> None:
+async def crossings(half: list[Group], judge: Judge, threshold: float) -> None:
     """Answers given across tenants, parameters, tools or turns, by both caches, over random requests."""
     chance = random.Random(5)
     tenants = [TenantSecrets(new_data_key(TenantId(f"tenant-{number}"))) for number in range(3)]
@@ -207,9 +230,11 @@ def crossings(half: list[Group], judge: Judge, threshold: float) -> None:
             hits += 1
             crossed += kept != one
             continue
-        found = next(
-            (kept for kept in scopes.get(scope, []) if judge.similarity(one.question, kept.question) >= threshold), None
-        )
+        found = None
+        for before in scopes.get(scope, []):
+            if await judge.similarity(one.question, before.question) >= threshold:
+                found = before
+                break
         if found is not None:
             semantic_hits += 1
             crossed += (found.tenant, found.rest) != (one.tenant, one.rest)
@@ -231,15 +256,17 @@ def timed(texts: Sequence[str]) -> None:
 async def main() -> None:
     found = groups()
     texts = list(dict.fromkeys(text for one in found for text in one.texts))
-    judge = await judge_of(texts)
-    learning = [one for one in found if not one.held_out]
+    judge = Judge()
+    await judge.learn(texts)
     held_out = [one for one in found if one.held_out]
+    learning = [one for one in found if not one.held_out]
     threshold = calibrated(BOUND)
-    calibrate(learning, judge)
-    report("half for learning", learning, judge, threshold)
-    report("held out", held_out, judge, threshold)
-    crossings(held_out, judge, threshold)
+    await calibrate(learning, judge)
+    await report("half for learning", learning, judge, threshold)
+    await report("held out", held_out, judge, threshold)
+    await crossings(held_out, judge, threshold)
     timed(texts)
+    await judge.close()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ TENSED = frozenset({"@if", "@what", "@who"})
 SURENESS = (1.0, 0.95, 0.85)
 """Of the same word, of one in the same line of our list, and of one that WordNet has as a synonym."""
 WEAK_COUNTS = 0.9
+WORDS = "words"
+"""The last difference that is looked for: there is no other."""
 OPPOSITES = {"from": ("to", "into"), "to": ("from",), "into": ("from",)}
 
 
@@ -25,12 +27,10 @@ def difference(one: Reading, other: Reading) -> str:
         return "tense"
     if one.asked != other.asked:
         return "asked"
-    left, right, _ = matched(one.words, other.words)
-    if (left and right) or not all(word.weak for word in left + right):
-        return "words"
     if turned(one, other):
         return "direction"
-    return ""
+    left, right, _ = matched(one.words, other.words)
+    return WORDS if (left and right) or not all(word.weak for word in left + right) else ""
 
 
 def agreement(one: Reading, other: Reading) -> float:
@@ -84,4 +84,9 @@ def is_telling(role: str, filler: str, reading: Reading) -> bool:
         return filler[0].isdigit()
     if role == "in":
         return "@many" in reading.asked
-    return role in ("than", "by") or role[0].isdigit() or filler in reading.names or filler[0].isdigit()
+    return (
+        role in ("than", "by", "to", "into", "from")
+        or role[0].isdigit()
+        or filler in reading.names
+        or filler[0].isdigit()
+    )

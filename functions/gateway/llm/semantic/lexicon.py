@@ -17,6 +17,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from functions.gateway.llm.semantic.reading import Word
 
+PARTICLES = frozenset({"on", "off", "out", "up", "down", "back", "over"})
+ENDING = frozenset({"in", "at", "for", "from", "to", "with", "when", "if", "after", "befor", "by", "on"})
+"""Words that may follow a particle at the end of its verb's object."""
+PARTED_MAX = 6
 HERE = Path(__file__).parent
 STEMMERS: Mapping[str, str] = {"en": "english", "de": "german", "fr": "french", "es": "spanish"}
 
@@ -37,6 +41,7 @@ class Lexicon:
     forms: Sequence[tuple[re.Pattern[str], str]]
     phrases: Mapping[str, Sequence[Phrase]]
     weak: frozenset[str]
+    telling: frozenset[str]
     units: Mapping[str, str]
     bases: Mapping[str, str]
     small: Mapping[str, frozenset[str]]
@@ -48,10 +53,17 @@ class Lexicon:
         """The words, with those made one that mean something together, whatever their endings."""
         found: list[str] = []
         place = 0
+        words = list(words)
         stems = [stem_of(word, "en") for word in words]
         while place < len(words):
             starting = self.phrases.get(stems[place], ())
             phrase = next((each for each in starting if stems[place : place + len(each.stems)] == each.stems), None)
+            if phrase is None and (parted := parted_in(starting, stems, place)) is not None:
+                phrase, particle = parted
+                found.append(phrase.text)
+                del words[particle], stems[particle]
+                place += 1
+                continue
             found.append(phrase.text if phrase else words[place])
             place += len(phrase.stems) if phrase else 1
         return found
@@ -85,12 +97,22 @@ class Lexicon:
             self.groups.get(one.stem, NONE) & self.groups.get(other.stem, NONE)
         ):
             return 0.95
+        if derived(one.stem, other.stem):
+            return 0.85
         if one.exact or other.exact:
             return 0.0
         return 0.85 if self.meanings.get(one.stem, NONE) & self.meanings.get(other.stem, NONE) else 0.0
 
 
 NONE: frozenset[int] = frozenset()
+SUFFIX = re.compile(r"(?:abl|ibl|li|ical|ment|ness|ation|ian|iti|anc|enc)$")
+"""Endings, as the stemmer leaves them, that make another kind of word of one that means the same."""
+ROOT_CHARS_MIN = 5
+
+
+def derived(one: str, other: str) -> bool:
+    short, long = sorted((one, other), key=len)
+    return len(short) >= ROOT_CHARS_MIN and long.startswith(short) and bool(SUFFIX.fullmatch(long[len(short) :]))
 
 
 @cache
@@ -111,15 +133,26 @@ def lexicon() -> Lexicon:
     return Lexicon(
         {word: frozenset(numbers) for word, numbers in groups.items()},
         {stem: frozenset(numbers) for stem, numbers in meanings.items()},
-        frozenset(word for words in light if words[0] != "weak" for word in words),
+        frozenset(word for words in light if words[0] not in ("weak", "telling") for word in words),
         tuple(forms()),
         phrases_in([*groups, *(name for names in units for name in names)]),
         frozenset(word for words in light if words[0] == "weak" for word in words[1:]),
+        frozenset(word for words in light if words[0] == "telling" for word in words[1:]),
         {name: names[0] for names in units for one in names for name in ((one, one + "s") if len(one) > 1 else (one,))},
         {form: forms[0] for forms in map(str.split, lines("irregular.txt")) for form in forms[1:]},
         {line.split()[1]: frozenset(line.split()[2:]) for line in lines("marks.txt") if line.startswith("small ")},
         marks(),
     )
+
+
+def parted_in(starting: Sequence[Phrase], stems: Sequence[str], place: int) -> tuple[Phrase, int] | None:
+    """A verb with its particle some words behind it, as in `turn the light off`, and where that is."""
+    for phrase in starting:
+        if len(phrase.stems) == 2 and phrase.stems[1] in PARTICLES:
+            for behind in range(place + 2, min(place + PARTED_MAX, len(stems))):
+                if stems[behind] == phrase.stems[1] and (behind + 1 == len(stems) or stems[behind + 1] in ENDING):
+                    return phrase, behind
+    return None
 
 
 def marks() -> Mapping[str, Mapping[str, str]]:

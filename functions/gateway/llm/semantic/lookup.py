@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import mul
 from typing import Any
 from uuid import UUID
 
@@ -16,8 +17,9 @@ from functions.gateway.llm.neighbours import SEARCH, content_of
 from functions.gateway.llm.semantic import entries
 from functions.gateway.llm.semantic.asked import Asked, is_for_others
 from functions.gateway.llm.semantic.entries import Entry
-from functions.gateway.llm.semantic.guards import agreement, difference
+from functions.gateway.llm.semantic.guards import WORDS, agreement, difference
 from functions.gateway.llm.semantic.reading import read
+from functions.gateway.llm.semantic.redundancy import REDUNDANT, shortened
 from shared.function.invoke import Invoke
 from shared.llm.answers import Answers, Kept, key_of
 from shared.postgres import TenantDatabase
@@ -27,6 +29,8 @@ from shared.telemetry import log
 LOOKUP_S = 0.25
 """For how long a call waits for a lookup. A model that has to start takes longer: that call misses."""
 KEEPING_S = 20.0
+NEARLY_MAX = 2
+"""How many entries that differ in a word or two are looked at more closely."""
 EMBEDDINGS = "/v1/knowledge/embeddings"
 
 
@@ -104,12 +108,26 @@ class Lookup:
         vector = await self._vector(LOOKUP_S)
         threshold = await self._answers.threshold(self._tenant, self._application)
         asked = read(self._asked.question)
+        nearly: list[tuple[Entry, float, list[tuple[str, str]]]] = []
         for entry in await entries.nearest(self._tenant, self._sealing, self._scope, vector):
             before = read(entry.question)
             similarity = entry.cosine * agreement(asked, before)
-            if similarity >= threshold and not difference(asked, before):
+            differing = difference(asked, before) if similarity >= threshold else "similarity"
+            if not differing:
+                return await self._given(entry, similarity, threshold)
+            if differing == WORDS:
+                shorter = shortened((self._asked.question, asked), (entry.question, before))
+                nearly.extend([(entry, similarity, shorter)] if shorter else [])
+        for entry, similarity, shorter in nearly[:NEARLY_MAX]:
+            if await self._redundant(shorter):
                 return await self._given(entry, similarity, threshold)
         return None
+
+    async def _redundant(self, shorter: list[tuple[str, str]]) -> bool:
+        """Whether each question says the same without its word."""
+        vectors = await self._vectors([text for pair in shorter for text in pair], LOOKUP_S)
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        return all(sum(map(mul, one, other)) >= REDUNDANT for one, other in pairs)
 
     async def _given(self, entry: Entry, similarity: float, threshold: float) -> Found | None:
         """The entry's answer, noted so that it can be marked as wrong. An entry whose answer is gone goes too."""
@@ -122,7 +140,10 @@ class Lookup:
 
     async def _vector(self, timeout_s: float) -> str:
         if not self._known_vector:
-            body = {"input": [self._asked.question]}
-            told = await self._invoke.request(SEARCH, "POST", EMBEDDINGS, json=body, timeout_s=timeout_s)
-            self._known_vector = entries.as_text(content_of(told)["vectors"][0])
+            self._known_vector = entries.as_text((await self._vectors([self._asked.question], timeout_s))[0])
         return self._known_vector
+
+    async def _vectors(self, texts: list[str], timeout_s: float) -> list[list[float]]:
+        told = await self._invoke.request(SEARCH, "POST", EMBEDDINGS, json={"input": texts}, timeout_s=timeout_s)
+        vectors: list[list[float]] = content_of(told)["vectors"]
+        return vectors

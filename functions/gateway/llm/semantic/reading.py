@@ -78,6 +78,7 @@ def read(question: str) -> Reading:
     quoted = sorted(next(filter(None, found)).casefold() for found in QUOTED.findall(text))
     text = QUOTED.sub(" quotedtext ", text)
     text = re.sub(r"\bv(?=\d)", "version ", text)
+    text = re.sub(r"(?<!^)\bMay\b", "month_may", text)
     text = re.sub(r"\bU\.?S\.?(?:A\.?)?(?!\w)", "usa", text)
     codes = sorted(
         found.rstrip(".:")
