@@ -10,6 +10,8 @@ TENSED = frozenset({"@if", "@what", "@who"})
 
 SURENESS = (1.0, 0.95, 0.85)
 """Of the same word, of one in the same line of our list, and of one that WordNet has as a synonym."""
+FORMLESS = frozenset({"@what", "@how", "@if", "@when", "@many"})
+"""`@what` is also what a question in no known form is read as; these may be meant then."""
 WEAK_COUNTS = 0.9
 WORDS = "words"
 """The last difference that is looked for: there is no other."""
@@ -25,12 +27,18 @@ def difference(one: Reading, other: Reading) -> str:
             return kind
     if one.tense and other.tense and one.tense != other.tense and (one.asked | other.asked) <= TENSED:
         return "tense"
-    if one.asked != other.asked:
+    if one.asked != other.asked and not alike(one, other):
         return "asked"
     if turned(one, other):
         return "direction"
     left, right, _ = matched(one.words, other.words)
     return WORDS if (left and right) or not all(word.weak for word in left + right) else ""
+
+
+def alike(one: Reading, other: Reading) -> bool:
+    """Whether the form of one was not understood, and every word of one stands in the other."""
+    kinds = one.asked ^ other.asked
+    return "@what" in kinds and len(kinds) == 2 and kinds <= FORMLESS and not any(matched(one.words, other.words)[:2])
 
 
 def agreement(one: Reading, other: Reading) -> float:
@@ -75,7 +83,9 @@ def exchanged(role: str, one: tuple[Reading, str], other: tuple[Reading, str]) -
     (reading, filler), (another, instead) = one, other
     if not (is_telling(role, filler, reading) and is_telling(role, instead, another)):
         return False
-    return filler != instead and filler in another.content and instead in reading.content
+    if filler in another.roles[role] or instead in reading.roles[role]:
+        return False
+    return filler in another.content and instead in reading.content
 
 
 def is_telling(role: str, filler: str, reading: Reading) -> bool:

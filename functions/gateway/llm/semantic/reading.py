@@ -22,7 +22,7 @@ ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)")
 CONTRACTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), plain)
     for pattern, plain in (
-        (r"\b24/7\b", "around the clock"),
+        (r"\b(?:24/7|24 hours a day,? (?:7|seven) days a week)", "around the clock"),
         (r"\bwon't\b", "will not"),
         (r"\b(?:can't|cannot)\b", "can not"),
         (r"n't\b", " not"),
@@ -40,6 +40,7 @@ CONTRACTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 ROLES = frozenset({"from", "to", "into", "than", "by", "of", "in", "von", "nach", "vers"})
 """Small words behind which a word has a part of its own: who gives, who takes, what is compared with what."""
+NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 ROLE_WORDS_MAX = 3
 PAST, PRESENT = frozenset({"was", "were", "did", "had"}), frozenset({"is", "are", "do", "does", "am", "will"})
 
@@ -104,7 +105,7 @@ def put_together(
     content = [word for word in words if not word.startswith("@")]
     marks = {
         **exact,
-        "number": tuple(sorted(word for word in content if word[0].isdigit())),
+        "number": tuple(sorted(word for word in content if NUMBER.fullmatch(word))),
         "negation": told("negation", content),
         "quantifier": told("quantifier", content),
         "modality": modality(content, asked),
@@ -114,7 +115,7 @@ def put_together(
     kept = tuple(
         known.word(word, language, exact=word in names)
         for word in content
-        if word not in skipped and not word[0].isdigit() and not known.is_light(word, language)
+        if word not in skipped and not NUMBER.fullmatch(word) and not known.is_light(word, language)
     )
     stems_of_names = frozenset(known.word(name, language).stem for name in names)
     all_of = frozenset(known.word(word, language).stem for word in content)
@@ -144,14 +145,14 @@ def roles_in(words: list[str], known: Lexicon, language: str) -> Mapping[str, tu
         filling = word not in ROLES and not known.is_light(word, language)
         if role and role != word and filling and len(found.get(role, ())) < ROLE_WORDS_MAX:
             found[role] = (*found.get(role, ()), known.word(word, language).stem)
-        if word in ROLES or word[0].isdigit():
+        if word in ROLES or NUMBER.fullmatch(word):
             role = word
     return found
 
 
 def modality(words: list[str], asked: frozenset[str]) -> tuple[str, ...]:
     """Who asks whether something should be, asks otherwise than who asks what should be done."""
-    telling = {"must", "should"} if "@if" in asked else {"must", "may"} if asked & {"@long", "@what"} else {"must"}
+    telling = {"must", "should"} if "@if" in asked else {"must"}
     return tuple(sorted(telling & set(words)))
 
 
