@@ -82,7 +82,7 @@ def parts(content_type: str, body: bytes) -> Iterator[Json]:
 def objects(data: bytes) -> Iterator[Json]:
     try:
         content = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     if isinstance(content, dict):
         yield content
@@ -92,12 +92,12 @@ def ends_in(part: Json) -> Iterator[str]:
     """Why an answer ended, as either dialect says it; `tool_calls` when it calls one, whatever it says."""
     choices = part.get("choices")
     for choice in choices if isinstance(choices, list) else []:
-        said = choice.get("message") or choice.get("delta") or {}
-        if said.get("tool_calls") or said.get("function_call"):
-            yield "tool_calls"
-        if choice.get("finish_reason"):
-            yield str(choice["finish_reason"])
-    delta = part.get("delta")
-    for holder in (part, delta if isinstance(delta, dict) else {}):
-        if holder.get("stop_reason"):
+        if isinstance(choice, dict):
+            said = choice.get("message") or choice.get("delta")
+            if isinstance(said, dict) and (said.get("tool_calls") or said.get("function_call")):
+                yield "tool_calls"
+            if choice.get("finish_reason"):
+                yield str(choice["finish_reason"])
+    for holder in (part, part.get("delta")):
+        if isinstance(holder, dict) and holder.get("stop_reason"):
             yield str(holder["stop_reason"])

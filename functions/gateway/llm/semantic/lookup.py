@@ -92,9 +92,9 @@ class Lookup:
 
     async def keep(self, answer: str, kept: Kept, ttl_s: int) -> None:
         """Let the kept answer be found by who asks in other words, when it may be."""
-        if not is_for_others(kept.content_type, kept.body):
-            return
         try:
+            if not is_for_others(kept.content_type, kept.body):
+                return
             async with asyncio.timeout(KEEPING_S):
                 vector = await self._vector(KEEPING_S)
                 sealed = await self._sealing.seal(entries.PURPOSE, self._asked.question.encode())
@@ -110,6 +110,8 @@ class Lookup:
         asked = read(self._asked.question)
         nearly: list[tuple[Entry, float, list[tuple[str, str]]]] = []
         for entry in await entries.nearest(self._tenant, self._sealing, self._scope, vector):
+            if entry.cosine < threshold:
+                break  # the others are further away still
             before = read(entry.question)
             similarity = entry.cosine * agreement(asked, before)
             differing = difference(asked, before) if similarity >= threshold else "similarity"

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from functions.gateway.llm.semantic.lexicon import Lexicon, lexicon
 
@@ -40,6 +41,7 @@ CONTRACTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 ROLES = frozenset({"from", "to", "into", "than", "by", "of", "in", "von", "nach", "vers"})
 """Small words behind which a word has a part of its own: who gives, who takes, what is compared with what."""
+READ_MAX = 1000
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 ROLE_WORDS_MAX = 3
 PAST, PRESENT = frozenset({"was", "were", "did", "had"}), frozenset({"is", "are", "do", "does", "am", "will"})
@@ -73,6 +75,7 @@ class Reading:
     tense: str = ""
 
 
+@lru_cache(maxsize=READ_MAX)
 def read(question: str) -> Reading:
     known = lexicon()
     text = unicodedata.normalize("NFKC", question).replace("’", "'").strip()
