@@ -20,7 +20,11 @@ ROLES: Mapping[str, frozenset[str]] = {
             "functions:use", "responses:*",
         }
     ),
-    "member": frozenset({"documents:*", "models:use", "usage:read", "quotas:read", "functions:use", "responses:*"}),
+    "member": frozenset(
+        {
+            "documents:*", "models:use", "usage:read", "quotas:read", "functions:use", "responses:*", "cache:feedback",
+        }
+    ),
     "viewer": frozenset({"documents:read", "models:use", "functions:use", "responses:*"}),
     "hook": frozenset({"hooks:use"}),
     "system": frozenset({"*:*"}),

@@ -47,7 +47,8 @@ class Lane:
     guardrails: Guardrails
     answers: Answers
     invoke: Invoke | None = None
-    """Given where calls are translated for providers that speak another dialect."""
+    """Given where calls are translated for providers that speak another dialect, and questions compared by what they
+    say."""
 
     async def answer(
         self, wanted: Wanted, dialect: Dialect, feature: str, relay: Relayed, built_in: BuiltIn | None = None
@@ -70,7 +71,7 @@ class Lane:
                 return await built_in(target)
             asked = aliased.asked(wanted, target)
             ask = self._translating(dialect, feature) if provider.of.dialect != dialect else relay
-            caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter)
+            caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter, self.invoke)
             answer = await caching.answer(
                 self.request, asked, target, feature, lambda: ask(asked, provider, target.model)
             )
