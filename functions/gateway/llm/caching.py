@@ -5,7 +5,7 @@ For a tenant that has not switched it on, nothing of this is done but to know th
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -65,6 +65,8 @@ class Caching:
     tenant: TenantDatabase
     sealing: TenantSecrets
     meter: Meter
+    compressed: Collection[str] = ()
+    """How the prompt is shortened: what answers the whole one need not be what answers the shorter."""
 
     async def answer(self, request: Request, wanted: Wanted, target: Target, feature: str, work: Work) -> Response:
         """What `work` answers, or answered before. Raises what it raises, and `Malformed` for a wish that cannot be."""
@@ -78,6 +80,7 @@ class Caching:
             "route": request.url.path, "query": request.url.query, "provider": target.provider.name,
             "url": target.provider.base_url, "model": target.model, "epoch": setting.epoch,
             "version": request.headers.get("anthropic-version", ""), "beta": request.headers.get("anthropic-beta", ""),
+            "compressed": sorted(self.compressed),
         }  # fmt: skip
         key = key_of(self.sealing, scope, wanted.content)
         if wish.find and (kept := await self.answers.find(self.sealing, key)) is not None:

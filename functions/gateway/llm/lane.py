@@ -12,10 +12,12 @@ from starlette.responses import Response
 from functions.gateway.llm import models
 from functions.gateway.llm.bodies import Wanted, completed
 from functions.gateway.llm.caching import Caching
+from functions.gateway.llm.compressing import Compressing
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.models import Target
 from functions.gateway.llm.presence import answered
 from functions.gateway.llm.watching import Watch
+from shared.compression.stored import Compression
 from shared.errors import Malformed
 from shared.function import Call
 from shared.guardrails import Guardrails
@@ -43,6 +45,7 @@ class Lane:
     providers: Providers
     guardrails: Guardrails
     answers: Answers
+    compression: Compression
 
     async def answer(
         self, wanted: Wanted, dialect: Dialect, feature: str, relay: Relayed, built_in: BuiltIn | None = None
@@ -63,9 +66,12 @@ class Lane:
                     raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
                 return await built_in(target)
             asked = completed(wanted, target.defaults)
-            caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter)
+            compressing = Compressing(self.request, self.compression, self.call, self.tenant, self.sealing)
+            modes = await compressing.modes(feature)
+            relayed = compressing.relayed(relay, modes, feature) if modes else relay
+            caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter, modes)
             return await caching.answer(
-                self.request, asked, target, feature, lambda: relay(asked, provider, target.model)
+                self.request, asked, target, feature, lambda: relayed(asked, provider, target.model)
             )
 
         response = await answered(self.request, work())

@@ -36,6 +36,7 @@ FUNCTIONS = (
     "governance-usage",
     "gateway-guardrails",
     "gateway-cache",
+    "gateway-compression",
     "gateway-aliases",
 )
 PROVIDER_KEY = "sk-provider-0123456789abcdef"

@@ -1,0 +1,9 @@
+"""Shorter prompts that say the same: what tools returned, and passages that were retrieved, as the provider gets them.
+
+Instructions, what people and models said, tools and their arguments are never touched, nor is code.
+"""
+
+from shared.compression.conversation import Compressed, Mode, Original, compressed
+from shared.compression.estimate import tokens_in
+
+__all__ = ["Compressed", "Mode", "Original", "compressed", "tokens_in"]
