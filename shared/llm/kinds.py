@@ -12,6 +12,8 @@ from typing import Literal
 
 DOC_CHAT, EMBEDDING = "doc-chat", "all-minilm-l6-v2"
 """Models that are built in."""
+GROUP = "group/"
+"""Before the name of a group of models, in a key's scope."""
 Dialect = Literal["openai", "anthropic"]
 ANTHROPIC_VERSION = b"2023-06-01"
 

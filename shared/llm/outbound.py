@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 
 from shared.errors import Refusal, Unavailable
@@ -27,6 +27,10 @@ METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "fd00:ec2::25
 """Where clouds hand out credentials to whoever asks, besides the link-local addresses."""
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+Allowed = Callable[[TenantId], Awaitable[tuple[str, ...] | None]]
+"""Which models a tenant may use: see `shared.llm.allowed`."""
 
 
 class ForbiddenAddress(Refusal):
@@ -84,10 +88,17 @@ def meant_by(address: IPAddress) -> Sequence[IPAddress]:
     return [address, *(one for one in inside if one is not None)]
 
 
+async def everything(tenant: TenantId) -> None:
+    """No model is closed."""
+
+
 class Providers:
     """The process's one client for all providers: no proxies of the environment, no redirects, no second attempt."""
 
-    def __init__(self, *, private: bool, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+    def __init__(
+        self, *, private: bool, read_timeout_s: float = READ_TIMEOUT_S, allowed: Allowed | None = None
+    ) -> None:
+        self.allowed = allowed or everything
         self._private = private
         self._read_timeout_s = read_timeout_s
         self.remembered = Remembered[TenantId, object](fresh_s=REMEMBERED_S, kept_max=REMEMBERED_MAX)

@@ -96,15 +96,6 @@ async def conversation(request: Request) -> Wanted:
     return wanted
 
 
-def completed(wanted: Wanted, defaults: Mapping[str, Any]) -> Wanted:  # Any: JSON
-    """The body with those members that the caller said nothing of."""
-    missing = {name: value for name, value in defaults.items() if name not in wanted.content}
-    if not missing:
-        return wanted
-    content = {**wanted.content, **missing}
-    return Wanted(wanted.model, content, json.dumps(content).encode())
-
-
 def unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:  # Any: JSON
     """The object, when it names no member twice: of two, some readers take the first and some the last.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 
@@ -12,6 +13,8 @@ from functions.gateway.llm.presence import Stream
 from shared.errors import Unavailable
 from shared.telemetry import log
 
+HELD_BYTES_MAX = 4 * 1024 * 1024
+"""Of a stream's pieces. When there are more nobody joins any more, and it goes on as fast as its slowest reader."""
 Landed = Callable[[Response, bytes], Awaitable[None]]
 """What is done with a whole answer, once: the response, and its body."""
 
@@ -23,7 +26,13 @@ class Flight:
         self._landed = landed
         self._response: Response | None = None
         self._failure: Exception | None = None
-        self._pieces: list[bytes] = []
+        self._pieces: deque[bytes] = deque()
+        self._held = 0
+        self._dropped = 0
+        """How many pieces are held no longer: all readers have had them."""
+        self._readers: dict[object, int] = {}
+        """How many pieces each has had."""
+        self._read: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended = False
         self._aboard = 0
         self._over = False
@@ -36,7 +45,8 @@ class Flight:
         return not self._over and self._failure is None
 
     async def join(self) -> Response:
-        """The answer; a stream from its beginning, as it comes. Raises what the call raised.
+        """The answer; a stream from its beginning, as it comes. Raises what the call raised, and `Unavailable` when its
+        beginning is held no longer.
 
         Whoever is cancelled, or ends a stream, has left. The call is cancelled when all have.
         """
@@ -51,25 +61,52 @@ class Flight:
             raise self._failure
         response = self._response
         assert response is not None
+        if self._dropped:
+            self._leave()
+            raise Unavailable("the beginning of the call that was shared is held no longer; ask again")
         headers = {name: value for name, value in response.headers.items() if name != "content-length"}
         if isinstance(response, Stream):
-            return Stream(self._from_the_beginning(), media_type=headers.pop("content-type"), headers=headers)
+            reader = object()
+            self._readers[reader] = 0
+            return Stream(self._from_the_beginning(reader), media_type=headers.pop("content-type"), headers=headers)
         return Response(response.body, response.status_code, headers)
 
-    async def _from_the_beginning(self) -> AsyncGenerator[bytes, None]:
-        place = 0
+    async def _from_the_beginning(self, reader: object) -> AsyncGenerator[bytes, None]:
         try:
             while True:
-                while place < len(self._pieces):
-                    place += 1
-                    yield self._pieces[place - 1]
+                while (place := self._readers[reader] - self._dropped) < len(self._pieces):
+                    piece = self._pieces[place]
+                    self._readers[reader] += 1
+                    self._has_read()
+                    yield piece
                 if self._failure is not None:
                     raise self._failure
                 if self._ended:
                     return
                 await asyncio.shield(self._changed)
         finally:
+            del self._readers[reader]
+            self._has_read()
             self._leave()
+
+    def _has_read(self) -> None:
+        if not self._read.done():
+            self._read.set_result(None)
+
+    async def _hold(self, piece: bytes) -> None:
+        """Hold the piece for all readers. Returns when there is room for another one."""
+        self._pieces.append(piece)
+        self._held += len(piece)
+        self._tell()
+        while self._held > HELD_BYTES_MAX:
+            self._over = True
+            had = min(self._readers.values(), default=self._dropped)
+            while self._dropped < had and self._held > HELD_BYTES_MAX:
+                self._held -= len(self._pieces.popleft())
+                self._dropped += 1
+            if self._held > HELD_BYTES_MAX:
+                self._read = asyncio.get_running_loop().create_future()
+                await self._read
 
     def _leave(self) -> None:
         self._aboard -= 1
@@ -84,14 +121,14 @@ class Flight:
             if isinstance(self._response, Stream):
                 async with aclosing(self._response.pieces) as pieces:
                     async for piece in pieces:
-                        self._pieces.append(piece)
-                        self._tell()
-                body = b"".join(self._pieces)
+                        await self._hold(piece)
+                body = b"".join(self._pieces) if not self._dropped else None
             else:
                 body = bytes(self._response.body)
             self._ended = True
             self._tell()
-            await self._landed(self._response, body)
+            if body is not None:
+                await self._landed(self._response, body)
         except asyncio.CancelledError:
             if not self._ended:  # a cut answer is no whole one, and nobody waits for one that never comes
                 self._failure = Unavailable("the call that was shared was ended before its answer was whole; ask again")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.gateway.llm import models
-from functions.gateway.llm.bodies import Wanted, completed
+from functions.gateway.llm import aliased, models
+from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.caching import Caching
 from functions.gateway.llm.compressing import Compressing
 from functions.gateway.llm.credentials import Provider
@@ -65,14 +65,15 @@ class Lane:
                 if built_in is None:
                     raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
                 return await built_in(target)
-            asked = completed(wanted, target.defaults)
+            asked = aliased.asked(wanted, target)
             compressing = Compressing(self.request, self.compression, self.call, self.tenant, self.sealing)
             modes = await compressing.modes(feature)
             relayed = compressing.relayed(relay, modes, feature) if modes else relay
             caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter, modes)
-            return await caching.answer(
+            answer = await caching.answer(
                 self.request, asked, target, feature, lambda: relayed(asked, provider, target.model)
             )
+            return aliased.answered(answer, target)
 
         response = await answered(self.request, work())
         return response if feature == "embeddings" else watch.answered(response)  # vectors say nothing

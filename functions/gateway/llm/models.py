@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from functions.gateway.llm.credentials import Offer, Provider, offer_of
+from functions.gateway.llm.credentials import Alias, Offer, Provider, offer_of
 from shared.errors import Malformed, NotFound, Refusal
 from shared.identity import Caller
-from shared.llm.kinds import DOC_CHAT, EMBEDDING, Dialect
+from shared.llm.kinds import DOC_CHAT, EMBEDDING, GROUP, Dialect
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
 
@@ -25,8 +24,8 @@ class Target:
 
     model: str
     provider: Provider | None = None
-    defaults: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
-    """What the body has where the caller says nothing of it."""
+    alias: Alias | None = None
+    """Under which it was asked for, if it was one: what becomes of the bodies."""
     writer: str = ""
     """For `doc-chat/<model>`: the model that writes. Empty for the extractive answerer."""
 
@@ -85,9 +84,17 @@ def find(model: str, offer: Offer) -> Target | None:
 
 
 def of_provider(model: str, offer: Offer) -> Target | None:
+    target = behind(model, offer)
+    if target is None or target.provider is None or not offer.allows(target.provider, target.model):
+        return None
+    return target
+
+
+def behind(model: str, offer: Offer) -> Target | None:
+    """Whether or not the tenant may use it."""
     if (alias := offer.aliases.get(model)) is not None:
-        behind = (one for one in offer.providers if one.name == alias.provider and alias.model in one.models)
-        return next((Target(alias.model, one, defaults=alias.defaults) for one in behind), None)
+        having = (one for one in offer.providers if one.name == alias.provider and alias.model in one.models)
+        return next((Target(alias.model, one, alias=alias) for one in having), None)
     for provider in offer.providers:
         if model in provider.models:
             return Target(model, provider)
@@ -101,13 +108,23 @@ def of_provider(model: str, offer: Offer) -> Target | None:
 def may_use(caller: Caller, model: str, target: Target, offer: Offer) -> bool:
     """`doc-chat/<model>` needs its own name in the key's scope, or both of its parts. A function that writes on behalf
     of such a key may use the model that writes."""
-    scope = caller.models
+    scope = scope_of(caller, offer)
     if scope is None or model in scope or target.names & scope:
         return True
     if target.writer:
         writer = of_provider(target.writer, offer)
         return DOC_CHAT in scope and writer is not None and bool(({target.writer} | writer.names) & scope)
     return caller.kind == "function" and f"{DOC_CHAT}/{model}" in scope
+
+
+def scope_of(caller: Caller, offer: Offer) -> frozenset[str] | None:
+    """The names that the caller's key is for, with those of its groups; None for all."""
+    if caller.models is None:
+        return None
+    named = [
+        offer.groups.get(name.removeprefix(GROUP), frozenset()) for name in caller.models if name.startswith(GROUP)
+    ]
+    return caller.models.union(*named)
 
 
 def usable(caller: Caller, offer: Offer) -> dict[str, Target]:

@@ -14,8 +14,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from functions.gateway.llm import models
 from functions.gateway.llm.bodies import JSON, Wanted, json_object, object_in, tier_of, tokens_in, whole
-from functions.gateway.llm.credentials import Provider, offer_of
+from functions.gateway.llm.credentials import Offer, Provider, offer_of
 from functions.gateway.llm.presence import Stream, answered
 from functions.gateway.llm.providers import failed, finished, opened
 from functions.gateway.llm.reservation import IMAGE_TOKENS_MOST, OUTPUT_MOST, input_most, wish_of
@@ -23,7 +24,6 @@ from functions.gateway.llm.settlement import NOTHING, Settlement
 from functions.gateway.llm.wires import OpenAi
 from shared.errors import Malformed, NotFound, Problem, UnsupportedMediaType
 from shared.function import Call
-from shared.identity import Caller
 from shared.llm import http, sse
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
@@ -142,10 +142,12 @@ async def pass_through(
 ) -> Response:
     """What a provider's own route makes of a body: images, speech, rerank. Metered and audited like every call."""
     body = await body_of(request)
-    target = await named(provider, tenant, providers)
+    offer, target = await named(provider, tenant, providers)
     if target is None or not is_open(target, request, path):
         raise NotFound(f"there is no provider {provider[:63]!r} with an open route {path[:100]!r}")
-    check(call.caller, request, body, target)
+    check(models.scope_of(call.caller, offer), request, body, target)
+    if not offer.allows(target, body.model):
+        raise unknown(body, target)
     async with tenant.transaction() as transaction:
         details = {"request_id": call.request_id, "model": body.model}
         await transaction.audit(call.name, f"provider/{provider}/{path}", actor=call.caller.subject, details=details)
@@ -174,13 +176,14 @@ async def pass_through(
     return await answered(request, work())
 
 
-async def named(name: str, tenant: TenantDatabase, providers: Providers) -> Provider | None:
-    """The provider of that name. One not known is looked for once more in the database itself."""
+async def named(name: str, tenant: TenantDatabase, providers: Providers) -> tuple[Offer, Provider | None]:
+    """The provider of that name, and what else the tenant has. One not known is looked for once more in the database
+    itself."""
     for afresh in (False, True):
         offer = await offer_of(tenant, providers, afresh=afresh)
         if found := next((one for one in offer.providers if one.name == name), None):
-            return found
-    return None
+            return offer, found
+    return offer, None
 
 
 async def body_of(request: Request) -> Body:
@@ -222,8 +225,8 @@ def is_open(provider: Provider, request: Request, path: str) -> bool:
     return plain and path in OPEN.get(provider.kind, frozenset())
 
 
-def check(caller: Caller, request: Request, body: Body, provider: Provider) -> None:
-    """Raises `NotFound` for a model that the provider does not list or the key may not use.
+def check(scope: frozenset[str] | None, request: Request, body: Body, provider: Provider) -> None:
+    """Raises `NotFound` for a model that the provider does not list or that is not in the key's scope.
 
     A key with a list of models sends no forms, whose model two readers could take differently.
     """
@@ -232,13 +235,17 @@ def check(caller: Caller, request: Request, body: Body, provider: Provider) -> N
     if not body.kind:
         raise UnsupportedMediaType(f"send {JSON} or multipart/form-data")
     named = {body.model, f"{provider.name}/{body.model}"}
-    may = caller.models is None or (body.kind == JSON and bool(named & caller.models))
+    may = scope is None or (body.kind == JSON and bool(named & scope))
     if body.model not in provider.models or not may:
-        raise NotFound(
-            f"the model {body.model[:100]!r} does not exist at {provider.name!r}, or this key may not use it here",
-            openai_code="model_not_found",
-            param="model",
-        )
+        raise unknown(body, provider)
+
+
+def unknown(body: Body, provider: Provider) -> NotFound:
+    return NotFound(
+        f"the model {body.model[:100]!r} does not exist at {provider.name!r}, or this key may not use it here",
+        openai_code="model_not_found",
+        param="model",
+    )
 
 
 def kind_of(answer: http.Answer) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from shared.errors import Busy, Forbidden, Problem
 from shared.events import CloudEvent
 from shared.function import Call, DomainEvent, Function, Scale, Tick
 from shared.ids import PLATFORM, TenantId
-from shared.postgres import ControlTransaction
+from shared.llm.allowed import PATTERN, PATTERNS_MAX, allow_all_models, allow_models, allowed_models
+from shared.postgres import ControlDatabase, ControlTransaction
 from shared.telemetry import log
 from shared.tenancy import MOVE_ASKED, Tenant, TenantRegistry
 
@@ -29,6 +30,20 @@ class Destination(BaseModel):
     """Where to move a tenant: the name of a PostgreSQL server."""
 
     server: str = Field("", max_length=64)
+
+
+class AllowedModels(BaseModel):
+    """Which models a tenant may use: `<host>/<model>`, with `*` for anything; null for all. The host is that of the
+    provider's URL."""
+
+    models: list[str] | None = Field(max_length=PATTERNS_MAX)
+
+    @field_validator("models")
+    @classmethod
+    def are_patterns(cls, value: list[str] | None) -> list[str] | None:
+        if wrong := [one for one in value or () if not PATTERN.fullmatch(one)]:
+            raise ValueError(f"has {wrong[0][:100]!r}; write <host>/<model>, such as api.openai.com/gpt-4o*")
+        return value
 
 
 class TenantView(BaseModel):
@@ -87,6 +102,27 @@ async def delete_tenant(tenant: str, registry: TenantRegistry, call: Call) -> No
     """Delete a tenant with its database, objects, keys and secrets, for good."""
     call.note(resource=f"tenant/{tenant}"[:100])
     await registry.delete(TenantId(tenant))
+
+
+@tenants.get("/v1/tenants/{tenant}/models", permission="tenants:read")
+async def get_allowed_models(tenant: str, registry: TenantRegistry, control: ControlDatabase) -> AllowedModels:
+    """Which models the tenant may use."""
+    found = await allowed_models(control, (await registry.get(TenantId(tenant))).id)
+    return AllowedModels(models=None if found is None else list(found))
+
+
+@tenants.put("/v1/tenants/{tenant}/models", permission="tenants:write")
+async def put_allowed_models(
+    tenant: str, body: AllowedModels, registry: TenantRegistry, transaction: ControlTransaction, call: Call
+) -> AllowedModels:
+    """Say which models the tenant may use. In force everywhere within a second; calls in flight go on."""
+    known = (await registry.get(TenantId(tenant))).id
+    if body.models is None:
+        await allow_all_models(transaction, known)
+    else:
+        await allow_models(transaction, known, body.models)
+    call.note(resource=f"tenant/{known}/models", models=body.models if body.models is None else len(body.models))
+    return body
 
 
 @tenants.post("/v1/tenants/{tenant}/move", permission="tenants:write", success=202)

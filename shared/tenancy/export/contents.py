@@ -20,6 +20,7 @@ CONTROL_TABLES: Mapping[str, str] = {
     "usage_ledger": "tenant = $1",
     "usage_open": "tenant = $1",
     "quotas": "tenant = $1",
+    "allowed_models": "tenant = $1",
     "dead_letters": "tenant = $1",
     "schedule_ticks": "tenant = $1",
     "audit_outbox": "tenant = $1",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from functions.gateway.llm import chat, doc_chat, models
-from functions.gateway.llm.bodies import Wanted, completed
+from functions.gateway.llm import aliased, chat, doc_chat, models
+from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.credentials import Provider, offer_of
 from functions.gateway.llm.presence import answered
 from functions.gateway.llm.responses import native, translated
@@ -39,14 +39,14 @@ async def create_response(
     wanted = await asked(request)
     watch = Watch(guardrails, call, tenant, sealing)
     watch.asked(wanted)
-    asking = asking_of(call, tenant, sealing, meter, providers)
+    asking = await asking_of(call, tenant, sealing, meter, providers)
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
         models.check_dialect(target, wanted.model, "openai")
-        body, provider = completed(wanted, target.defaults), target.provider
+        body, provider = aliased.asked(wanted, target), target.provider
         if provider is not None and provider.of.responses:
-            return await native.create(asking, body, target, provider)
+            return aliased.answered(await native.create(asking, body, target, provider), target)
 
         async def ask(conversation: Wanted) -> Response:
             if provider is None:
@@ -58,7 +58,7 @@ async def create_response(
 
         if target.model == EMBEDDING and provider is None:
             raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
-        return await translated.create(asking.stored, body, target, ask)
+        return aliased.answered(await translated.create(asking.stored, body, target, ask), target)
 
     return watch.answered(await answered(request, work()))
 
@@ -73,7 +73,7 @@ async def get_response(
     providers: Providers,
 ) -> Response:
     """A response of this key's, as it is kept."""
-    asking = asking_of(call, tenant, sealing, meter, providers)
+    asking = await asking_of(call, tenant, sealing, meter, providers)
     turn = await asking.stored.find(checked_id(response_id))
     if turn.sealed is None:
         return await native.passed(asking, request, turn, await keeping(asking, turn))
@@ -92,7 +92,7 @@ async def list_input_items(
     providers: Providers,
 ) -> Response:
     """What was put into a response of this key's."""
-    asking = asking_of(call, tenant, sealing, meter, providers)
+    asking = await asking_of(call, tenant, sealing, meter, providers)
     turn = await asking.stored.find(checked_id(response_id))
     if turn.sealed is None:
         return await native.passed(asking, request, turn, await keeping(asking, turn), more="/input_items")
@@ -110,7 +110,7 @@ async def delete_response(
     providers: Providers,
 ) -> Response:
     """Forget a response of this key's, here or at the provider that keeps it."""
-    asking = asking_of(call, tenant, sealing, meter, providers)
+    asking = await asking_of(call, tenant, sealing, meter, providers)
     turn = await asking.stored.find(checked_id(response_id))
     call.note(resource=f"response/{turn.id}")
     if turn.sealed is not None:
@@ -122,8 +122,11 @@ async def delete_response(
     return translated.deleted(turn) if told.status_code == 404 else told
 
 
-def asking_of(call: Call, tenant: TenantDatabase, sealing: TenantSecrets, meter: Meter, providers: Providers) -> Asking:
-    stored = Stored(tenant, sealing, call.caller, call.process.settings.responses_days)
+async def asking_of(
+    call: Call, tenant: TenantDatabase, sealing: TenantSecrets, meter: Meter, providers: Providers
+) -> Asking:
+    scope = models.scope_of(call.caller, await offer_of(tenant, providers))
+    stored = Stored(tenant, sealing, call.caller, scope, call.process.settings.responses_days)
     return Asking(call, sealing, meter, providers, stored)
 
 

@@ -78,6 +78,8 @@ class Stored:
     tenant: TenantDatabase
     sealing: TenantSecrets
     caller: Caller
+    scope: frozenset[str] | None
+    """The names of models that the caller may use; None for all."""
     days: int
 
     async def find(self, response_id: str) -> Turn:
@@ -152,4 +154,4 @@ class Stored:
 
     @property
     def _scope(self) -> list[str] | None:
-        return None if self.caller.models is None else sorted(self.caller.models)
+        return None if self.scope is None else sorted(self.scope)

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 import pytest
 from starlette.responses import Response
 
+from functions.gateway.llm import flights
 from functions.gateway.llm.flights import Flight
 from functions.gateway.llm.presence import Stream
 from shared.errors import Unavailable
@@ -68,3 +69,65 @@ async def test_an_answer_that_cannot_be_kept_is_whole_all_the_same() -> None:
     await asyncio.wait({flight.task}, timeout=BOUND_S)
     assert isinstance(joined, Stream)
     assert [piece async for piece in joined.pieces] == [b"data: all\n\n"]
+
+
+async def test_a_long_stream_is_held_up_to_a_bound_and_whole_for_all_who_share_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flights, "HELD_BYTES_MAX", 10)
+    sent = [f"{number:04}".encode() for number in range(100)]
+    asked = 0
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        nonlocal asked
+        for piece in sent:
+            asked += 1
+            yield piece
+
+    async def work() -> Response:
+        return Stream(pieces(), media_type="text/event-stream")
+
+    flight = Flight(work(), kept_nowhere)
+    quick, slow = await asyncio.gather(flight.join(), flight.join())
+    assert isinstance(quick, Stream)
+    assert isinstance(slow, Stream)
+    reading = asyncio.create_task(collected(quick))
+    await asyncio.sleep(0.05)
+    assert (asked, flight.open, reading.done()) == (3, False, False)  # two pieces fit; the third waits for room
+    with pytest.raises(Unavailable):
+        await collected_late(flight, slow)
+    assert await collected(slow) == sent[1:]
+    assert await asyncio.wait_for(reading, BOUND_S) == sent
+
+
+async def test_who_leaves_a_long_stream_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flights, "HELD_BYTES_MAX", 10)
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        for _ in range(100):
+            yield b"abcd"
+
+    async def work() -> Response:
+        return Stream(pieces(), media_type="text/event-stream")
+
+    flight = Flight(work(), kept_nowhere)
+    staying, leaving = await asyncio.gather(flight.join(), flight.join())
+    assert isinstance(staying, Stream)
+    assert isinstance(leaving, Stream)
+    await anext(leaving.pieces)
+    reading = asyncio.create_task(collected(staying))
+    await asyncio.sleep(0.05)
+    assert not reading.done()
+    await leaving.pieces.aclose()
+    assert len(await asyncio.wait_for(reading, BOUND_S)) == 100
+
+
+async def collected(stream: Stream) -> list[bytes]:
+    return [piece async for piece in stream.pieces]
+
+
+async def collected_late(flight: Flight, slow: Stream) -> None:
+    """Who comes after the beginning was dropped is refused."""
+    assert await anext(slow.pieces) == b"0000"
+    await asyncio.sleep(0.05)
+    await flight.join()

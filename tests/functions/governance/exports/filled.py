@@ -105,6 +105,10 @@ async def fill_database(found: Filled, chunks: int) -> None:
             "INSERT INTO provider_credentials (name, kind, base_url, models, sealed) VALUES ($1, 'k', 'u', $2, $3)",
             "openai", ["a", {"b": None}], b"sealed-credential",
         )  # fmt: skip
+        await own.execute(
+            "INSERT INTO responses (id, owner, provider, model, models, sealed, expires_at)"
+            " VALUES ('resp_1', 'k', 'openai', 'a', '{a}', $1, now() + interval '1 day')", b"kept-response",
+        )  # fmt: skip
         await own.audit("documents.upload", f"document/{found.mark}", actor="key:x", details={"a": "é"})
 
 
@@ -126,6 +130,7 @@ async def fill_control(found: Filled) -> None:
             " VALUES ($1, 'tag', $2, 'micro_usd', 'calendar:month', 7, false, 'key:x')",
             found.tenant, found.mark,
         )  # fmt: skip
+        await control.execute("INSERT INTO allowed_models VALUES ($1, $2)", found.tenant, [f"*/{found.mark}"])
         await control.execute("INSERT INTO schedule_ticks VALUES ($1, now(), $2)", found.mark, found.tenant)
         await control.execute("INSERT INTO outbox (event) VALUES ($1)", event)
         await control.execute("INSERT INTO own_functions (tenant, name) VALUES ($1, $2)", found.tenant, found.mark)

@@ -95,7 +95,7 @@ def test_nothing_of_another_tenant_is_in_it(archive: Path, acme: Filled, rival: 
 
 
 async def test_no_secret_is_in_it(acme: Filled, entries: Entries) -> None:
-    secrets = [b"sealed-credential", b"cached-answer", acme.key.encode()]
+    secrets = [b"sealed-credential", b"kept-response", b"cached-answer", acme.key.encode()]
     for query in (
         "SELECT hash FROM virtual_keys WHERE tenant = $1",
         "SELECT wrapped FROM data_keys WHERE tenant = $1",
@@ -113,7 +113,7 @@ def test_the_manifest_says_what_is_left_out(entries: Entries) -> None:
     assert {"table data_keys", "table role_passwords", "table idempotency_keys", "columns named hash"} <= stated
     assert all(one["why"] for one in head["left_out"])
     left_out = {line["table"]: set(line["left_out"]) for line in lines if line["kind"] == "table" and line["left_out"]}
-    assert left_out == {"virtual_keys": {"hash"}, "provider_credentials": {"sealed"}}
+    assert left_out == {"virtual_keys": {"hash"}, "provider_credentials": {"sealed"}, "responses": {"sealed"}}
 
 
 def test_its_audit_log_verifies_by_itself(entries: Entries, signer: AuditSigner, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -45,6 +46,24 @@ async def test_a_tenant_is_created_listed_and_deleted_for_good(tenants: Runtime,
     assert not await control.fetchval("SELECT true FROM pg_database WHERE datname = 't_by_http'")
 
 
+async def test_an_operator_says_which_models_a_tenant_may_use(tenants: Runtime) -> None:
+    await create(tenants, "narrow")
+    path = "/v1/tenants/narrow/models"
+
+    async def asked(method: str, path: str = path, models: list[str] | None = None) -> httpx.Response:
+        content = json.dumps({"models": models}).encode()
+        return await tenants.call(method, path, tenant=PLATFORM, role="operator", content=content)
+
+    assert (await asked("GET")).json() == {"models": None}
+    for models in (["*.azure.com/*", "api.openai.com/gpt-4o*"], [], None):
+        assert (await asked("PUT", models=models)).status_code == 200
+        assert (await asked("GET")).json() == {"models": models}
+    for wrong in (["gpt-4o"], ["HOST/x"], ["h/x\n"], ["h/x"] * 501):
+        assert (await asked("PUT", models=wrong)).status_code == 422
+    assert (await asked("GET", "/v1/tenants/nobody/models")).status_code == 404
+    await asked("DELETE", "/v1/tenants/narrow")
+
+
 @pytest.mark.parametrize("name", ["Big", "a", "a--b", "-a", "a_b", "platform", "postgres", "a" * 33, "ü", 'x";--'])
 async def test_a_name_that_is_none_is_refused(tenants: Runtime, name: str) -> None:
     answer = await create(tenants, name)
@@ -57,6 +76,8 @@ async def test_a_name_that_is_none_is_refused(tenants: Runtime, name: str) -> No
     [
         ("GET", "/v1/tenants"),
         ("DELETE", "/v1/tenants/other"),
+        ("GET", "/v1/tenants/other/models"),
+        ("PUT", "/v1/tenants/other/models"),
         ("POST", "/v1/tenants/other/move"),
         ("DELETE", "/v1/tenants/other/move"),
     ],
