@@ -23,7 +23,7 @@ Mode = Literal["lossless", "reversible", "passages"]
 RETRIEVAL_TOOL = "retrieve_original"
 LOOKED_AT_BYTES_LEAST = 200
 SAVED_BYTES_LEAST = 48
-"""About twelve tokens: thousands of times what finding them costs in processor time, see docs/how-to/compression.md."""
+"""About twelve tokens: worth far more than the processor time that finding them takes, see decision 29."""
 BLOCK_CHARS_LEAST = 200
 BEGINNING_CHARS = 40
 ASIDE_BYTES_LEAST = 2048

@@ -22,7 +22,7 @@ KEPT = re.compile(
 """Numbers, quotations, tags, addresses, identifiers; and what does not end as a sentence does: headings, items."""
 GAP = "[…] "
 GAIN_LEAST = 0.15
-NEIGHBOURS = 1
+NEIGHBOURS = 2
 
 
 def has_passages(text: str) -> bool:

@@ -27,6 +27,7 @@ BENCHMARKS = (
         "sealing",
         "prices",
         "usage",
+        "savings",
     ),
     "quotas",
     "interleavings",

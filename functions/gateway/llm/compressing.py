@@ -33,7 +33,7 @@ OFF: frozenset[Mode] = frozenset()
 Relay = Callable[[Wanted, Provider, str], Coroutine[None, None, Response]]
 BODY_BYTES_MAX = 4 * 1024 * 1024
 """Larger ones are sent as they are."""
-AT_ONCE_BYTES_MAX = 32 * 1024
+AT_ONCE_BYTES_MAX = 8 * 1024
 """What is larger is shortened in a thread, so that others' calls go on meanwhile."""
 PURPOSE = "Gives the whole text of an earlier tool result that was put aside."
 PARAMETERS = {

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import httpx
 
 from tests.fixtures.platform import Platform, scratch_platform
-from tests.fixtures.provider import serving_provider
+from tests.fixtures.provider import ScriptedProvider, serving_provider
 from tests.functions.gateway.conftest import serving, store
 from tests.load.savings.page import page
 from tests.load.savings.provider import Knowing, calls_again, key_of
@@ -64,23 +65,28 @@ async def sent(client: httpx.AsyncClient, workload: Workload, headers: dict[str,
 async def measured(platform: Platform) -> list[Row]:
     settings = replace(platform.settings, private_provider_urls=True)
     headers = {"authorization": f"Bearer {platform.key}"}
-    async with serving_provider() as provider, serving(settings) as (_, served):
-        async with httpx.AsyncClient(base_url=served.llm_url, headers=headers, timeout=60) as client:
-            await store(client, "scripted", provider.base_url, [MODEL])
-            setting = {"enabled": True, "ttl_s": 3600, "semantic": True}
-            (await client.put("/v1/cache", json=setting)).raise_for_status()
-            await asyncio.sleep(1)
-            rows = []
-            for workload in workloads():
-                knowing = Knowing(known(workload))
-                provider.usual = knowing.answer
-                before = await sent(client, workload, OFF)
-                knowing.prefixes.clear()
-                knowing.kept.clear()
-                after = await sent(client, workload, {"x-dcoder-compression": workload.modes})
-                told = [(one.headers, one.right) for one in after]
-                rows.append(row_of(workload, [one.headers for one in before], told, knowing.kept))
-            return rows
+    async with AsyncExitStack() as stack:
+        provider = await stack.enter_async_context(serving_provider())
+        _, served = await stack.enter_async_context(serving(settings))
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=served.llm_url, headers=headers, timeout=60)
+        )
+        await store(client, "scripted", provider.base_url, [MODEL])
+        setting = {"enabled": True, "ttl_s": 3600, "semantic": True}
+        (await client.put("/v1/cache", json=setting)).raise_for_status()
+        await asyncio.sleep(1)  # until every process knows
+        return [await measured_row(client, provider, workload) for workload in workloads()]
+
+
+async def measured_row(client: httpx.AsyncClient, provider: ScriptedProvider, workload: Workload) -> Row:
+    """The workload's figures: sent with everything off, then with everything on."""
+    knowing = Knowing(known(workload))
+    provider.usual = knowing.answer
+    before = await sent(client, workload, OFF)
+    knowing.prefixes.clear()
+    knowing.kept.clear()
+    after = await sent(client, workload, {"x-dcoder-compression": workload.modes})
+    return row_of(workload, [one.headers for one in before], [(one.headers, one.right) for one in after], knowing.kept)
 
 
 def known(workload: Workload) -> dict[str, Asked]:
@@ -94,11 +100,12 @@ def known(workload: Workload) -> dict[str, Asked]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--page", type=Path, help="also write an HTML page with the table")
     options = parser.parse_args(arguments)
     with scratch_platform(durable=False) as platform:
         rows = asyncio.run(measured(platform))
-    print(text_table(rows))
+    print(json.dumps({"rows": [row.told for row in rows]}) if options.json else text_table(rows))
     if options.page:
         options.page.write_text(page(rows))
 

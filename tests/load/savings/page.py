@@ -18,9 +18,9 @@ th, td {{ border-bottom: 1px solid #ccc; padding: .4rem .6rem; text-align: right
 th:first-child, td:first-child {{ text-align: left }}
 </style>
 <h1>What caching and compression save</h1>
-<p>Written by <code>./dcoder bench savings --page FILE</code>: four fixed workloads, sent twice through the gateway to a
-scripted provider, with everything off and with the cache on and prompts compressed. The workloads are made for this, with
-fixed seeds; they are nobody's traffic, and yours will save more or less.</p>
+<p>Written by <code>./dcoder bench savings --page FILE</code>: four fixed workloads, sent twice through the gateway to
+a scripted provider, with everything off and with the cache on and prompts compressed. The workloads are made for this,
+with fixed seeds; they are nobody's traffic, and yours will save more or less.</p>
 <table>
 <thead><tr>{titles}</tr></thead>
 <tbody>
@@ -28,8 +28,8 @@ fixed seeds; they are nobody's traffic, and yours will save more or less.</p>
 </tbody>
 </table>
 <ul>
-<li>A hit is an answer given again: exact for the same request, coalesced while the first one was being answered, semantic
-for the same question in other words. A wrong one is the answer of another question.</li>
+<li>A hit is an answer given again: exact for the same request, coalesced while the first one was being answered,
+semantic for the same question in other words. A wrong one is the answer of another question.</li>
 <li>Bytes are those of the texts of tools and users in calls that reached the provider; a tool's description that the
 gateway adds counts as sent.</li>
 <li>Answers kept: of the sentences of retrieved passages that answer a question, how many the model was sent.</li>

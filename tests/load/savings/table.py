@@ -19,8 +19,8 @@ KINDS = {"hit": "exact", "coalesced": "coalesced", "miss": "", "off": ""}
 
 @dataclass(frozen=True)
 class Row:
-    """`wrong`: answers given again that are not those of the question. `kept`: of the sentences that hold an answer, how
-    many were in the prompt, and of how many."""
+    """`wrong`: answers given again that are not those of the question. `kept`: of the sentences that hold an answer,
+    how many were in the prompt, and of how many."""
 
     name: str
     calls: int
@@ -32,6 +32,10 @@ class Row:
     before_micro_usd: int
     after_micro_usd: int
     kept: tuple[int, int]
+
+    @property
+    def told(self) -> dict[str, str]:
+        return dict(zip(TITLES, self.cells, strict=True))
 
     @property
     def cells(self) -> list[str]:

@@ -15,7 +15,9 @@ from typing import Any
 DATA = Path(__file__).with_name("data")
 MODEL = "gpt-4o-mini"
 AT_ONCE = 8
-FAQ_REQUESTS, FAQ_EXPONENT, REWORDED = 480, 1.1, 0.4
+FAQ_REQUESTS, FAQ_EXPONENT, REWORDED = 320, 1.1, 0.4
+SMALL_LETTERS = 0.2
+GREETINGS = ("", "", "", "Hi! ", "Hello, ", "Quick question: ", "Please help. ")
 READERS, TURNS, PASSAGES_EACH, SAME_READER = 24, 4, 5, 0.3
 PROGRAMMERS, CODE_TURNS = 12, 5
 AGENTS, STEPS, ASKED_AGAIN = 10, 14, 0.1
@@ -71,20 +73,21 @@ def lines_of(name: str) -> list[str]:
 
 
 def faq() -> list[Asked]:
-    """Questions by Zipf's law, two in five in other words than the usual ones."""
+    """Questions by Zipf's law, two in five in other words than the usual ones, more than half with some greeting,
+    some in small letters."""
     random = Random(1)
     questions = [line.split(" | ") for line in lines_of("faq.txt")]
     random.shuffle(questions)
     weights = [1 / rank**FAQ_EXPONENT for rank in range(1, len(questions) + 1)]
     chosen = random.choices(questions, weights, k=FAQ_REQUESTS)
-    return [
-        faq_asked(name, random.choice(others) if random.random() < REWORDED else usual)
-        for name, usual, *others in chosen
-    ]
+    return [faq_asked(random, one) for one in chosen]
 
 
-def faq_asked(name: str, text: str) -> Asked:
-    return Asked([system(SUPPORT), user(text)], f"faq {name}")
+def faq_asked(random: Random, question: Sequence[str]) -> Asked:
+    name, usual, *others = question
+    text = random.choice(others) if random.random() < REWORDED else usual
+    text = text.lower() if random.random() < SMALL_LETTERS else text
+    return Asked([system(SUPPORT), user(random.choice(GREETINGS) + text)], f"faq {name}")
 
 
 def documents() -> list[Asked]:
@@ -162,7 +165,7 @@ def acting(random: Random, number: int) -> Iterator[Asked]:
 
 def parts(random: Random) -> str:
     rows = [
-        {"id": random.randrange(10**6), "name": random.choice(["seal", "pump", "valve", "gauge"]), "stocked": one % 3 > 0,
+        {"id": random.randrange(10**6), "name": random.choice(["seal", "pump", "valve"]), "stocked": one % 3 > 0,
          "price": {"amount": random.randrange(1, 900) / 4, "currency": "EUR"}}
         for one in range(random.randrange(20, 60))
     ]  # fmt: skip
