@@ -19,13 +19,21 @@ CODE_LINE = re.compile(
 CODE_LINES_LEAST = 2
 SHARE_LEAST = 0.2
 LINES_LOOKED_AT = 400
+ENDS_LOOKED_AT_CHARS = 200
+"""Of a line, its beginning and its end tell what it is. A pattern may take the square of a line's length."""
 
 
 def is_code(text: str) -> bool:
     """Whether the text looks like source code or a patch. It errs towards code."""
-    lines = [line for line in text.split("\n", LINES_LOOKED_AT)[:LINES_LOOKED_AT] if line.strip()]
-    found = sum(1 for line in lines if CODE_LINE.match(line))
+    lines = [line for one in text.split("\n", LINES_LOOKED_AT)[:LINES_LOOKED_AT] if (line := one.strip())]
+    found = sum(1 for line in lines if CODE_LINE.match(ends_of(line)))
     return found >= CODE_LINES_LEAST and found >= SHARE_LEAST * len(lines)
+
+
+def ends_of(line: str) -> str:
+    if len(line) <= 2 * ENDS_LOOKED_AT_CHARS:
+        return line
+    return line[:ENDS_LOOKED_AT_CHARS] + line[-ENDS_LOOKED_AT_CHARS:]
 
 
 def outside_fences(text: str, change: Callable[[str], str]) -> str:

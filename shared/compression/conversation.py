@@ -21,7 +21,7 @@ from shared.compression.pieces import Json, Path, Piece, pieces_of, replaced
 
 Mode = Literal["lossless", "reversible", "passages"]
 RETRIEVAL_TOOL = "retrieve_original"
-LOOKED_AT_BYTES_LEAST = 200
+LOOKED_AT_CHARS_LEAST, LOOKED_AT_CHARS_MOST = 200, 256 * 1024
 SAVED_BYTES_LEAST = 48
 """About twelve tokens: worth far more than the processor time that finding them takes, see decision 29."""
 BLOCK_CHARS_LEAST = 200
@@ -90,8 +90,10 @@ def told(
 
 
 def eligible(piece: Piece) -> bool:
-    """Short texts are not worth a look. What the model asked to have again, it gets as it was."""
-    return len(piece.text) >= LOOKED_AT_BYTES_LEAST and OPENING not in piece.text and piece.tool != RETRIEVAL_TOOL
+    """Short texts are not worth a look, and huge ones take too long. What the model asked to have again, it gets as it
+    was."""
+    fits = LOOKED_AT_CHARS_LEAST <= len(piece.text) <= LOOKED_AT_CHARS_MOST
+    return fits and OPENING not in piece.text and piece.tool != RETRIEVAL_TOOL
 
 
 def shortened(piece: Piece, words: Mapping[Path, str], modes: frozenset[Mode], seen: Blocks) -> tuple[str, Mode]:

@@ -7,17 +7,20 @@ tags stay whatever they say.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from itertools import groupby
 
 from shared.analysis import terms
 from shared.compression.code import is_code, outside_fences
 
-PASSAGE = re.compile(r"(<document(?:\s[^<>]*)?>)(.*?)(</document>)", re.DOTALL)
+OPENING = re.compile(r"<document(?:\s[^<>]*)?>")
+CLOSING = "</document>"
 SENTENCE = re.compile(r"(?:[^.!?\n]|\n(?!\s*(?:\n|[-*#>|+]|\d))|[.!?](?!\s))*(?:[.!?]+[)\]\"'”’]*)?\s*")
 """Up to a full stop, an empty line, or the beginning of an item of a list. A line's end is not a sentence's."""
 KEPT = re.compile(
-    r"""\d|["“”„«»‹›`]|(?<!\w)['’]|['’](?!\w)|<|://|@|[_=|#]|\b[A-Z]{2,}|\w\.\w|[a-z][A-Z]|^\s*>|[^.!?)\]"'”’\s]\s*\Z""",
-    re.MULTILINE,
+    r"""\d|["“”„«»‹›`]|(?<!\w)['’]|['’](?!\w)|<|://|@|[_=|\#]|\b[A-Z]{2,}|\w\.\w|[a-z][A-Z]|^[ \t]*>
+    |[^.!?)\]"'”’\s]\s*\Z""",
+    re.MULTILINE | re.VERBOSE,
 )
 """Numbers, quotations, tags, addresses, identifiers; and what does not end as a sentence does: headings, items."""
 GAP = "[…] "
@@ -25,19 +28,35 @@ GAIN_LEAST = 0.15
 NEIGHBOURS = 2
 
 
+def spans(text: str) -> Iterator[tuple[int, int]]:
+    """From where to where the text has passages, without the marks. One that is not closed is none."""
+    place = 0
+    while (opening := OPENING.search(text, place)) and (end := text.find(CLOSING, opening.end())) >= 0:
+        yield opening.end(), end
+        place = end
+
+
 def has_passages(text: str) -> bool:
-    return "<document" in text and PASSAGE.search(text) is not None
+    return next(spans(text), None) is not None
 
 
 def without_passages(text: str) -> str:
     """What its writer said beside the passages."""
-    return PASSAGE.sub(" ", text)
+    return OPENING.sub(" ", with_passages(text, lambda passage: "")).replace(CLOSING, " ")
 
 
 def extracted(text: str, question: str) -> str:
     """The text with its passages shortened to what bears on the question."""
     asked = frozenset(terms(question))
-    return PASSAGE.sub(lambda one: one[1] + bearing(one[2], asked) + one[3], text) if asked else text
+    return with_passages(text, lambda passage: bearing(passage, asked)) if asked else text
+
+
+def with_passages(text: str, change: Callable[[str], str]) -> str:
+    pieces, place = [], 0
+    for start, end in spans(text):
+        pieces += [text[place:start], change(text[start:end])]
+        place = end
+    return "".join([*pieces, text[place:]])
 
 
 def bearing(passage: str, asked: frozenset[str]) -> str:

@@ -40,7 +40,8 @@ class Answered:
 
 async def ask(client: httpx.AsyncClient, asked: Asked, headers: dict[str, str]) -> list[Answered]:
     """The request's answers: one, or two where the model wants to see again what was put aside."""
-    body, found = asked.body, []
+    body = asked.body
+    found: list[Answered] = []
     while True:
         response = await client.post("/v1/chat/completions", json=body, headers=headers)
         response.raise_for_status()

@@ -8,6 +8,7 @@ import json
 import re
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -182,3 +183,31 @@ def test_what_is_put_aside_stays_so(sizes: list[tuple[int, int]], rounds: int) -
 def test_odd_messages_are_left_alone(messages: Json) -> None:
     if isinstance(messages, list):
         assert compressed(messages, STRICT[2]).messages is messages
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " " * 200_000 + "x",
+        "1" * 200_000,
+        "x\n" + "\n" * 200_000 + "y",
+        "x" + "\n " * 100_000,
+        "<document>" * 20_000,
+        "<document " * 20_000,
+        "<document>" + "." * 200_000 + "</document>",
+        "<document>" + "x\n" * 100_000 + "</document>",
+        "<document>pumps" + "\n" * 200_000 + "</document>",
+        "<document>pumps" + " " * 200_000 + "y</document>",
+        "```\n" * 50_000,
+        "{" * 200_000,
+        "[" * 100_000 + "]" * 100_000,
+        "if " + "{" * 200_000 + "x",
+        "a = " * 60_000,
+        "2026-11-27 10:00:01 " * 10_000,
+    ],
+    ids=lambda text: text[:12].strip() or "white space",
+)
+def test_no_text_takes_the_square_of_its_length(text: str) -> None:
+    """The limit on a test's time would end it."""
+    for messages in in_openai([("Pumps?", [text]), (text, [])]), in_anthropics([("Pumps?", [text])]):
+        compressed(messages, frozenset({"lossless", "passages"}))
