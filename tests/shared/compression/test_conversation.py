@@ -122,9 +122,9 @@ def outside_passages(message: Json) -> str:
 @given(TURNS, DIALECTS, st.sampled_from(STRICT))
 def test_numbers_identifiers_and_quotations_stay(turns: Json, dialect: Any, modes: frozenset[Mode]) -> None:
     messages = dialect(turns)
-    sent = json.dumps(compressed(messages, modes).messages, ensure_ascii=False)
-    for kept in ("X-17", "'Quoted words'", "2026-11-27 10:00:13", '\\"name\\"', "part 29"):
-        assert (kept in json.dumps(messages, ensure_ascii=False)) <= (kept in sent or kept == '\\"name\\"')
+    before, after = (json.dumps(one) for one in (messages, compressed(messages, modes).messages))
+    assert set(re.findall(r"\d+", before)) <= set(re.findall(r"\d+", after))
+    assert all((kept in before) <= (kept in after) for kept in ("X-17", "'Quoted words'", "part 29"))
 
 
 def test_a_block_that_comes_again_is_told_by_where_it_stood_first() -> None:
