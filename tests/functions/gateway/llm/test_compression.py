@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 
 from functions.gateway.llm import compressing
+from functions.knowledge.documents.ingest import Ingest
+from functions.knowledge.documents.parsing import Parsers
 from shared.compression.stored import REMEMBERED_S, Compression
+from shared.embeddings import Embeddings
 from shared.function.tenants import database_of
+from shared.objects import ObjectStore
 from shared.postgres import TenantDatabase
 from tests.fixtures.provider import completion, usage
 from tests.functions.gateway.conftest import CLAUDES, Gateway, make_key, question
@@ -20,6 +24,11 @@ ROWS = [{"id": number, "name": f"part {number}", "price": 1.5 + number, "stocked
 TABLE = json.dumps(ROWS, indent=2)
 TOOL = {"type": "function", "function": {"name": "parts", "parameters": {"type": "object", "properties": {}}}}
 HEADER = "x-dcoder-compression"
+REFUNDS = (
+    "Our shop is a friendly place. People like to come here. The staff is kind to everybody who calls. Coffee is served"
+    " all day long. Refunds are made by the same way as the payment came. They need patience. The garden is open in"
+    " summer. Dogs are welcome in the garden too. Parking is behind the house."
+)
 
 
 def agent(*results: str, **more: Json) -> Json:
@@ -221,11 +230,7 @@ async def test_nothing_is_put_aside_for_who_has_no_tools_or_when_it_cannot_be_ke
 
 
 async def test_passages_are_shortened_to_what_bears_on_the_question(gateway: Gateway) -> None:
-    passage = (
-        "<document>Our shop is a friendly place. People like to come here. The staff is kind to everybody who calls."
-        " Coffee is served all day long. Refunds are made by the same way as the payment came. They need patience."
-        " The garden is open in summer. Dogs are welcome in the garden too. Parking is behind the house.</document>"
-    )
+    passage = f"<document>{REFUNDS}</document>"
     text = f"How are refunds made?\n{passage}"
     answer = await asked(gateway, question(text=text), "passages")
     sent = gateway.provider.calls[0].json["messages"][0]["content"]
@@ -248,3 +253,28 @@ async def test_an_answer_to_a_shortened_prompt_is_not_given_to_who_sent_the_whol
         assert HEADER not in told[2].headers
     finally:
         (await gateway.client.put("/v1/cache", json={"enabled": False})).raise_for_status()
+
+
+async def test_doc_chat_sends_shorter_passages_for_a_key_that_wants_it(gateway: Gateway) -> None:
+    process = gateway.application.process
+    objects = (await process.get(ObjectStore)).tenant(gateway.tenant)
+    text = f"# Canteen\n\n{REFUNDS}\n"
+    await objects.put("documents/canteen.md", text.encode(), "text/markdown")
+    parsers = Parsers()
+    try:
+        ingest = Ingest(await database(gateway), objects, await process.get(Embeddings), parsers)
+        await ingest.converge("canteen.md", "first")
+    finally:
+        await parsers.close()
+    key = await make_key(gateway.application, gateway.tenant)
+    name = key.split("_")[1]
+    (await gateway.client.put(f"/v1/compression/keys/{name}", json={"modes": ["passages"]})).raise_for_status()
+    await asyncio.sleep(REMEMBERED_S)
+    async with gateway.with_key(key) as client:
+        body = question("doc-chat/gpt-4o-mini", "How are refunds made?")
+        (await client.post("/v1/chat/completions", json=body)).raise_for_status()
+    (await gateway.client.delete(f"/v1/compression/keys/{name}")).raise_for_status()
+    sent = gateway.provider.calls[-1].json["messages"][1]["content"]
+    assert "Refunds are made by the same way as the payment came." in sent
+    assert "[…]" in sent
+    assert "People like to come here." not in sent
