@@ -2,8 +2,3 @@
 
 Instructions, what people and models said, tools and their arguments are never touched, nor is code.
 """
-
-from shared.compression.conversation import Compressed, Mode, Original, compressed
-from shared.compression.estimate import tokens_in
-
-__all__ = ["Compressed", "Mode", "Original", "compressed", "tokens_in"]

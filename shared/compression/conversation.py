@@ -11,15 +11,14 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from shared.compression import lines, passages, tables
 from shared.compression.code import FENCE, is_code, outside_fences
 from shared.compression.estimate import tokens_in
 from shared.compression.marks import OPENING, mark
+from shared.compression.modes import Mode, Original
 from shared.compression.pieces import Json, Path, Piece, pieces_of, replaced
 
-Mode = Literal["lossless", "reversible", "passages"]
 RETRIEVAL_TOOL = "retrieve_original"
 LOOKED_AT_CHARS_LEAST, LOOKED_AT_CHARS_MOST = 200, 256 * 1024
 SAVED_BYTES_LEAST = 48
@@ -30,14 +29,6 @@ ASIDE_BYTES_LEAST = 2048
 ASIDE_STEP_BYTES = 16 * 1024
 FRESH_ROUNDS = 3
 """Results that the model has answered fewer times than this stay where they are."""
-
-
-@dataclass(frozen=True)
-class Original:
-    """A result that was put aside, under the id that stands in its place."""
-
-    id: str
-    text: str = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import get_args
 
-from shared.compression.conversation import Mode, Original
+from shared.compression.modes import MODES, Mode, Original
 from shared.errors import NotFound
 from shared.ids import TenantId
 from shared.postgres import TenantDatabase
@@ -18,7 +17,6 @@ from shared.secrets import TenantSecrets
 from shared.usage.batches import GroupCommit
 
 PURPOSE = "compression"
-MODES: Sequence[Mode] = get_args(Mode)
 KEPT_S = 24 * 3600
 """A client that goes on with its conversation sends the result again, and its time begins anew."""
 RENEWED_AFTER_S = 3600.0

@@ -28,6 +28,7 @@ BENCHMARKS = (
         "prices",
         "usage",
         "savings",
+        "compression",
     ),
     "quotas",
     "interleavings",

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from shared.compression import Mode
+from shared.compression.modes import Mode
 from shared.errors import Invalid, NotFound
 from shared.function import Call, Function, Scale, Tick
 from shared.postgres import TenantDatabase, TenantTransaction

@@ -17,9 +17,10 @@ from starlette.responses import Response
 
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.credentials import Provider
-from shared.compression import Compressed, Mode, compressed, tokens_in
-from shared.compression.conversation import RETRIEVAL_TOOL
-from shared.compression.stored import MODES, Compression, Saving, original_id
+from shared.compression.conversation import RETRIEVAL_TOOL, Compressed, compressed
+from shared.compression.estimate import tokens_in
+from shared.compression.modes import MODES, Mode
+from shared.compression.stored import Compression, Saving, original_id
 from shared.errors import Malformed, Problem
 from shared.function import Call
 from shared.postgres import TenantDatabase

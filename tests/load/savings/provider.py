@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.compression import passages, tokens_in
+from shared.compression import passages
 from shared.compression.conversation import RETRIEVAL_TOOL
+from shared.compression.estimate import tokens_in
 from tests.fixtures.provider import Pause, Received, Script, completion, usage
 from tests.load.savings.workloads import ASKED_AGAIN, Asked
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.compression import Mode, compressed
-from shared.compression.conversation import ASIDE_STEP_BYTES, FRESH_ROUNDS, RETRIEVAL_TOOL, put_aside
+from shared.compression.conversation import ASIDE_STEP_BYTES, FRESH_ROUNDS, RETRIEVAL_TOOL, compressed, put_aside
+from shared.compression.modes import Mode
 
 Json = Any  # Any: JSON
 STRICT: list[frozenset[Mode]] = [frozenset({"lossless"}), frozenset({"passages"}), frozenset({"lossless", "passages"})]

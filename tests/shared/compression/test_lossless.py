@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.compression import compressed, tables, tokens_in
+from shared.compression import tables
 from shared.compression.code import is_code, outside_fences
+from shared.compression.conversation import compressed
+from shared.compression.estimate import tokens_in
 from shared.compression.lines import squeezed
 
 Json = Any  # Any: JSON
