@@ -10,6 +10,7 @@ from time import monotonic
 
 from shared.compression.modes import MODES, Mode, Original
 from shared.errors import NotFound
+from shared.identity import Caller
 from shared.ids import TenantId
 from shared.postgres import TenantDatabase
 from shared.remembering import Remembered
@@ -62,9 +63,13 @@ class Compression:
         self._known: OrderedDict[tuple[TenantId, str], float] = OrderedDict()
         self._saving = GroupCommit(write_savings, name="compression savings", gather_s=GATHER_S)
 
-    async def modes_of(self, tenant: TenantDatabase, owner: str) -> frozenset[Mode]:
-        """How the prompts of the owner's keys are compressed, as it was less than a second ago. Raises `Problem`."""
-        return (await self._keys.get(tenant.tenant, lambda: stored_modes(tenant))).get(owner, frozenset())
+    async def modes_of(self, tenant: TenantDatabase, caller: Caller) -> frozenset[Mode]:
+        """How the prompts of the caller's key are compressed, or else of the first that it was rotated from, as it was
+        less than a second ago. Raises `Problem`."""
+        keys = await self._keys.get(tenant.tenant, lambda: stored_modes(tenant))
+        if not keys:
+            return frozenset()
+        return keys.get(caller.key_id or "", keys.get(caller.owner, frozenset()))
 
     async def keep(
         self, tenant: TenantDatabase, sealing: TenantSecrets, owner: str, originals: Sequence[Original]

@@ -106,7 +106,7 @@ class Compressing:
         if told is not None:
             return told
         try:
-            return await self.compression.modes_of(self.tenant, self.call.caller.owner)
+            return await self.compression.modes_of(self.tenant, self.call.caller)
         except Problem as failure:
             log("compression_not_known", request_id=self.call.request_id, error=failure.code)
             return OFF

@@ -159,6 +159,7 @@ async def test_a_key_can_have_it_always_and_so_can_the_key_that_it_is_rotated_to
     name = first.split("_")[1]
     (await gateway.client.put(f"/v1/compression/keys/{name}", json={"modes": ["lossless"]})).raise_for_status()
     second = await make_key(gateway.application, gateway.tenant, tags=[f"key:{name}"])
+    own = second.split("_")[1]
     await asyncio.sleep(REMEMBERED_S)
     for key in (first, second):
         async with gateway.with_key(key) as client:
@@ -166,6 +167,12 @@ async def test_a_key_can_have_it_always_and_so_can_the_key_that_it_is_rotated_to
             assert answer.headers[HEADER].startswith("lossless; ")
             answer = await client.post("/v1/chat/completions", json=agent(TABLE), headers={HEADER: "off"})
             assert HEADER not in answer.headers
+    (await gateway.client.put(f"/v1/compression/keys/{own}", json={"modes": ["passages"]})).raise_for_status()
+    await asyncio.sleep(REMEMBERED_S)
+    async with gateway.with_key(second) as client:
+        answer = await client.post("/v1/chat/completions", json=agent(TABLE))
+        assert answer.headers[HEADER].startswith("none; ")  # its own setting holds, which finds no passages
+    (await gateway.client.delete(f"/v1/compression/keys/{own}")).raise_for_status()
     assert HEADER not in (await asked(gateway, agent(TABLE))).headers
     assert [one["key"] for one in (await gateway.client.get("/v1/compression/keys")).json()["keys"]] == [name]
     (await gateway.client.delete(f"/v1/compression/keys/{name}")).raise_for_status()
