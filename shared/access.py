@@ -16,8 +16,8 @@ ROLES: Mapping[str, frozenset[str]] = {
     "admin": frozenset(
         {
             "documents:*", "keys:*", "quotas:*", "prices:*", "secrets:*", "models:use", "usage:read", "audit:read",
-            "events:*", "schedules:read", "tenants:export", "guardrails:*", "cache:*", "aliases:*", "functions:read",
-            "functions:use", "responses:*",
+            "events:*", "schedules:read", "tenants:export", "guardrails:*", "cache:*", "aliases:*", "compression:*",
+            "functions:read", "functions:use", "responses:*",
         }
     ),
     "member": frozenset(

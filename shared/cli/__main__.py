@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "doctor": ("doctor", "Check every part, and say how to repair it."),
     "logs": ("logs", "Show what the processes wrote."),
     "test": ("testing", "Run every check and test of the project."),
+    "bench": ("benches", "Measure what the platform saves."),
     "generate": ("testing", "Write the files that are derived from the code."),
     "functions": ("functions", "List, run, add or deploy functions."),
     "tenant": ("tenants", "Add, list, export or remove tenants."),

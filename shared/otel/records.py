@@ -98,7 +98,7 @@ class ModelCall:
     used: Tokens | None = None
     cost_micro_usd: int | None = None
     saved_micro_usd: int | None = None
-    cache: Literal["", "hit", "coalesced"] = ""
+    cache: Literal["", "hit", "semantic", "coalesced"] = ""
     error: str = ""
     answered_by: str = ""
     answer_id: str = ""

@@ -5,7 +5,7 @@ For a tenant that has not switched it on, nothing of this is done but to know th
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,8 @@ class Caching:
     tenant: TenantDatabase
     sealing: TenantSecrets
     meter: Meter
+    compressed: Collection[str] = ()
+    """How the prompt is shortened: what answers the whole one need not be what answers the shorter."""
     invoke: Invoke | None = None
     """Without it, only the very same question is answered again."""
 
@@ -98,6 +100,7 @@ class Caching:
             "route": request.url.path, "query": request.url.query, "provider": target.provider.name,
             "url": target.provider.base_url, "model": target.model, "epoch": setting.epoch,
             "version": request.headers.get("anthropic-version", ""), "beta": request.headers.get("anthropic-beta", ""),
+            "compressed": sorted(self.compressed),
         }  # fmt: skip
         key = key_of(self.sealing, scope, wanted.content)
         if wish.find and (kept := await self.answers.find(self.sealing, key)) is not None:
@@ -123,7 +126,7 @@ class Caching:
         async with settlement.or_settled():
             await settlement.metered.durable()
         settlement.outcome, settlement.saved_micro_usd = "done", kept.cost
-        settlement.cache = how.partition(";")[0]
+        settlement.cache = "semantic" if how.startswith("semantic") else "hit"
         headers = settlement.headers | cost_header(settlement.settle()) | self._own_headers(feature)
         age, saved = max(0, now_s() - kept.at), "unknown" if kept.cost is None else str(kept.cost)
         headers[HEADER] = f"{how}; age={age}; saved-micro-usd={saved}"

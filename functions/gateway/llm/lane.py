@@ -13,10 +13,12 @@ from starlette.responses import Response
 from functions.gateway.llm import aliased, models, translated
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.caching import Caching
+from functions.gateway.llm.compressing import Compressing
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.models import Target
 from functions.gateway.llm.observing import observe
 from functions.gateway.llm.watching import Watch
+from shared.compression.stored import Compression
 from shared.errors import Malformed
 from shared.function import Call
 from shared.function.invoke import Invoke
@@ -46,6 +48,7 @@ class Lane:
     providers: Providers
     guardrails: Guardrails
     answers: Answers
+    compression: Compression
     invoke: Invoke | None = None
     """Given where calls are translated for providers that speak another dialect, and questions compared by what they
     say."""
@@ -71,9 +74,12 @@ class Lane:
                 return await built_in(target)
             asked = aliased.asked(wanted, target)
             ask = self._translating(dialect, feature) if provider.of.dialect != dialect else relay
-            caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter, self.invoke)
+            compressing = Compressing(self.request, self.compression, self.call, self.tenant, self.sealing)
+            modes = await compressing.modes(feature)
+            relayed = compressing.relayed(ask, modes, feature) if modes else ask
+            caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter, modes, self.invoke)
             answer = await caching.answer(
-                self.request, asked, target, feature, lambda: ask(asked, provider, target.model)
+                self.request, asked, target, feature, lambda: relayed(asked, provider, target.model)
             )
             return aliased.answered(answer, target)
 

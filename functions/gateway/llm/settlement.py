@@ -33,7 +33,7 @@ class Settlement:
     outcome: Outcome = "cut"
     used: Tokens | None = None
     saved_micro_usd: int | None = None
-    cache: Literal["", "hit", "coalesced"] = ""
+    cache: Literal["", "hit", "semantic", "coalesced"] = ""
     refusal: str = ""
     """The provider's status, where it answered with an error."""
     answer: dict[str, Any] = field(default_factory=dict, repr=False)  # Any: JSON of the provider's

@@ -38,6 +38,7 @@ FUNCTIONS = (
     "governance-prices",
     "gateway-guardrails",
     "gateway-cache",
+    "gateway-compression",
     "gateway-aliases",
 )
 PROVIDER_KEY = "sk-provider-0123456789abcdef"
