@@ -59,7 +59,6 @@ OMITTED: Mapping[str, str] = {
     **dict.fromkeys(
         ("hf-xet", "fsspec", "filelock", "tqdm", "httpx2", "httpcore2", "truststore"), "huggingface-hub needs it"
     ),
-    "protobuf": "onnxruntime's tools read models with it; its engine does not",
     "pyyaml": "environment files and manifests are read where dcoder runs",
     "pycparser": "cffi needs it to compile",
 }
@@ -82,6 +81,7 @@ PRUNED: tuple[str, ...] = (
     "onnxruntime/datasets/*",
     "onnxruntime/backend/*",
     *(f"numpy/_core/{name}.*.so" for name in ("_simd", "_*_tests")),  # only numpy's tests load them
+    *(f"numpy/{name}/*" for name in ("random", "typing", "testing")),  # imported by who names them; nobody does
     "numpy/f2py/*",
     "numpy/distutils/*",
     "numpy/_pyinstaller/*",
