@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "tenant": ("tenants", "Add, list, export or remove tenants."),
     "key": ("keys", "Create, list, rotate or revoke virtual keys."),
     "quota": ("quotas", "Budgets and rates of tenants, keys, tags and models."),
+    "price": ("prices", "What models cost a tenant, where that is not the published price."),
     "ingest": ("documents", "Upload documents and wait until they are searchable."),
     "ask": ("documents", "Ask the documents a question."),
     "usage": ("accounts", "What was used, and what it cost."),

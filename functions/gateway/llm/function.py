@@ -38,11 +38,11 @@ llm = Function(
 
 @llm.route("/v1/models", method="GET", permission="models:use")
 async def list_models(request: Request, caller: Caller, tenant: TenantDatabase, providers: Providers) -> Response:
-    """The models that the key may use. For who sends `anthropic-version`, in Anthropic's form those of its dialect."""
+    """The models that the key may use. For who sends `anthropic-version`, in Anthropic's form those of providers."""
     offer = await offer_of(tenant, providers)
     if "anthropic-version" not in request.headers:
         return JSONResponse({"object": "list", "data": models.listing(caller, offer)})
-    spoken = [name for name, one in models.usable(caller, offer).items() if models.dialect_of(one) == "anthropic"]
+    spoken = [name for name, one in models.usable(caller, offer).items() if one.provider is not None]
     return JSONResponse(models.page(spoken, request.query_params))
 
 
@@ -80,7 +80,7 @@ async def chat_completions(
         refuse(wanted, EMBEDDING)
         return await doc_chat.respond(call, wanted, target, meter, invoke)
 
-    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression, invoke)
     relay = partial(chat.relay, call, providers=providers, sealing=sealing, meter=meter)
     return await lane.answer(wanted, "openai", "chat", relay, built_in)
 
@@ -136,14 +136,16 @@ async def create_message(
     tenant: TenantDatabase,
     sealing: TenantSecrets,
     meter: Meter,
+    invoke: Invoke,
     providers: Providers,
     guardrails: Guardrails,
     answers: Answers,
     compression: Compression,
 ) -> Response:
-    """A message in Anthropic's dialect, whole or as a stream, by a provider that speaks it: bytes unchanged."""
+    """A message in Anthropic's dialect, whole or as a stream. By a provider that speaks it, bytes unchanged; else
+    translated."""
     wanted = await conversation(request)
-    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression, invoke)
     relay = partial(messages.relay, call, request, providers=providers, sealing=sealing, meter=meter)
     return await lane.answer(wanted, "anthropic", "messages", relay)
 
@@ -161,7 +163,10 @@ async def count_message_tokens(
     compression: Compression,
 ) -> Response:
     """How many tokens a message's input has, by the provider's own count, which costs nothing."""
-    return await create_message(request, call, tenant, sealing, meter, providers, guardrails, answers, compression)
+    wanted = await conversation(request)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression)
+    relay = partial(messages.relay, call, request, providers=providers, sealing=sealing, meter=meter)
+    return await lane.answer(wanted, "anthropic", "messages", relay)
 
 
 @llm.route("/v1/compression/originals/{original_id}", method="GET", permission="models:use")
