@@ -7,7 +7,7 @@ tags stay whatever they say.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from shared.analysis import terms
@@ -23,6 +23,8 @@ KEPT = re.compile(
     re.MULTILINE | re.VERBOSE,
 )
 """Numbers, quotations, tags, addresses, identifiers; and what does not end as a sentence does: headings, items."""
+CLOSED_BY = {'"': '"', "“": "”", "„": "“”", "«": "»", "»": "«"}
+QUOTE = re.compile(r'["“”„«»]')
 GAP = "[…] "
 GAIN_LEAST = 0.15
 NEIGHBOURS = 2
@@ -74,12 +76,25 @@ def selected(prose: str, asked: frozenset[str]) -> str:
     if not hits:
         return prose
     near = {index + step for index in hits for step in range(-NEIGHBOURS, NEIGHBOURS + 1)}
-    kept = [index in near or KEPT.search(one) is not None for index, one in enumerate(sentences)]
+    quoted = list(within_quotations(sentences))
+    kept = [index in near or quoted[index] or KEPT.search(one) is not None for index, one in enumerate(sentences)]
     pieces = []
     for stays, run in groupby(zip(kept, sentences, strict=True), key=lambda one: one[0]):
         left_out = "".join(sentence for _, sentence in run)
         pieces.append(left_out if stays or len(left_out) <= len(GAP) else GAP + newlines(left_out))
     return "".join(pieces)
+
+
+def within_quotations(sentences: Sequence[str]) -> Iterator[bool]:
+    """Of each sentence, whether a quotation that began before goes on in it. One that is not closed goes to the end."""
+    closed_by = ""
+    for sentence in sentences:
+        yield bool(closed_by)
+        for sign in QUOTE.findall(sentence):
+            if not closed_by:
+                closed_by = CLOSED_BY.get(sign, "")
+            elif sign in closed_by:
+                closed_by = ""
 
 
 def newlines(left_out: str) -> str:
