@@ -39,19 +39,25 @@ WITH mark AS MATERIALIZED (
 )"""
 """Where the daily sums end. Of another server's sums none are taken: see `usage_daily_restart`."""
 SUMMED = f"""
-SELECT {{grouped}} AS grouped, {", ".join(COUNTS)}
+SELECT {{grouped}} AS grouped, {SUMS}
 FROM usage_daily
 WHERE ($1 = '' OR tenant = $1) AND ($2::date IS NULL OR day >= $2) AND ($3::date IS NULL OR day <= $3)
   AND (SELECT upto FROM mark) > '0'
+GROUP BY 1
+"""
+OF_SETS = f"""
+SELECT tags AS grouped, {", ".join(COUNTS)}
+FROM ({SUMMED.format(grouped="tag_set")}) AS sets JOIN usage_tag_sets ON usage_tag_sets.id = sets.grouped
 """
 TAIL = """
-SELECT {grouped} AS grouped, 1, input_tokens, output_tokens, cached_tokens, coalesce(cost_micro_usd, 0),
-       (cost_micro_usd IS NULL)::int, coalesce(saved_micro_usd, 0)
+SELECT {grouped}, count(*), sum(input_tokens), sum(output_tokens), sum(cached_tokens), coalesce(sum(cost_micro_usd), 0),
+       count(*) FILTER (WHERE cost_micro_usd IS NULL), coalesce(sum(saved_micro_usd), 0)
 FROM (SELECT *, (started_at AT TIME ZONE 'UTC')::date AS day FROM usage_ledger) AS ledger
 WHERE entered >= (SELECT upto FROM mark)
   AND ($1 = '' OR tenant = $1)
   AND ($2::date IS NULL OR started_at >= $2::timestamp AT TIME ZONE 'UTC')
   AND ($3::date IS NULL OR started_at < ($3 + 1)::timestamp AT TIME ZONE 'UTC')
+GROUP BY 1
 """
 NULLABLE: Mapping[str, str] = {"key_id": "coalesce(key_id, '')", "tags": "coalesce(tags, '{}')"}
 """Of the ledger, what is empty in the daily sums instead."""
@@ -95,15 +101,16 @@ async def advance(control: ControlDatabase) -> None:
 
 
 def statement(by: str, groups_max: int = GROUPS_MAX) -> str:
-    """The totals by group, that of all groups first. Rows are added up once, by what they have in common; the rest is
-    made of those sums. Calls with the same tags count for each of them."""
+    """The totals by group, that of all groups first. The daily sums and the rows after them are added up on their own,
+    by what they have in common; the rest is made of those sums. Calls with the same tags count for each of them."""
     tagged = by in OF_TAGS
     grouped = "tags" if tagged else COLUMNS[by]
-    calls = f"{SUMMED.format(grouped=grouped)} UNION ALL {TAIL.format(grouped=NULLABLE.get(grouped, grouped))}"
+    summed = OF_SETS if tagged else SUMMED.format(grouped=grouped)
+    tail = TAIL.format(grouped=NULLABLE.get(grouped, grouped))
     name = "coalesce(regexp_replace(tag, '^(member|group):', ''), '')" if tagged else "grouped::text"
     source = f"summed LEFT JOIN LATERAL unnest(grouped) AS tag ON {OF_TAGS[by]}" if tagged else "summed"
     return (
-        f"{MARK}, summed AS MATERIALIZED (SELECT grouped, {SUMS} FROM ({calls}) AS calls GROUP BY grouped)"
+        f"{MARK}, summed AS MATERIALIZED ({summed} UNION ALL {tail})"
         f" SELECT 1 AS whole, NULL AS grouped, {SUMS} FROM summed"
         f" UNION ALL SELECT 0, {name}, {SUMS} FROM {source} GROUP BY 2 ORDER BY 1 DESC, 2 LIMIT {groups_max + 2}"
     )
