@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.ids import TenantId
-from shared.postgres import TenantDatabase
+from shared.llm.thresholds import Label, learned
+from shared.postgres import TenantDatabase, TenantTransaction
 from shared.redis import CacheServer
 from shared.remembering import Remembered
 from shared.secrets import TenantSecrets
 
 PURPOSE = "answer-cache"
 TTL_S, TTL_S_MAX = 3600, 30 * 86400
+WRONG_SHARE_MAX = 0.01
+LABELS_MAX = 2000
 KEPT_BYTES_MAX = 900 * 1024
 REMEMBERED_S, REMEMBERED_MAX = 0.8, 2000
 
@@ -32,6 +35,8 @@ class Setting:
     enabled: bool = False
     ttl_s: int = TTL_S
     epoch: int = 0
+    semantic: bool = False
+    wrong_share_max: float = WRONG_SHARE_MAX
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,16 @@ class Answers:
         self.flights: dict[tuple[TenantId, str], object] = {}
         """The gateway's: calls that are being made, by tenant and key."""
         self._settings = Remembered[TenantId, Setting](fresh_s=REMEMBERED_S, kept_max=REMEMBERED_MAX)
+        self._labels = Remembered[tuple[TenantId, str], list[Label]](fresh_s=REMEMBERED_S, kept_max=REMEMBERED_MAX)
 
     async def setting(self, tenant: TenantDatabase) -> Setting:
         """As it was less than a second ago. Raises `Problem`."""
         return await self._settings.get(tenant.tenant, lambda: stored(tenant))
+
+    async def threshold(self, tenant: TenantDatabase, application: str) -> float:
+        """From which similarity on an answer is given in this application, as of less than a second ago."""
+        labels = await self._labels.get((tenant.tenant, application), lambda: labelled(tenant, application))
+        return learned(labels, (await self.setting(tenant)).wrong_share_max)
 
     async def find(self, sealing: TenantSecrets, key: str) -> Kept | None:
         sealed = await self._server.tenant(sealing.tenant).get(key)
@@ -81,8 +92,20 @@ class Answers:
 
 
 async def stored(tenant: TenantDatabase) -> Setting:
-    row = await tenant.fetchrow("SELECT enabled, ttl_s, epoch FROM answer_cache")
+    row = await tenant.fetchrow("SELECT enabled, ttl_s, epoch, semantic, wrong_share_max FROM answer_cache")
     return Setting(**row) if row else Setting()
+
+
+async def labelled(tenant: TenantDatabase | TenantTransaction, application: str) -> list[Label]:
+    """What was said last of answers that this application was given in other words."""
+    rows = await tenant.fetch(
+        """
+        SELECT similarity, correct FROM semantic_hits WHERE application = $1 AND correct IS NOT NULL
+        ORDER BY at DESC LIMIT $2
+        """,
+        application, LABELS_MAX,
+    )  # fmt: skip
+    return [Label(**row) for row in rows]
 
 
 def key_of(sealing: TenantSecrets, scope: Mapping[str, Any], body: Mapping[str, Any]) -> str:  # Any: JSON

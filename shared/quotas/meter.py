@@ -26,8 +26,9 @@ from shared.quotas.refusals import refusal, unpriced
 from shared.quotas.stored import StoredQuotas, sums_of
 from shared.quotas.telling import Telling
 from shared.telemetry import log
-from shared.usage import Ledger, OpenCall, Outcome, Tokens
+from shared.usage import Ledger, OpenCall, Outcome, Price, Tokens
 from shared.usage.ledger import CLOSE_TIMEOUT_S, DEAD_AFTER_S, LATE_MAX, Written
+from shared.usage.own_prices import StoredPrices
 
 SEEN_EVERY_S = 10.0
 BUILD_GRACE_S = 0.25
@@ -59,6 +60,7 @@ class Meter:
         self._ledger = Ledger(control, uuid4().hex)
         self._quotas = StoredQuotas(control)
         self.telling = Telling(control, self.states)
+        self._own_prices = StoredPrices(control)
         self._open: dict[UUID, Metered] = {}
         self._late: dict[UUID, Metered] = {}
         self._unsettled: dict[UUID, tuple[Metered, int]] = {}
@@ -76,13 +78,15 @@ class Meter:
         provider: str,
         feature: str = "chat",
         prices: str = "",
+        price: Price | None = None,
         most: Tokens = NOTHING,
         least_output: int | None = None,
         piece_output: int | None = None,
     ) -> Metered:
         """Let a call in that takes at most these tokens. Its model may be asked only after this.
 
-        `prices`: under which name the table has the prices of a seller that asks others than the publisher.
+        `prices`: under which name the table has the prices of a seller that asks others than the publisher. With
+        `price`, that one holds. Whichever does, it holds until the call has ended.
 
         With `least_output`, a call that does not fit gets as many output tokens as there is room for, if it is that
         many at least.
@@ -96,9 +100,12 @@ class Meter:
             raise Unavailable("the usage ledger cannot be written; no further calls are taken", retry_after_s=10)
         known = await self._quotas.of(caller.tenant)
         quotas = concerning(known, key_id=caller.key_id, tags=caller.tags, model=model)
+        now = self._clock.now()
+        if price is None:
+            price = price_at(await self._own_prices.of(caller.tenant), model, provider, prices, now)
         call = OpenCall(
-            uuid4(), int(self._clock.now().timestamp() * 1_000_000), caller.tenant, caller.key_id, request_id, model,
-            provider, feature, tuple(sorted(caller.tags)), prices=prices,
+            uuid4(), int(now.timestamp() * 1_000_000), caller.tenant, caller.key_id, request_id, model,
+            provider, feature, tuple(sorted(caller.tags)), price=price,
         )  # fmt: skip
         piece = min(piece_output or most.output, most.output)
         pieces = piece < most.output and stopping(quotas)
@@ -136,11 +143,16 @@ class Meter:
         """Say that an open call is cut short: if nobody says what it used, it is charged as having taken this."""
         metered.call = replace(metered.call, reserved=charge_of(metered.call, taken))
 
-    def end(self, metered: Metered, outcome: Outcome, used: Tokens | None) -> int | None:
+    def end(
+        self, metered: Metered, outcome: Outcome, used: Tokens | None, *, saved_micro_usd: int | None = None
+    ) -> int | None:
         """Have the call's row written and its reservation settled. Returns its cost in micro-USD, or None when that is
-        not known. Neither raises nor waits; what fails is tried again. Only the first end counts."""
+        not known. Neither raises nor waits; what fails is tried again. Only the first end counts.
+
+        `saved_micro_usd`: what the answer had cost that was given again in place of this call's own.
+        """
         if metered.ended is None:
-            metered.ended = ended_of(metered.call, outcome, used)
+            metered.ended = ended_of(metered.call, outcome, used, saved_micro_usd=saved_micro_usd)
             self._ending[metered.call.id] = asyncio.create_task(self._end(metered), name="call-end")
         return metered.ended.cost_micro_usd
 
@@ -216,7 +228,7 @@ class Meter:
         self, call: OpenCall, quotas: tuple[Quota, ...], most: Tokens, least_output: int | None
     ) -> Metered:
         """The call with its reservation, at the time of Redis."""
-        if price_at(call) is None and any(refusing(quota) and quota.metric == "micro_usd" for quota in quotas):
+        if call.price is None and any(refusing(quota) and quota.metric == "micro_usd" for quota in quotas):
             raise unpriced(call.model)
         settled = False
         for _ in range(TRIES_MAX):

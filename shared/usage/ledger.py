@@ -18,7 +18,7 @@ from shared.ids import TenantId
 from shared.postgres import ControlDatabase, quoted
 from shared.telemetry import log
 from shared.usage.batches import GroupCommit
-from shared.usage.prices import Charge, Tokens
+from shared.usage.prices import Charge, Price, Tokens
 
 Outcome = Literal["done", "client_gone", "provider_error", "cut", "stopped", "unknown"]
 DEAD_AFTER_S = 45
@@ -37,7 +37,7 @@ feature text, reserved_micro_usd bigint, reserved_tokens bigint, tags text[]
 """
 ENDED_FIELDS = """
 outcome text, input_tokens bigint, output_tokens bigint, cached_tokens bigint, usage_known boolean,
-cost_micro_usd bigint, price_known boolean, charged_micro_usd bigint, charged_tokens bigint
+cost_micro_usd bigint, price_known boolean, charged_micro_usd bigint, charged_tokens bigint, saved_micro_usd bigint
 """
 CALL = "tenant, key_id, request_id, model, provider, feature, tags"
 STARTED = "timestamptz 'epoch' + started_us * interval '1 microsecond'"
@@ -69,9 +69,9 @@ CLOSE = f"""
 WITH told AS (SELECT * FROM json_to_recordset($1::json) AS told ({OPEN_FIELDS}, {ENDED_FIELDS})),
      ended AS (DELETE FROM usage_open USING told WHERE usage_open.id = told.id)
 INSERT INTO usage_ledger (id, started_at, {CALL}, outcome, input_tokens, output_tokens, cached_tokens, usage_known,
-                          cost_micro_usd, price_known, charged_micro_usd, charged_tokens)
+                          cost_micro_usd, price_known, charged_micro_usd, charged_tokens, saved_micro_usd)
 SELECT id, {STARTED}, {CALL}, outcome, input_tokens, output_tokens, cached_tokens, usage_known,
-       cost_micro_usd, price_known, charged_micro_usd, charged_tokens
+       cost_micro_usd, price_known, charged_micro_usd, charged_tokens, saved_micro_usd
   FROM told
 ON CONFLICT DO NOTHING
 RETURNING id, pg_current_xact_id()::text::bigint AS xid
@@ -112,8 +112,9 @@ class OpenCall:
     feature: str
     tags: tuple[str, ...] = ()
     reserved: Charge = NOTHING_RESERVED
-    prices: str = ""
-    """Whose prices hold, where they are not the publisher's. Not in the row: that has the cost."""
+    price: Price | None = None
+    """What holds for it from its beginning to its end, or None when that is not known. Not in the row: that has the
+    cost."""
 
     def fields(self) -> dict[str, Any]:  # Any: JSON
         """By the columns' names, as JSON takes them."""
@@ -144,6 +145,8 @@ class Ended:
     price_known: bool
     cost_micro_usd: int | None
     charge: Charge
+    saved_micro_usd: int | None = None
+    """The cost of the answer that was given again in this call's place; None when none was, or nobody knows."""
 
     def fields(self) -> dict[str, Any]:  # Any: JSON
         used = self.used or Tokens()
@@ -157,6 +160,7 @@ class Ended:
             "price_known": self.price_known,
             "charged_micro_usd": self.charge.micro_usd,
             "charged_tokens": self.charge.tokens,
+            "saved_micro_usd": self.saved_micro_usd,
         }
 
 

@@ -5,8 +5,9 @@ For a tenant that has not switched it on, nothing of this is done but to know th
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,16 +15,20 @@ from starlette.responses import Response
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.flights import Flight
 from functions.gateway.llm.models import Target
-from functions.gateway.llm.presence import Stream
-from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
+from functions.gateway.llm.semantic.asked import asked_in
+from functions.gateway.llm.semantic.lookup import Lookup
+from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header, cost_told
 from shared.errors import Malformed, Problem
 from shared.function import Call
+from shared.function.invoke import Invoke
 from shared.ids import TenantId
-from shared.llm.answers import TTL_S_MAX, Answers, Kept, Setting, key_of, now_s
+from shared.llm.answers import TTL_S_MAX, Answers, Kept, key_of, now_s
+from shared.llm.presence import Stream
 from shared.postgres import TenantDatabase
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
 from shared.telemetry import log
+from shared.usage.prices import FREE
 
 HEADER, TTL_HEADER = "x-dcoder-cache", "x-dcoder-cache-ttl"
 PROVIDER = "cache"
@@ -35,25 +40,38 @@ Work = Callable[[], Coroutine[None, None, Response]]
 
 @dataclass(frozen=True)
 class Wish:
-    """What a request says of the cache: whether a kept answer will do, whether this one may be kept, for how long."""
+    """What a request says of the cache: whether a kept answer will do, whether this one may be kept, for how long, and
+    whether an answer to the same question in other words will do."""
 
     find: bool = True
     keep: bool = True
     ttl_s: int | None = None
+    semantic: bool = True
+
+
+@dataclass(frozen=True)
+class Question:
+    """One that is going to be asked. `find`: whether another's call of the same will do."""
+
+    key: str
+    ttl_s: int
+    find: bool
+    lookup: Lookup | None
 
 
 def wish_of(request: Request) -> Wish:
-    """`x-dcoder-cache: off | refresh`, `x-dcoder-cache-ttl: <seconds>`, and `Cache-Control: no-store | no-cache`
-    (RFC 9111 §5.2.1). Raises `Malformed`."""
+    """`x-dcoder-cache: off | refresh | exact`, `x-dcoder-cache-ttl: <seconds>`, and `Cache-Control: no-store |
+    no-cache` (RFC 9111 §5.2.1). Raises `Malformed`."""
     said = request.headers.get(HEADER, "").strip().lower()
-    if said not in ("", "off", "refresh"):
-        raise Malformed(f"{HEADER!r} is off or refresh", param=HEADER)
+    if said not in ("", "off", "refresh", "exact"):
+        raise Malformed(f"{HEADER!r} is off, refresh or exact", param=HEADER)
     control = {one.strip().lower() for one in request.headers.get("cache-control", "").split(",")}
     ttl = request.headers.get(TTL_HEADER)
     if ttl is not None and not (ttl.isascii() and ttl.isdigit() and len(ttl) < 9 and 1 <= int(ttl) <= TTL_S_MAX):
         raise Malformed(f"{TTL_HEADER!r} is a whole number of seconds from 1 to {TTL_S_MAX}", param=TTL_HEADER)
     off = said == "off" or "no-store" in control
-    return Wish(not off and said != "refresh" and "no-cache" not in control, not off, int(ttl) if ttl else None)
+    find = not off and said != "refresh" and "no-cache" not in control
+    return Wish(find, not off, int(ttl) if ttl else None, said != "exact")
 
 
 @dataclass(frozen=True)
@@ -65,6 +83,10 @@ class Caching:
     tenant: TenantDatabase
     sealing: TenantSecrets
     meter: Meter
+    compressed: Collection[str] = ()
+    """How the prompt is shortened: what answers the whole one need not be what answers the shorter."""
+    invoke: Invoke | None = None
+    """Without it, only the very same question is answered again."""
 
     async def answer(self, request: Request, wanted: Wanted, target: Target, feature: str, work: Work) -> Response:
         """What `work` answers, or answered before. Raises what it raises, and `Malformed` for a wish that cannot be."""
@@ -78,32 +100,45 @@ class Caching:
             "route": request.url.path, "query": request.url.query, "provider": target.provider.name,
             "url": target.provider.base_url, "model": target.model, "epoch": setting.epoch,
             "version": request.headers.get("anthropic-version", ""), "beta": request.headers.get("anthropic-beta", ""),
+            "compressed": sorted(self.compressed),
         }  # fmt: skip
         key = key_of(self.sealing, scope, wanted.content)
         if wish.find and (kept := await self.answers.find(self.sealing, key)) is not None:
-            return await self._again(kept, target, feature)
-        return await self._together(key, wish, setting, target, feature, work)
+            return await self._again(kept, target, feature, "hit")
+        lookup = self._lookup(scope, wanted) if setting.semantic and wish.semantic else None
+        if lookup is not None and wish.find and not self._in_flight(key) and (found := await lookup.find()) is not None:
+            log("answer_from_semantic_cache", request_id=self.call.request_id, **found.logged)
+            return await self._again(found.kept, target, feature, found.said)
+        return await self._together(
+            Question(key, wish.ttl_s or setting.ttl_s, wish.find, lookup), target, feature, work
+        )
 
-    async def _again(self, kept: Kept, target: Target, feature: str) -> Response:
-        """A kept answer. It costs nothing, and counts as a call."""
+    def _lookup(self, scope: Mapping[str, Any], wanted: Wanted) -> Lookup | None:  # Any: JSON
+        """None where nothing of the question may be said in other words."""
+        asked = asked_in(wanted.content)
+        if asked is None or self.invoke is None:
+            return None
+        return Lookup(asked, scope, answers=self.answers, tenant=self.tenant, sealing=self.sealing, invoke=self.invoke)
+
+    async def _again(self, kept: Kept, target: Target, feature: str, how: str) -> Response:
+        """A kept answer, and how it was found. It costs nothing, and counts as a call."""
         settlement = await self._free(target, feature)
         async with settlement.or_settled():
             await settlement.metered.durable()
-        settlement.outcome = "done"
+        settlement.outcome, settlement.saved_micro_usd = "done", kept.cost
+        settlement.cache = "semantic" if how.startswith("semantic") else "hit"
         headers = settlement.headers | cost_header(settlement.settle()) | self._own_headers(feature)
         age, saved = max(0, now_s() - kept.at), "unknown" if kept.cost is None else str(kept.cost)
-        headers[HEADER] = f"hit; age={age}; saved-micro-usd={saved}"
+        headers[HEADER] = f"{how}; age={age}; saved-micro-usd={saved}"
         log("answer_from_cache", request_id=self.call.request_id, model=target.model, age_s=age, saved_micro_usd=saved)
         if kept.content_type.startswith("text/event-stream"):
             return Stream(once(kept.body), media_type=kept.content_type, headers=headers)
         return Response(kept.body, OK, {**headers, "content-type": kept.content_type})
 
-    async def _together(
-        self, key: str, wish: Wish, setting: Setting, target: Target, feature: str, work: Work
-    ) -> Response:
+    async def _together(self, question: Question, target: Target, feature: str, work: Work) -> Response:
         """The answer of a call that is being made, or of one that begins now."""
-        place = (self.sealing.tenant, key)
-        while wish.find and isinstance(flight := self.answers.flights.get(place), Flight) and flight.open:
+        place = (self.sealing.tenant, question.key)
+        while question.find and (flight := self._in_flight(question.key)) is not None:
             settlement = await self._free(target, feature)
             async with settlement.or_settled():
                 try:
@@ -113,27 +148,35 @@ class Caching:
                     settlement.settle()
                     continue
                 await settlement.metered.durable()
-            settlement.outcome = "done"
+            settlement.outcome, settlement.saved_micro_usd = "done", cost_told(joined)
+            settlement.cache = "coalesced"
             own = settlement.headers | cost_header(settlement.settle()) | self._own_headers(feature)
             log("answer_shared", request_id=self.call.request_id, model=target.model)
             return marked(without_headers_of_another(joined, own), "coalesced")
-        begun = self.answers.flights[place] = Flight(work(), self._landed(key, wish.ttl_s or setting.ttl_s))
+        begun = self.answers.flights[place] = Flight(work(), self._landed(question))
         begun.task.add_done_callback(lambda _: self._forget(place, begun))
         return marked(await begun.join(), "miss")
+
+    def _in_flight(self, key: str) -> Flight | None:
+        flight = self.answers.flights.get((self.sealing.tenant, key))
+        return flight if isinstance(flight, Flight) and flight.open else None
 
     def _forget(self, place: tuple[TenantId, str], flight: Flight) -> None:
         if self.answers.flights.get(place) is flight:
             del self.answers.flights[place]
 
-    def _landed(self, key: str, ttl_s: int) -> Callable[[Response, bytes], Coroutine[None, None, None]]:
+    def _landed(self, question: Question) -> Callable[[Response, bytes], Coroutine[None, None, None]]:
         async def keep(response: Response, body: bytes) -> None:
             """Only what is whole and no error is kept."""
             if response.status_code != OK or (isinstance(response, Stream) and not response.whole()):
                 return
-            told = response.headers.get("x-dcoder-cost-micro-usd", "")
-            cost = response.cost() if isinstance(response, Stream) else int(told) if told.isdigit() else None
+            cost = response.cost() if isinstance(response, Stream) else cost_told(response)
             kept = Kept(response.headers["content-type"], body, now_s(), cost)
-            await self.answers.keep(self.sealing, key, kept, ttl_s)
+            if (
+                await self.answers.keep(self.sealing, question.key, kept, question.ttl_s)
+                and question.lookup is not None
+            ):
+                await question.lookup.keep(question.key, kept, question.ttl_s)
 
         return keep
 
@@ -145,6 +188,7 @@ class Caching:
             model=target.model,
             provider=PROVIDER,
             feature=feature,
+            price=FREE,
             most=NOTHING,
         )
         return Settlement(self.meter, metered, used=NOTHING)

@@ -7,7 +7,6 @@ from starlette.responses import Response
 
 from functions.gateway.llm.bodies import Wanted, for_provider
 from functions.gateway.llm.credentials import Provider
-from functions.gateway.llm.presence import Stream
 from functions.gateway.llm.providers import finished, is_stream, opened
 from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.reservation import wish_of
@@ -17,6 +16,7 @@ from functions.gateway.llm.wires import Anthropic
 from shared.function import Call
 from shared.llm.kinds import ANTHROPIC_VERSION
 from shared.llm.outbound import Providers
+from shared.llm.presence import Stream
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
 

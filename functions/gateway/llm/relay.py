@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
-from functions.gateway.llm.bodies import json_object
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.providers import failed
 from functions.gateway.llm.settlement import Settlement
@@ -14,6 +13,7 @@ from functions.gateway.llm.stopping import Room, within
 from functions.gateway.llm.wires import DONE, Wire
 from shared.errors import DeadlineExceeded, Problem, Unavailable
 from shared.llm import http, sse
+from shared.llm.usage import json_object
 from shared.usage import Outcome
 
 STREAM_S_MAX = 570.0  # below the function's own limit, so that a stream ends with an event and not with a cut
@@ -42,10 +42,12 @@ class Relay:
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The caller's bytes. When this has ended, the provider's connection is closed and the ledger has its row."""
-        self.settlement.outcome = "client_gone"
+        self.settlement.outcome, observation = "client_gone", self.settlement.observation
         try:
             await self.settlement.metered.durable()
             async for passed in self._passed():
+                if observation is not None:
+                    observation.piece(passed)
                 yield passed
             self.settlement.outcome = self._outcome()
             if self.settlement.outcome == "cut":

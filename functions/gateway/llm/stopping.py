@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from functions.gateway.llm.bodies import json_object
 from functions.gateway.llm.settlement import Settlement
 from shared.llm import sse
+from shared.llm.usage import json_object
 from shared.quotas.limits import Quota
 from shared.telemetry import log
 from shared.usage import Tokens

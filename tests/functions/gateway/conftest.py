@@ -35,8 +35,10 @@ FUNCTIONS = (
     "governance-secrets",
     "governance-usage",
     "governance-quotas",
+    "governance-prices",
     "gateway-guardrails",
     "gateway-cache",
+    "gateway-compression",
     "gateway-aliases",
 )
 PROVIDER_KEY = "sk-provider-0123456789abcdef"

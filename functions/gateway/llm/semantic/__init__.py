@@ -1,0 +1,1 @@
+"""Answers for questions that say the same in other words as one that was answered before."""

@@ -1,0 +1,102 @@
+"""Differences that no similarity makes good. Deterministic: two readings in, the name of the first difference out."""
+
+from __future__ import annotations
+
+from functions.gateway.llm.semantic.lexicon import lexicon
+from functions.gateway.llm.semantic.reading import Reading, Word
+
+TENSED = frozenset({"@if", "@what", "@who"})
+"""What is asked for where it matters whether it was, is or will be."""
+
+SURENESS = (1.0, 0.95, 0.85)
+"""Of the same word, of one in the same line of our list, and of one that WordNet has as a synonym."""
+FORMLESS = frozenset({"@what", "@how", "@if", "@when", "@many"})
+"""`@what` is also what a question in no known form is read as; these may be meant then."""
+WEAK_COUNTS = 0.9
+WORDS = "words"
+"""The last difference that is looked for: there is no other."""
+OPPOSITES = {"from": ("to", "into"), "to": ("from",), "into": ("from",)}
+
+
+def difference(one: Reading, other: Reading) -> str:
+    """What the two questions differ in, or an empty text when nothing tells them apart."""
+    if one.language != other.language:
+        return "language"
+    for (kind, marks), (_, others) in zip(one.marks, other.marks, strict=True):
+        if marks != others:
+            return kind
+    if one.tense and other.tense and one.tense != other.tense and (one.asked | other.asked) <= TENSED:
+        return "tense"
+    if one.asked != other.asked and not alike(one, other):
+        return "asked"
+    if turned(one, other):
+        return "direction"
+    left, right, _ = matched(one.words, other.words)
+    return WORDS if (left and right) or not all(word.weak for word in left + right) else ""
+
+
+def alike(one: Reading, other: Reading) -> bool:
+    """Whether the form of one was not understood, and every word of one stands in the other."""
+    kinds = one.asked ^ other.asked
+    return "@what" in kinds and len(kinds) == 2 and kinds <= FORMLESS and not any(matched(one.words, other.words)[:2])
+
+
+def agreement(one: Reading, other: Reading) -> float:
+    """How surely the words say the same, 0 to 1: 1 when they are the same words."""
+    left, right, sureness = matched(one.words, other.words)
+    count = max(len(one.words), len(other.words))
+    return (
+        1.0 if not count else (sum(sureness) + WEAK_COUNTS * len(left + right)) / (count + min(len(left), len(right)))
+    )
+
+
+def matched(one: tuple[Word, ...], other: tuple[Word, ...]) -> tuple[list[Word], list[Word], list[float]]:
+    """The words of each that nothing in the other stands for, and how surely the others stand for each other."""
+    left, right = list(one), list(other)
+    sureness: list[float] = []
+    for surely in SURENESS:
+        for word in list(left):
+            partner = next((each for each in right if lexicon().same(word, each) >= surely), None)
+            if partner is not None:
+                left.remove(word)
+                right.remove(partner)
+                sureness.append(surely)
+    return left, right, sureness
+
+
+def turned(one: Reading, other: Reading) -> bool:
+    """Whether a word has a part in one question that another word has in the other, as in `to Alice` and `to Bob`, or
+    the opposite part, as in `from A to B` and `from B to A`."""
+    for role, fillers in one.roles.items():
+        others = other.roles.get(role, ())
+        if others and exchanged(role, (one, fillers[0]), (other, others[0])) and not set(fillers[:1]) & set(others):
+            return True
+        for opposite in OPPOSITES.get(role, ()):
+            moved = set(fillers) & set(other.roles.get(opposite, ()))
+            if moved - set(others) - set(one.roles.get(opposite, ())):
+                return True
+    return False
+
+
+def exchanged(role: str, one: tuple[Reading, str], other: tuple[Reading, str]) -> bool:
+    """Whether two words have the same part, each in its question, and both are in both questions."""
+    (reading, filler), (another, instead) = one, other
+    if not (is_telling(role, filler, reading) and is_telling(role, instead, another)):
+        return False
+    if filler in another.roles[role] or instead in reading.roles[role]:
+        return False
+    return filler in another.content and instead in reading.content
+
+
+def is_telling(role: str, filler: str, reading: Reading) -> bool:
+    """Whether what is behind the small word is there for its part: names, numbers, and what is compared or counted."""
+    if role == "of":
+        return filler[0].isdigit()
+    if role == "in":
+        return "@many" in reading.asked
+    return (
+        role in ("than", "by", "to", "into", "from")
+        or role[0].isdigit()
+        or filler in reading.names
+        or filler[0].isdigit()
+    )

@@ -1,0 +1,209 @@
+"""Lists of words: what means the same, what does not count, and the forms in which questions are put.
+
+`wordnet.txt` is drawn from Princeton WordNet 3.1 (its licence is in `wordnet-licence.txt`): stems of common words that
+share one of their first three meanings, or are derived from each other. The other lists are ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from functions.gateway.llm.semantic.reading import Word
+
+PARTICLES = frozenset({"on", "off", "out", "up", "down", "back", "over"})
+ENDING = frozenset({"in", "at", "for", "from", "to", "with", "when", "if", "after", "befor", "by", "on"})
+"""Words that may follow a particle at the end of its verb's object."""
+PARTED_MAX = 6
+HERE = Path(__file__).parent
+STEMMERS: Mapping[str, str] = {"en": "english", "de": "german", "fr": "french", "es": "spanish"}
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Several words that mean something together."""
+
+    text: str
+    stems: list[str]
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    groups: Mapping[str, frozenset[int]]
+    meanings: Mapping[str, frozenset[int]]
+    light: frozenset[str]
+    forms: Sequence[tuple[re.Pattern[str], str]]
+    phrases: Mapping[str, Sequence[Phrase]]
+    weak: frozenset[str]
+    telling: frozenset[str]
+    units: Mapping[str, str]
+    bases: Mapping[str, str]
+    small: Mapping[str, frozenset[str]]
+    """The words by which a language is known."""
+    marks: Mapping[str, Mapping[str, str]]
+    """What negates, what says how many, whose it is, and numbers, each with what it is compared as."""
+
+    def joined(self, words: Sequence[str]) -> list[str]:
+        """The words, with those made one that mean something together, whatever their endings."""
+        found: list[str] = []
+        place = 0
+        words = list(words)
+        stems = [stem_of(word, "en") for word in words]
+        while place < len(words):
+            starting = self.phrases.get(stems[place], ())
+            phrase = next((each for each in starting if stems[place : place + len(each.stems)] == each.stems), None)
+            if phrase is None and (parted := parted_in(starting, stems, place)) is not None:
+                phrase, particle = parted
+                found.append(phrase.text)
+                del words[particle], stems[particle]
+                place += 1
+                continue
+            found.append(phrase.text if phrase else words[place])
+            place += len(phrase.stems) if phrase else 1
+        return found
+
+    def rewritten(self, text: str) -> str:
+        """The question in its plainest form."""
+        for pattern, plain in self.forms:
+            text = " ".join(pattern.sub(f" {plain} ", text).split())
+        return text
+
+    def language(self, words: Sequence[str]) -> str:
+        """The one whose small words occur most; English when none do."""
+        counts = {language: sum(word in small for word in words) for language, small in self.small.items()}
+        return max(counts, key=lambda language: counts[language])
+
+    def is_light(self, word: str, language: str) -> bool:
+        return word in (self.light if language == "en" else self.small[language])
+
+    def word(self, text: str, language: str, *, exact: bool = False) -> Word:
+        from functions.gateway.llm.semantic.reading import Word
+
+        text = self.bases.get(text, text) if language == "en" else text
+        stem = text if "_" in text else stem_of(text, language)
+        return Word(text, stem, exact or language != "en", language == "en" and not exact and text in self.weak)
+
+    def same(self, one: Word, other: Word) -> float:
+        """How surely two words may stand for each other: 1 for the same word, 0 for a difference."""
+        if one.stem == other.stem:
+            return 1.0
+        if self.groups.get(one.text, NONE) & self.groups.get(other.text, NONE) or (
+            self.groups.get(one.stem, NONE) & self.groups.get(other.stem, NONE)
+        ):
+            return 0.95
+        if derived(one.stem, other.stem):
+            return 0.85
+        if one.exact or other.exact:
+            return 0.0
+        return 0.85 if self.meanings.get(one.stem, NONE) & self.meanings.get(other.stem, NONE) else 0.0
+
+
+NONE: frozenset[int] = frozenset()
+SUFFIX = re.compile(r"(?:abl|ibl|li|ical|ment|ness|ation|ian|iti|anc|enc)$")
+"""Endings, as the stemmer leaves them, that make another kind of word of one that means the same."""
+ROOT_CHARS_MIN = 5
+
+
+def derived(one: str, other: str) -> bool:
+    short, long = sorted((one, other), key=len)
+    return len(short) >= ROOT_CHARS_MIN and long.startswith(short) and bool(SUFFIX.fullmatch(long[len(short) :]))
+
+
+@cache
+def lexicon() -> Lexicon:
+    """Read once, by the first question of a process that is compared with another."""
+    groups: dict[str, set[int]] = defaultdict(set)
+    plain = [line for line in lines("groups.txt") if not line.startswith("unit ")]
+    for number, line in enumerate(plain):
+        for word in line.split():
+            groups[word].add(number)
+            groups[stem_of(word, "en")].add(number)
+    meanings: dict[str, set[int]] = defaultdict(set)
+    for number, line in enumerate(lines("wordnet.txt")):
+        for stem in line.split():
+            meanings[stem].add(number)
+    units = [line.split()[1:] for line in lines("groups.txt") if line.startswith("unit ")]
+    light = [line.split() for line in lines("light.txt")]
+    return Lexicon(
+        {word: frozenset(numbers) for word, numbers in groups.items()},
+        {stem: frozenset(numbers) for stem, numbers in meanings.items()},
+        frozenset(word for words in light if words[0] not in ("weak", "telling") for word in words),
+        tuple(forms()),
+        phrases_in([*groups, *(name for names in units for name in names)]),
+        frozenset(word for words in light if words[0] == "weak" for word in words[1:]),
+        frozenset(word for words in light if words[0] == "telling" for word in words[1:]),
+        {name: names[0] for names in units for one in names for name in ((one, one + "s") if len(one) > 1 else (one,))},
+        {form: forms[0] for forms in map(str.split, lines("irregular.txt")) for form in forms[1:]},
+        {line.split()[1]: frozenset(line.split()[2:]) for line in lines("marks.txt") if line.startswith("small ")},
+        marks(),
+    )
+
+
+def parted_in(starting: Sequence[Phrase], stems: Sequence[str], place: int) -> tuple[Phrase, int] | None:
+    """A verb with its particle some words behind it, as in `turn the light off`, and where that is."""
+    for phrase in starting:
+        if len(phrase.stems) == 2 and phrase.stems[1] in PARTICLES:
+            for behind in range(place + 2, min(place + PARTED_MAX, len(stems))):
+                if stems[behind] == phrase.stems[1] and (behind + 1 == len(stems) or stems[behind + 1] in ENDING):
+                    return phrase, behind
+    return None
+
+
+def marks() -> Mapping[str, Mapping[str, str]]:
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for line in lines("marks.txt"):
+        kind, compared_as, *words = line.split()
+        if kind != "small":
+            found[kind] |= dict.fromkeys(words, compared_as)
+    return found
+
+
+def phrases_in(words: Iterable[str]) -> Mapping[str, Sequence[Phrase]]:
+    """Those of several words by the stem of their first, the longest first."""
+    found: dict[str, list[Phrase]] = defaultdict(list)
+    for word in sorted((each for each in set(words) if "_" in each), key=len, reverse=True):
+        stems = [stem_of(part, "en") for part in word.split("_")]
+        found[stems[0]].append(Phrase(word, stems))
+    return found
+
+
+def forms() -> Iterator[tuple[re.Pattern[str], str]]:
+    named: dict[str, str] = {}
+    for line in lines("forms.txt"):
+        if line.startswith("<"):
+            name, _, alternatives = line.partition(" = ")
+            named[name] = f"(?:{alternatives})"
+            continue
+        pattern, _, plain = line.partition(" =>")
+        for name, alternatives in named.items():
+            pattern = pattern.replace(name, alternatives)
+        yield re.compile(bounded(pattern)), plain.strip()
+
+
+def bounded(pattern: str) -> str:
+    """The pattern, ending where a word ends."""
+    ahead = re.search(r"\(\?[=!](?:[^()]|\([^()]*\))*\)$", pattern)
+    return pattern if ahead or pattern.endswith("$") else pattern + r"(?!\w)"
+
+
+def lines(name: str) -> Iterator[str]:
+    for line in (HERE / name).read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith(";"):
+            yield line
+
+
+@cache
+def stemmer(language: str) -> Any:  # Any: the stemmer has no types
+    import Stemmer
+
+    return Stemmer.Stemmer(STEMMERS[language])
+
+
+def stem_of(word: str, language: str) -> str:
+    return str(stemmer(language).stemWord(word))

@@ -1,0 +1,88 @@
+"""From which similarity on an answer is given to a question in other words: learned from what was said of such answers.
+
+Sources: Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial" (1934);
+several thresholds are tried, so each is given its part of the doubt (Bonferroni).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+DOUBT = 0.05
+"""How likely the bound may be missed."""
+TRIED = (0.60, 0.68, 0.76, 0.82, 0.88, 0.92, 0.96, 0.99)
+"""Thresholds that can be learned. Below the first nothing is given, whatever was said."""
+NEVER = 1.01
+JUST_ABOVE = 0.001
+CALIBRATED_ON, CALIBRATED_WRONG = 864, (0.6192, 0.8596)
+"""Of how many questions that nearly say the same, in `tests/load/gateway/semantic.py`'s half for learning, which were
+given a wrong answer: their similarities. Where nobody of a tenant has said anything, this is what is known."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What somebody said of an answer that was given."""
+
+    similarity: float
+    correct: bool
+
+
+def share_at_most(wrong: int, of: int, doubt: float) -> float:
+    """The share of wrong ones that is not exceeded, but with probability `doubt`, when `wrong` were seen (Clopper and
+    Pearson's upper limit)."""
+    if wrong >= of:
+        return 1.0
+    low, high = wrong / of, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if at_most(wrong, of, middle) > doubt else (low, middle)
+    return high
+
+
+def at_most(wrong: int, of: int, share: float) -> float:
+    """The probability of at most so many wrong ones."""
+    if share <= 0:
+        return 1.0
+    return math.fsum(
+        math.exp(
+            math.lgamma(of + 1) - math.lgamma(one + 1) - math.lgamma(of - one + 1)
+            + one * math.log(share) + (of - one) * math.log1p(-share)
+        )
+        for one in range(wrong + 1)
+    )  # fmt: skip
+
+
+def lowest(wrong_of: Iterable[tuple[float, int, int]], share_max: float) -> float:
+    """The lowest threshold, of (threshold, wrong, of), that keeps the bound. `NEVER` when none does."""
+    kept = [
+        threshold
+        for threshold, wrong, of in wrong_of
+        if of and share_at_most(wrong, of, DOUBT / len(TRIED)) <= share_max
+    ]
+    return min(kept, default=NEVER)
+
+
+def calibrated(share_max: float, wrong: Sequence[float] = CALIBRATED_WRONG, of: int = CALIBRATED_ON) -> float:
+    """Where to begin: of all questions that nearly say the same, at most `share_max` get a wrong answer."""
+    return lowest(((one, sum(each >= one for each in wrong), of) for one in TRIED), share_max)
+
+
+def learned(labels: Sequence[Label], share_max: float) -> float:
+    """The threshold for who has said so much: of the answers given from it on, at most `share_max` are wrong.
+
+    While too little was said to state that, it is the one to begin with, or just above the most similar wrong answer.
+    """
+    own = lowest(
+        (
+            (one, sum(not each.correct for each in at), len(at))
+            for one in TRIED
+            if (at := [each for each in labels if each.similarity >= one])
+        ),
+        share_max,
+    )
+    if own < NEVER:
+        return own
+    wrong = max((each.similarity for each in labels if not each.correct), default=0.0)
+    return max(calibrated(share_max), wrong + JUST_ABOVE)

@@ -1,0 +1,171 @@
+"""Guards see what no similarity would: a question that differs in a word and wants another answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from functions.gateway.llm.semantic.asked import Asked, asked_in, is_for_others
+from functions.gateway.llm.semantic.guards import agreement, difference
+from functions.gateway.llm.semantic.reading import read
+from functions.gateway.llm.semantic.redundancy import shortened
+from shared.ids import TenantId
+from shared.llm.answers import key_of
+from shared.secrets import DataKey, TenantSecrets
+from tests.load.gateway.semantic import Drawn, groups
+
+Json = Any  # Any: JSON
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "kind"),
+    [
+        ("How do I view the logs of the last 24 hours?", "How do I view the logs of the last 48 hours?", "number"),
+        ("Give me two ideas", "Give me three ideas", "number"),
+        ("Is the meeting on 3 May?", "Is the meeting on 4 May?", "number"),
+        ("Which file is larger than 5 MB?", "Which file is larger than 5 GB?", "words"),
+        ("What does error E42 mean?", "What does error E24 mean?", "code"),
+        ("Open /etc/hosts", "Open /etc/passwd", "code"),
+        ('Translate "good morning"', 'Translate "good evening"', "quoted"),
+        ("Can I pay with a card?", "Can I not pay with a card?", "negation"),
+        ("Can I sign in with Google?", "Can I sign in without Google?", "negation"),
+        ("Does every employee need a badge?", "Does an employee need a badge?", "quantifier"),
+        ("Who can see my orders?", "Who can see his orders?", "person"),
+        ("Must I tip?", "Can I tip?", "modality"),
+        ("Is Pluto a planet?", "Was Pluto a planet?", "tense"),
+        ("Do you ship to Canada?", "Do you ship to Mexico?", "words"),
+        ("Convert 10 miles to kilometers.", "Convert 10 kilometers to miles.", "direction"),
+        ("How do I get from Paris to London?", "How do I get from London to Paris?", "direction"),
+        ("Is Python faster than Java?", "Is Java faster than Python?", "direction"),
+        ("How do I convert a string to an integer?", "How do I convert an integer to a string?", "direction"),
+        ("Why was I charged?", "When was I charged?", "asked"),
+        ("Wie kündige ich mein Abo?", "How do I cancel my subscription?", "language"),
+        ("How do I enable it?", "How do I disable it?", "words"),
+    ],
+)
+def test_a_difference_is_seen_and_named(one: str, other: str, kind: str) -> None:
+    assert difference(read(one), read(other)) == kind
+    assert difference(read(other), read(one)) == kind
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("How do I reset my password?", "What's the procedure for resetting my password?"),
+        ("How do I turn on two-factor authentication?", "Please explain how to activate 2FA."),
+        ("How do I cancel my subscription?", "What steps do I take to end my subscription?"),
+        ("Why is the sky blue?", "What is the reason that the sky is blue?"),
+        ("Can I pay by bank transfer?", "Is it possible to pay by bank transfer?"),
+        ("Convert 10 miles to kilometers.", "How many km are 10 miles?"),
+        ("Which customers bought more than 100 licenses?", "Which clients purchased over 100 licenses?"),
+        ("How tall is the Eiffel Tower?", "What is the height of the Eiffel Tower?"),
+    ],
+)
+def test_other_words_are_no_difference(one: str, other: str) -> None:
+    assert difference(read(one), read(other)) == ""
+    assert 0.8 < agreement(read(one), read(other)) <= 1
+
+
+TEXTS = sorted({text for group in groups() for text in group.texts})
+
+
+@given(st.sampled_from(TEXTS), st.sampled_from(TEXTS))
+def test_it_does_not_matter_which_question_was_first(one: str, other: str) -> None:
+    assert bool(difference(read(one), read(other))) == bool(difference(read(other), read(one)))
+    assert agreement(read(one), read(one)) == 1.0
+
+
+@given(st.text(max_size=300))
+def test_any_text_can_be_read_and_is_the_same_as_itself(text: str) -> None:
+    assert difference(read(text), read(text)) == ""
+    assert shortened((text, read(text)), (text, read(text))) == []
+
+
+@given(st.sampled_from(TEXTS), st.integers(2, 10**6), st.integers(2, 10**6))
+def test_another_number_is_always_seen(text: str, one: int, other: int) -> None:
+    differing = difference(read(f"{text} Take {one}."), read(f"{text} Take {other}."))
+    assert (differing == "") == (one == other)
+
+
+BODIES = st.builds(
+    Drawn,
+    st.integers(0, 1),
+    st.tuples(
+        st.sampled_from(["gpt-4o-mini", "gpt-4o"]),
+        st.sampled_from([0, 0.5, 1]),
+        st.sampled_from(["", "search", "weather"]),
+        st.sampled_from(["Be brief.", "Be kind."]),
+        st.sampled_from(["", "I use a Mac.", "I use Windows."]),
+    ),
+    st.sampled_from(["How do I reset it?", "How can I reset it?", "Why?"]),
+)
+TENANTS = [TenantSecrets(DataKey(TenantId(name), b"k" * 32)) for name in ("acme", "globex")]
+
+
+@settings(max_examples=1000)
+@given(BODIES, BODIES)
+def test_no_answer_crosses_a_tenant_a_parameter_a_tool_or_a_turn(one: Drawn, other: Drawn) -> None:
+    def keys(drawn: Drawn) -> tuple[str, str]:
+        asked = asked_in(drawn.body)
+        assert asked is not None
+        return key_of(TENANTS[drawn.tenant], {}, drawn.body), key_of(TENANTS[drawn.tenant], {"of": "scope"}, asked.rest)
+
+    (exact, scope), (other_exact, other_scope) = keys(one), keys(other)
+    assert (exact == other_exact) == (one == other)
+    assert (scope == other_scope) == ((one.tenant, one.rest) == (other.tenant, other.rest))
+
+
+@given(st.dictionaries(st.text(max_size=4), st.integers() | st.text(max_size=4), max_size=3), st.text(max_size=20))
+def test_what_is_not_the_last_text_stays_in_the_scope(more: Json, text: str) -> None:
+    body = {**more, "messages": [{"role": "user", "content": [{"type": "text", "text": "first"}]}]}
+    body["messages"].append({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]})
+    body["messages"][-1]["content"].append({"type": "text", "text": text})
+    asked = asked_in(body)
+    if not text.strip() or "\x00" in text or body.get("n") or body.get("store"):
+        assert asked is None or asked.question == text.strip()
+        return
+    assert isinstance(asked, Asked)
+    assert asked.question == text.strip()
+    assert "image_url" in json.dumps(asked.rest)
+    assert "first" in json.dumps(asked.rest)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"messages": []},
+        {"messages": [{"role": "assistant", "content": "x"}]},
+        {"messages": [{"role": "tool", "content": "x"}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        {"messages": [{"role": "user", "content": "x" * 601}]},
+        {"messages": [{"role": "user", "content": "x"}], "n": 2},
+        {"messages": [{"role": "user", "content": "x"}], "store": True},
+        {"messages": "x"},
+        {"messages": [None]},
+    ],
+)
+def test_what_does_not_end_with_a_users_words_is_for_the_same_question_only(body: Json) -> None:
+    assert asked_in(body) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "good"),
+    [
+        ({"choices": [{"finish_reason": "stop", "message": {"content": "x"}}]}, True),
+        ({"choices": [{"finish_reason": "length", "message": {"content": "x"}}]}, False),
+        ({"choices": [{"finish_reason": "stop", "message": {"tool_calls": [{}]}}]}, False),
+        ({"stop_reason": "end_turn", "content": []}, True),
+        ({"stop_reason": "tool_use", "content": []}, False),
+        ({"stop_reason": "max_tokens", "content": []}, False),
+        ({"data": []}, False),
+        ([], False),
+        ({"choices": [None], "delta": 3}, False),
+    ],
+)
+def test_only_an_answer_that_ended_by_itself_is_for_others(answer: Json, good: bool) -> None:
+    assert is_for_others("application/json", json.dumps(answer).encode()) is good

@@ -1,0 +1,273 @@
+"""How well the semantic cache tells the same question in other words from one that nearly says the same.
+
+`python -m tests.load.gateway.semantic` prints the shares over `semantic_pairs.txt`, for the half by which lists, forms
+and the threshold were made, and for the half that was held out: of the rewordings, how many get the kept answer; of the
+questions that differ in little, how many get a wrong one. It counts a question against the one it was made from, and
+every rewording against every question that differs; and it asks each question of the half in one scope with all others.
+Then it draws random requests and counts answers that cross a tenant, a parameter or a tool, in either cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from functions.gateway.llm.semantic.asked import asked_in
+from functions.gateway.llm.semantic.entries import CANDIDATES_MAX
+from functions.gateway.llm.semantic.guards import WORDS, agreement, difference
+from functions.gateway.llm.semantic.reading import Reading, read
+from functions.gateway.llm.semantic.redundancy import REDUNDANT, shortened
+from shared.embeddings import Embeddings
+from shared.ids import TenantId
+from shared.llm.answers import key_of
+from shared.llm.thresholds import DOUBT, calibrated, share_at_most
+from shared.secrets import TenantSecrets, new_data_key
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PAIRS = Path(__file__).with_name("semantic_pairs.txt")
+BOUND = 0.01
+REQUESTS = 20_000
+
+
+@dataclass
+class Group:
+    """A question, what says the same, and what differs in little with the kind of difference."""
+
+    domain: str
+    question: str
+    same: list[str] = field(default_factory=list)
+    differing: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def held_out(self) -> bool:
+        return hashlib.sha256(self.question.encode()).digest()[0] % 2 == 1
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.question, *self.same, *(text for _, text in self.differing)]
+
+
+def groups(path: Path = PAIRS) -> list[Group]:
+    found: list[Group] = []
+    domain = ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        kind, text = line[:1], line[1:].strip()
+        if kind == "#":
+            domain = text
+        elif kind == "=":
+            found.append(Group(domain, text))
+        elif kind == "+":
+            found[-1].same.append(text)
+        elif kind == "-":
+            of, _, other = text.partition("|")
+            found[-1].differing.append((of.strip(), other.strip()))
+    return found
+
+
+class Judge:
+    """The cache's own decision."""
+
+    def __init__(self) -> None:
+        self._embeddings = Embeddings()
+        self._vectors: dict[str, np.ndarray[Any, Any]] = {}
+        self._readings: dict[str, Reading] = {}
+
+    async def learn(self, texts: Iterable[str]) -> None:
+        """Make the vectors of these texts, all at once."""
+        unknown = sorted(set(texts) - self._vectors.keys())
+        self._vectors |= dict(zip(unknown, await self._embeddings.embed(unknown), strict=True))
+        self._readings |= {text: read(text) for text in unknown}
+
+    def cosine(self, one: str, other: str) -> float:
+        return float(self._vectors[one] @ self._vectors[other])
+
+    async def similarity(self, one: str, other: str) -> float:
+        """0 where a guard sees a difference."""
+        left, right = self._readings[one], self._readings[other]
+        if differing := difference(left, right):
+            shorter = shortened((one, left), (other, right)) if differing == WORDS else []
+            await self.learn(text for pair in shorter for text in pair)
+            if not shorter or any(self.cosine(*pair) < REDUNDANT for pair in shorter):
+                return 0.0
+        return self.cosine(one, other) * agreement(left, right)
+
+    async def found(self, asked: str, kept: Sequence[str], threshold: float) -> str:
+        """Which of the kept questions' answers is given, or an empty text."""
+        for one in sorted(kept, key=lambda each: -self.cosine(asked, each))[:CANDIDATES_MAX]:
+            if await self.similarity(asked, one) >= threshold:
+                return one
+        return ""
+
+    async def close(self) -> None:
+        await self._embeddings.close()
+
+
+def share(hits: int, of: int) -> str:
+    return f"{hits:4} of {of:4} = {100 * hits / of:5.1f} %"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two questions as labelled. `direct`: one was made from the other."""
+
+    one: str
+    other: str
+    same: bool
+    direct: bool
+    kind: str = ""
+
+
+def pairs_of(half: Iterable[Group]) -> Iterator[Pair]:
+    for group in half:
+        yield from (Pair(group.question, text, True, True) for text in group.same)
+        for kind, text in group.differing:
+            yield Pair(group.question, text, False, True, kind)
+            yield from (Pair(same, text, False, False, kind) for same in group.same)
+
+
+async def report(name: str, half: list[Group], judge: Judge, threshold: float) -> None:
+    given = {pair: await judge.similarity(pair.one, pair.other) >= threshold for pair in pairs_of(half)}
+    right = [hit for pair, hit in given.items() if pair.same]
+    wrong = [hit for pair, hit in given.items() if not pair.same and pair.direct]
+    crossed = [hit for pair, hit in given.items() if not pair.same and not pair.direct]
+    sure = share_at_most(sum(wrong), len(wrong), DOUBT)
+    print(f"{name}: {len(half)} groups of {len({one.domain for one in half})} domains, threshold {threshold:.2f}")
+    print(f"  rewordings that get the kept answer              {share(sum(right), len(right))}")
+    print(f"  edits that get a wrong answer                    {share(sum(wrong), len(wrong))}", end="")
+    print(f"   (95 % sure: at most {100 * sure:.1f} %)")
+    print(f"  edits beside rewordings that get a wrong answer  {share(sum(crossed), len(crossed))}")
+    print(f"  wrong among the answers given to either          {share(sum(wrong), sum(wrong) + sum(right))}")
+    await together(half, judge, threshold)
+    of_kind = defaultdict(list)
+    for pair, hit in given.items():
+        if not pair.same and pair.direct:
+            of_kind[pair.kind].append(hit)
+    print(
+        "  wrong by kind of edit: " + ", ".join(f"{kind} {sum(of)}/{len(of)}" for kind, of in sorted(of_kind.items()))
+    )
+
+
+async def together(half: list[Group], judge: Judge, threshold: float) -> None:
+    """All questions of the half kept in one scope, and each other text asked."""
+    kept = {one.question: one for one in half}
+    right = wrong = asked = 0
+    for one in half:
+        for text in one.texts[1:]:
+            asked += 1
+            found = await judge.found(text, list(kept), threshold)
+            good = bool(found) and kept[found] is one and text in one.same
+            right += good
+            wrong += bool(found) and not good
+    print(f"  all in one scope: {right} right and {wrong} wrong answers to {asked} questions")
+
+
+async def calibrate(half: list[Group], judge: Judge) -> None:
+    """What `shared/llm/thresholds.py` has to say of the half for learning."""
+    seen = [await judge.similarity(pair.one, pair.other) for pair in pairs_of(half) if not pair.same]
+    wrong = sorted(round(each, 4) for each in seen if each)
+    print(f"calibrated on {len(seen)} pairs that differ; similarities of those that no guard stopped: {wrong}")
+    for bound in (0.005, 0.01, 0.02, 0.05):
+        print(f"  to begin with, for at most {100 * bound:.1f} % wrong: {calibrated(bound, wrong, len(seen)):.2f}")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A random request: who asks, what for, and with what."""
+
+    tenant: int
+    rest: tuple[object, ...]
+    question: str
+
+    @property
+    def body(self) -> dict[str, Any]:  # Any: JSON
+        model, temperature, tool, system, before = self.rest
+        turns = [{"role": "user", "content": before}, {"role": "assistant", "content": "Yes."}] if before else []
+        tools = {"tools": [{"type": "function", "function": {"name": tool, "parameters": {}}}]} if tool else {}
+        messages = [{"role": "system", "content": system}, *turns, {"role": "user", "content": self.question}]
+        return {"model": model, "temperature": temperature, **tools, "messages": messages}
+
+
+def drawn(chance: random.Random, questions: Sequence[str]) -> Iterator[Drawn]:
+    while True:
+        yield Drawn(
+            chance.randrange(3),
+            (
+                chance.choice(["gpt-4o-mini", "gpt-4o"]),
+                chance.choice([0, 0.5, 1]),
+                chance.choice(["", "search", "weather"]),
+                chance.choice(["Be brief.", "Be kind."]),
+                chance.choice(["", "I use a Mac.", "I use Windows."]),
+            ),
+            chance.choice(questions),
+        )
+
+
+async def crossings(half: list[Group], judge: Judge, threshold: float) -> None:
+    """Answers given across tenants, parameters, tools or turns, by both caches, over random requests."""
+    chance = random.Random(5)
+    tenants = [TenantSecrets(new_data_key(TenantId(f"tenant-{number}"))) for number in range(3)]
+    questions = [text for one in half[:8] for text in one.texts]
+    exact: dict[tuple[int, str], Drawn] = {}
+    scopes: dict[tuple[int, str], list[Drawn]] = {}
+    hits, semantic_hits, crossed = 0, 0, 0
+    for one in itertools.islice(drawn(chance, questions), REQUESTS):
+        sealing = tenants[one.tenant]
+        key = (one.tenant, key_of(sealing, {"route": "chat"}, one.body))
+        asked = asked_in(one.body)
+        assert asked is not None
+        scope = (one.tenant, key_of(sealing, {"route": "chat", "of": "scope"}, asked.rest))
+        if (kept := exact.get(key)) is not None:
+            hits += 1
+            crossed += kept != one
+            continue
+        found = None
+        for before in scopes.get(scope, []):
+            if await judge.similarity(one.question, before.question) >= threshold:
+                found = before
+                break
+        if found is not None:
+            semantic_hits += 1
+            crossed += (found.tenant, found.rest) != (one.tenant, one.rest)
+        exact[key] = one
+        scopes.setdefault(scope, []).append(one)
+    keys = {key for _, key in exact} | {key for _, key in scopes}
+    crossed += len(exact) + len(scopes) - len(keys)  # two tenants with one key
+    print(f"random requests: {REQUESTS}, exact hits {hits}, semantic hits {semantic_hits}, across a scope {crossed}")
+
+
+def timed(texts: Sequence[str]) -> None:
+    started = time.perf_counter()
+    for text in texts:
+        read.__wrapped__(text)
+    each_us = (time.perf_counter() - started) / len(texts) * 1e6
+    print(f"reading a question: {each_us:.0f} µs, of {len(texts)}")
+
+
+async def main() -> None:
+    found = groups()
+    texts = list(dict.fromkeys(text for one in found for text in one.texts))
+    judge = Judge()
+    await judge.learn(texts)
+    held_out = [one for one in found if one.held_out]
+    learning = [one for one in found if not one.held_out]
+    threshold = calibrated(BOUND)
+    await calibrate(learning, judge)
+    await report("half for learning", learning, judge, threshold)
+    await report("held out", held_out, judge, threshold)
+    await crossings(held_out, judge, threshold)
+    timed(texts)
+    await judge.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
