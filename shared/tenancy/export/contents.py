@@ -35,6 +35,7 @@ LEFT_OUT_TABLES: Mapping[str, str] = {
     "role_passwords": "the sealed password of the tenant's database role",
     "dedications": "where the platform runs the tenant's functions: the platform's own arrangement",
     "idempotency_keys": "answers kept for repeated calls: a cache that expires",
+    "semantic_entries": "questions whose answers are kept: a cache that expires",
     "usage_daily": "sums of usage_ledger, which is exported",
     "schema_migrations": "the schema's versions are in the manifest's first line",
 }
