@@ -32,6 +32,7 @@ BENCHMARKS = (
     "interleavings",
     "fidelity",
     "growth",
+    "changes",
     "gateway",
 )
 ON_A_CLUSTER = ("cold_start",)

@@ -29,11 +29,13 @@ from tests.fixtures.platform import scratch_platform
 from tests.load import http_load
 from tests.load.gateway import contenders, streams
 from tests.load.gateway.contenders import Contender
+from tests.load.gateway.upstream import GAP_S
 
 NAMES = ("nginx", "bare", "ours", "portkey", "litellm")
 LEVELS = (8, 16, 32, 64)
 P99_MAX_MS = 100.0
 STREAMS = 256
+OPENED_S = 1.0  # a stream lasts twice as long, so all are open at once
 TYPE = {"content-type": "application/json"}
 
 
@@ -89,16 +91,23 @@ class Run:
                     self._keep(what, name, number, load.latencies_ms, connections=connections, cpu_ms=cpu_ms)
         return found
 
-    def streamed(self, count: int) -> dict[str, list[streams.Streams]]:
+    def streamed(self, count: int, over_s: float) -> dict[str, list[streams.Streams]]:
         found: dict[str, list[streams.Streams]] = defaultdict(list)
         body = asked("instant", stream=True)
         for number in range(self.rounds + 1):
             for name, one in self.everybody.items():
-                told = asyncio.run(streams.run(one.url, streams=count, body=body, headers={**TYPE, **one.headers}))
+                told = asyncio.run(
+                    streams.run(one.url, streams=count, over_s=over_s, body=body, headers={**TYPE, **one.headers})
+                )
                 if number:
                     found[name].append(told)
                     self._keep(
-                        f"{count} streams", name, number, told.frames_ms, first_ms=told.first_ms, whole=told.whole
+                        f"{count} streams over {over_s:g} s",
+                        name,
+                        number,
+                        told.frames_ms,
+                        first_ms=told.first_ms,
+                        whole=told.whole,
                     )
         return found
 
@@ -154,8 +163,8 @@ def throughput(run: Run) -> None:
     table(title, ("requests/s", "connections", "p99 ms", "CPU ms/request"), rows)
 
 
-def paced(run: Run, count: int) -> None:
-    found = run.streamed(count)
+def paced(run: Run, count: int, over_s: float) -> None:
+    found = run.streamed(count, over_s)
     rows = []
     for name, rounds in found.items():
         direct = found["direct"]
@@ -172,7 +181,7 @@ def paced(run: Run, count: int) -> None:
         )
         rows.append((name, (f"{whole} of {count}", f"{first:.2f}", f"{middle:.3f}", f"{frame:.3f}")))
     columns = ("whole", "first p99 ms", "frame p50 ms", "frame p99 ms")
-    table(f"{count} paced streams at once: added to the first frame, and to each", columns, rows)
+    table(f"{count} paced streams, opened over {over_s:g} s: added to the first frame, and to each", columns, rows)
 
 
 def starts(run: Run) -> None:
@@ -208,8 +217,9 @@ def main() -> None:
         if "crowd" in parts:
             latency(run, "slow", "64 connections, provider answers after 20 ms", 64)
         if "streams" in parts:
-            paced(run, 1)
-            paced(run, STREAMS)
+            paced(run, 1, 0)
+            for over_s in (OPENED_S, GAP_S):
+                paced(run, STREAMS, over_s)
         if options.samples:
             with gzip.open(options.samples, "wt", encoding="utf-8") as file:
                 file.writelines(json.dumps(one) + "\n" for one in run.samples)

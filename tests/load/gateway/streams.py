@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from tests.load.gateway.upstream import FRAMES, GAP_S
+from tests.load.gateway.upstream import FRAMES
 from tests.load.http_load import request_bytes
 
 FRAME = re.compile(rb'"content": ?"n=(\d+) (?:came=([\d.]+) )?sent=([\d.]+) "')
@@ -26,14 +26,14 @@ class Streams:
     """Of the first frame, with the request's way to the provider."""
 
 
-async def run(url: str, *, streams: int, body: bytes, headers: dict[str, str]) -> Streams:
-    """Open so many streams, evenly over one gap between frames, and read all of them."""
+async def run(url: str, *, streams: int, over_s: float, body: bytes, headers: dict[str, str]) -> Streams:
+    """Open so many streams, evenly over that time, and read all of them."""
     found = Streams(streams)
     request = request_bytes(url, method="POST", body=body, headers=headers)
     parts = urlsplit(url)
     assert parts.hostname is not None
     reading = (
-        read(found, parts.hostname, parts.port or 80, request, number * GAP_S / streams) for number in range(streams)
+        read(found, parts.hostname, parts.port or 80, request, number * over_s / streams) for number in range(streams)
     )
     await asyncio.gather(*reading)
     return found
