@@ -37,6 +37,7 @@ LEFT_OUT_TABLES: Mapping[str, str] = {
     "dedications": "where the platform runs the tenant's functions: the platform's own arrangement",
     "idempotency_keys": "answers kept for repeated calls: a cache that expires",
     "compression_originals": "results of tools that clients send again: copies that expire within a day",
+    "semantic_entries": "questions whose answers are kept: a cache that expires",
     "usage_daily": "sums of usage_ledger, which is exported",
     "quota_states": "what was last told of the quotas, which are exported; quota_mirror has it",
     "schema_migrations": "the schema's versions are in the manifest's first line",

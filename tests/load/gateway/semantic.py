@@ -157,6 +157,14 @@ async def report(name: str, half: list[Group], judge: Judge, threshold: float) -
     )
 
 
+def by_cosine_alone(half: list[Group], judge: Judge) -> None:
+    """What the vectors would give without guards: the rewordings nearer than all but one in a hundred of the edits."""
+    edits = sorted(judge.cosine(pair.one, pair.other) for pair in pairs_of(half) if not pair.same and pair.direct)
+    threshold = edits[-1 - int(BOUND * len(edits))]
+    same = [judge.cosine(pair.one, pair.other) > threshold for pair in pairs_of(half) if pair.same]
+    print(f"by the cosine alone, above {threshold:.3f} for at most {BOUND:.0%} wrong: {share(sum(same), len(same))}")
+
+
 async def together(half: list[Group], judge: Judge, threshold: float) -> None:
     """All questions of the half kept in one scope, and each other text asked."""
     kept = {one.question: one for one in half}
@@ -264,6 +272,7 @@ async def main() -> None:
     await calibrate(learning, judge)
     await report("half for learning", learning, judge, threshold)
     await report("held out", held_out, judge, threshold)
+    by_cosine_alone(held_out, judge)
     await crossings(held_out, judge, threshold)
     timed(texts)
     await judge.close()
