@@ -13,20 +13,26 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from shared.clock import Clock
-from shared.otel import Collector, Telemetry
 from shared.settings import Settings
 from shared.telemetry import Observer, log, log_failures
+
+if TYPE_CHECKING:
+    from shared.otel import Telemetry
 
 T = TypeVar("T")
 CLOSE_TIMEOUT_S = 10.0
 
 
 def telemetry_of(settings: Settings) -> Telemetry | None:
-    """The way to the collector that the settings name, if they do."""
-    return Telemetry(Collector(settings.otlp_url, settings.otlp_headers)) if settings.otlp_url else None
+    """The way to the collector that the settings name, if they do. Else nothing of it is imported."""
+    if not settings.otlp_url:
+        return None
+    from shared.otel import Collector, Telemetry
+
+    return Telemetry(Collector(settings.otlp_url, settings.otlp_headers))
 
 
 class Closable(Protocol):

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.models import OWN
 from shared.function import Call
-from shared.otel import ModelCall, Telemetry
 
 if TYPE_CHECKING:
     from functions.gateway.llm.settlement import Settlement
+    from shared.otel import Telemetry
 
 HEAD_BYTES = 1024
 REASON = b'_reason":'
@@ -73,6 +73,8 @@ class Observation:
         """Tell how it ended."""
         asked, answer, ended = self.asked, settlement.answer, settlement.metered.ended
         call, content, started = asked.call, asked.content, asked.call.started
+        from shared.otel import ModelCall
+
         asked.telemetry.put(
             ModelCall(
                 feature=asked.feature,
