@@ -105,6 +105,14 @@ class Broker(Typed):
         return self
 
 
+class Collector(Listener):
+    """Takes spans and metrics by OTLP over HTTP. Key `headers` of the Secret is `DCODER_OTLP_HEADERS`; null: it wants
+    none."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^@/]+$")]
+    secret: Label | None = None
+
+
 class PgBouncer(Typed):
     """PgBouncer between the functions and PostgreSQL, as pods of the platform's namespace."""
 
@@ -149,6 +157,8 @@ class Environment(Typed):
     name: Label
     namespace: Label
     image: Image
+    translate_image: Image | None = None
+    """Of gateway-translate (`dcoder image build --variant translate`). Null: nothing is translated."""
     placement: Placement
     domain: Host
     routes: Literal["kourier", "kong"] = "kourier"
@@ -162,9 +172,15 @@ class Environment(Typed):
     """Null: functions connect to PostgreSQL, or to a pooler of your own at its address."""
     redis: Store
     objects: Objects
+    collector: Collector | None = None
+    """Null: nobody is told of calls."""
     keys_secret: Label
     """Secret with root.key, tokens.key, audit.key, pepper.key and hooks.key, 32 bytes each."""
     sizes: Sizes
+
+    def image_of(self, variant: str) -> str | None:
+        """The image for functions that want this one; None where they are not deployed."""
+        return self.translate_image if variant == "translate" else self.image
 
     @property
     def pods(self) -> dict[str, Pod]:
@@ -188,8 +204,25 @@ def parse(text: str, source: str) -> Environment:
 
 
 def with_image(environment: Environment, image: str) -> Environment:
-    """The environment with another image. Raises `Fault` for what is no name of one."""
-    return parse(yaml.safe_dump({**environment.model_dump(mode="json"), "image": image}), "--image")
+    """The environment with another image, and the translator's of that release where it is called after the first.
+
+    Raises `Fault` for what is no name of one.
+    """
+    changed = {"image": image}
+    if environment.translate_image is not None and environment.translate_image == beside(environment.image):
+        changed["translate_image"] = beside(image)
+    return parse(yaml.safe_dump({**environment.model_dump(mode="json"), **changed}), "--image")
+
+
+def beside(image: str) -> str:
+    """What the translator's image of a release is called, unless the environment says otherwise.
+
+    Raises `Fault` for a digest, which says nothing of another image.
+    """
+    repository, colon, tag = image.rpartition(":")
+    if not colon or "@" in image or "/" in tag:
+        raise Fault(f"{image!r} has no tag, so the translator's image cannot be told from it; name both in the file")
+    return f"{repository}-translate:{tag}"
 
 
 def names() -> list[str]:

@@ -19,6 +19,9 @@ FILTER = f"{BROKER}-broker-filter"
 FILTER_LABELS = {"eventing.knative.dev/broker": BROKER, "eventing.knative.dev/role": "filter"}
 CONFIG = "natsjetstream.eventing.knative.dev/config"
 MIB = 1024 * 1024
+DUPLICATE_WINDOW = "1s"
+"""Within it a second event of the same id is dropped. A dead letter that is delivered again has its old id, and may
+have died within moments; who hears an event twice knows it."""
 
 
 def notes(jetstream: JetStream) -> dict[str, str]:
@@ -27,7 +30,7 @@ def notes(jetstream: JetStream) -> dict[str, str]:
         "maxAge": f"{jetstream.keep_hours}h",
         "maxBytes": jetstream.keep_mib * MIB,
         "replicas": jetstream.replicas,
-        "duplicateWindow": "2m0s",
+        "duplicateWindow": DUPLICATE_WINDOW,
     }
     # A batch is handed on one after the other, and all of it must be done within one event's timeout.
     one_by_one = [{"name": "CONSUMER_FETCH_BATCH_SIZE", "value": "1"}]

@@ -11,6 +11,7 @@ from shared.function.catalog import Deployable
 from shared.function.declaration import Scale
 from shared.function.injection import RUNTIME_GRANTS, grants_of
 
+FIRST_IMAGE = "functions"
 TIMEOUT_S_MAX = 600
 """Knative's `max-revision-timeout-seconds`."""
 
@@ -38,6 +39,11 @@ class Group:
         )
 
     @property
+    def image(self) -> str:
+        """Which image: it is the same for all members."""
+        return self.members[0].function.image
+
+    @property
     def timeout_s(self) -> int:
         return max(member.function.timeout_s for member in self.members)
 
@@ -47,16 +53,19 @@ class Group:
 
 
 def group_name(deployable: Deployable, placement: Placement) -> str:
-    if placement == "alone":
+    if placement == "alone" or deployable.function.image != FIRST_IMAGE:
         return deployable.name
     return deployable.capability if placement == "capability" else "platform"
 
 
 def groups(deployables: Iterable[Deployable], environment: Environment) -> tuple[Group, ...]:
-    """Every function in exactly one group. Raises `Fault` for a function that Knative cannot run."""
+    """Every function whose image the environment names in exactly one group, those of another image than the first each
+    in its own. Raises `Fault` for a function that Knative cannot run."""
     members: dict[str, list[Deployable]] = {}
     for one in sorted(deployables, key=lambda deployable: deployable.name):
         check(one)
+        if environment.image_of(one.function.image) is None:
+            continue
         members.setdefault(group_name(one, environment.placement), []).append(one)
     return tuple(Group(name, tuple(members[name]), environment.sizes.instances_max) for name in sorted(members))
 

@@ -80,11 +80,12 @@ def old(version: Object) -> Iterable[Finding]:
 
 
 def unnamed_image(environment: Environment) -> Iterable[Finding]:
-    if environment.image.startswith(EXAMPLE_REGISTRY):
-        yield Finding(
-            f"the image {environment.image!r} is the example's",
-            f"name yours with --image, or in knative/environments/{environment.name}.yaml",
-        )
+    for image in filter(None, (environment.image, environment.translate_image)):
+        if image.startswith(EXAMPLE_REGISTRY):
+            yield Finding(
+                f"the image {image!r} is the example's",
+                f"name yours with --image, or in knative/environments/{environment.name}.yaml",
+            )
 
 
 def incomplete(resources: str, versions: str) -> Iterable[Finding]:

@@ -25,6 +25,9 @@ def manifests(environment: Environment, folder: Path, settings: Mapping[str, str
         if servers
         else []
     )
+    collector = environment.collector.secret if environment.collector else None
+    if collector:
+        further.append(secret(collector, environment, {"headers": setting(settings, "DCODER_OTLP_HEADERS")}))
     return (
         *further,
         *certificate(environment, settings),
@@ -64,8 +67,9 @@ def certificate(environment: Environment, settings: Mapping[str, str]) -> list[M
 def names(environment: Environment) -> list[str]:
     stores = (environment.postgres, environment.postgres_servers, environment.redis, environment.objects)
     own = [f"{name}-pod" for name in (*environment.pods, *(["pgbouncer"] if environment.pgbouncer else ()))]
-    tls = [environment.tls_secret] if environment.tls_secret else []
-    return [environment.keys_secret, *(one.secret for one in stores if one is not None), *own, *tls]
+    named = [environment.tls_secret, environment.collector.secret if environment.collector else None]
+    more = [name for name in named if name]
+    return [environment.keys_secret, *(one.secret for one in stores if one is not None), *own, *more]
 
 
 def key(folder: Path, name: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from knative.environment import Environment
+from knative.environment import Collector, Environment
 from knative.manifest import BROKER, POOLED, Manifest, labels, metadata
 from knative.placement import Group
 from knative.routes import llm_origin, platform_origin
@@ -56,7 +56,7 @@ def manifests(group: Group, everyone: tuple[Group, ...], environment: Environmen
     return deployed(
         Workload(
             name=group.name,
-            image=environment.image,
+            image=environment.image_of(group.image) or environment.image,
             scale=group.scale,
             timeout_s=group.timeout_s,
             variables=tuple(variables(group, everyone, environment)),
@@ -176,6 +176,8 @@ def variables(group: Group, everyone: tuple[Group, ...], environment: Environmen
     if environment.postgres_servers is not None and "postgres" in group.grants:
         secret = environment.postgres_servers.secret
         settings.append(secret_variable("DCODER_POSTGRES_SERVERS", secret, "servers", granted=True))
+    if environment.collector is not None:
+        settings += collector(environment.collector)
     granted = "objects" in group.grants
     secret = environment.objects.secret
     return [
@@ -184,6 +186,12 @@ def variables(group: Group, everyone: tuple[Group, ...], environment: Environmen
         secret_variable("DCODER_OBJECTS_ACCESS_KEY", secret, "access-key", granted=granted),
         secret_variable("DCODER_OBJECTS_SECRET_KEY", secret, "secret-key", granted=granted),
     ]
+
+
+def collector(place: Collector) -> list[Part]:
+    url: Part = {"name": "DCODER_OTLP_URL", "value": place.url}
+    headers = [secret_variable("DCODER_OTLP_HEADERS", place.secret, "headers", granted=True)] if place.secret else []
+    return [url, *headers]
 
 
 def secret_variable(name: str, secret: str, key: str, *, granted: bool) -> Part:

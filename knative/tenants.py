@@ -73,7 +73,10 @@ def dedicated(deployable: Deployable, environment: Environment) -> Dedicated:
     except Invalid as beyond:
         raise Fault(f"{deployable.name} cannot be dedicated to a tenant: {beyond.detail}") from beyond
     function = deployable.function
-    return Dedicated(deployable.name, environment.image, function.scale, function.timeout_s, grants)
+    image = environment.image_of(function.image)
+    if image is None:
+        raise Fault(f"the environment {environment.name!r} names no image for {deployable.name}")
+    return Dedicated(deployable.name, image, function.scale, function.timeout_s, grants)
 
 
 def namespace_of(tenant: TenantId, environment: Environment) -> str:

@@ -9,15 +9,15 @@ from shared.identity import Caller
 ROLES: Mapping[str, frozenset[str]] = {
     "operator": frozenset(
         {
-            "tenants:*", "keys:*", "quotas:*", "audit:read", "usage:read", "events:*", "schedules:*", "platform:*",
-            "functions:*",
+            "tenants:*", "keys:*", "quotas:*", "prices:*", "audit:read", "usage:read", "events:*", "schedules:*",
+            "platform:*", "functions:*",
         }
     ),
     "admin": frozenset(
         {
-            "documents:*", "keys:*", "quotas:*", "secrets:*", "models:use", "usage:read", "audit:read", "events:*",
-            "schedules:read", "tenants:export", "guardrails:*", "cache:*", "aliases:*", "functions:read",
-            "functions:use", "responses:*",
+            "documents:*", "keys:*", "quotas:*", "prices:*", "secrets:*", "models:use", "usage:read", "audit:read",
+            "events:*", "schedules:read", "tenants:export", "guardrails:*", "cache:*", "aliases:*", "compression:*",
+            "functions:read", "functions:use", "responses:*",
         }
     ),
     "member": frozenset(

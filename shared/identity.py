@@ -33,6 +33,8 @@ TOKEN_CHARS_MAX = 4096
 TOKEN_EXTENSION = "dcodertoken"  # noqa: S105  the name of a CloudEvents attribute
 HOOK_PREFIX = "dch_"
 CallerKind = Literal["key", "function", "hook"]
+LINEAGE = "key:"
+"""Begins the tag of keys that were rotated from one another: it goes on with the first one's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,12 @@ class Caller:
     key_id: KeyId | None = None
     tags: frozenset[str] = frozenset()
     """To whom or what the key's usage is put down; quotas and reports go by them."""
+
+    @property
+    def owner(self) -> str:
+        """Whose what it keeps is: the same for keys that were rotated from one another."""
+        lineage = next((tag.removeprefix(LINEAGE) for tag in sorted(self.tags) if tag.startswith(LINEAGE)), "")
+        return lineage or self.key_id or self.subject
 
 
 class KeyVerifier(Protocol):

@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from shared.errors import Fault
 
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 SERVER_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 NOT_GRANTED = "not-granted"
 """`Settings` wants every variable. Who was not given a store gets no address of it."""
@@ -54,8 +55,16 @@ class Settings:
     checkpoint_files: bool = True
     """Whether signed checkpoints also go to files beside `secrets_dir`. Where no disk lasts they go to the object
     store alone, which then must take them."""
+    translate_url: str = ""
+    """Where gateway-translate answers, when that is not at `platform_url`."""
     private_provider_urls: bool = False
     """Whether a tenant's provider may have a loopback or private address (local stacks, in-house models)."""
+
+    otlp_url: str = ""
+    """Where a collector takes OTLP over HTTP, without `/v1/traces`: spans and metrics go there. Empty: nowhere."""
+    otlp_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What the collector wants to see in the head of a request: name=value, separated by commas, values
+    percent-encoded."""
 
     responses_days: int = 30
     """How long what is asked and answered through /v1/responses is kept, where its caller lets it be kept."""
@@ -110,9 +119,38 @@ class Settings:
             postgres_servers=named_servers(source.get("DCODER_POSTGRES_SERVERS", "")),
             broker_url=source.get("DCODER_BROKER_URL", ""),
             checkpoint_files=source.get("DCODER_CHECKPOINT_FILES", "true") == "true",
+            translate_url=source.get("DCODER_TRANSLATE_URL", "").rstrip("/"),
             private_provider_urls=source.get("DCODER_PRIVATE_PROVIDER_URLS", "") == "true",
+            otlp_url=collector_url(source.get("DCODER_OTLP_URL", "")),
+            otlp_headers=collector_headers(source.get("DCODER_OTLP_HEADERS", "")),
             responses_days=whole("DCODER_RESPONSES_DAYS", 30),
         )
+
+
+def collector_url(text: str) -> str:
+    """`DCODER_OTLP_URL`. Raises `Fault`, without repeating what may hold a password."""
+    try:
+        parts = urlsplit(text)
+        usable = not text or (
+            parts.scheme in ("http", "https") and parts.hostname and not (parts.username or parts.query)
+        )
+    except ValueError:
+        usable = False
+    if not usable:
+        raise Fault("DCODER_OTLP_URL is not the address of a collector. Expected: http://collector:4318")
+    return text.rstrip("/")
+
+
+def collector_headers(text: str) -> dict[str, str]:
+    """`DCODER_OTLP_HEADERS`, as OTEL_EXPORTER_OTLP_HEADERS has them. Raises `Fault`, without repeating a value."""
+    found: dict[str, str] = {}
+    for place, pair in enumerate(filter(None, text.split(",")), 1):
+        name, equals, value = pair.partition("=")
+        value = unquote(value).strip()
+        if not equals or not HEADER_NAME.fullmatch(name.strip()) or not value.isprintable():
+            raise Fault(f"DCODER_OTLP_HEADERS: number {place} is no header. Expected: name=value,name=value")
+        found[name.strip().lower()] = value
+    return found
 
 
 def function_names(text: str) -> tuple[str, ...]:

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+"""W3C Trace Context level 1, §3.2. A version yet to come may have more after the flags."""
+SAMPLED = 1
 LEVEL_QUIET = os.environ.get("DCODER_LOG", "") == "quiet"
 
 
@@ -24,21 +26,33 @@ def log(event: str, **fields: object) -> None:
 
 
 def traceparent(received: str) -> str:
-    """W3C trace context: the caller's trace with a span of ours, or a trace that starts here."""
-    trace = received[3:35] if TRACEPARENT.fullmatch(received) else secrets.token_hex(16)
-    return f"00-{trace}-{secrets.token_hex(8)}-01"
+    """W3C trace context: the caller's trace with a span of ours, or a trace that starts here. Who does not have its
+    trace recorded gets that passed on."""
+    span = secrets.token_hex(8)
+    if not is_traceparent(received):
+        return f"00-{secrets.token_hex(16)}-{span}-01"
+    return f"00-{received[3:35]}-{span}-{int(received[53:55], 16) & SAMPLED:02x}"
+
+
+def is_traceparent(text: str) -> bool:
+    return bool(TRACEPARENT.fullmatch(text)) and (len(text) == 55 or not text.startswith("00"))
 
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """What observers learn of a finished call."""
+    """What observers learn of a finished call. `received` is the trace context that its caller sent."""
 
     name: str
+    method: str
+    route: str
     tenant: str
     status: int
     duration_ms: float
+    ended_ns: int
+    """Since 1970."""
     request_id: str
-    trace_id: str
+    traceparent: str
+    received: str
 
 
 Observer = Callable[[CallRecord], None]
@@ -47,4 +61,12 @@ Observer = Callable[[CallRecord], None]
 def log_failures(record: CallRecord) -> None:
     """The default observer: calls that we failed leave a line; the others are the metrics' business."""
     if record.status >= 500:
-        log("call_failed", **{name: getattr(record, name) for name in CallRecord.__slots__})
+        log(
+            "call_failed",
+            name=record.name,
+            tenant=record.tenant,
+            status=record.status,
+            duration_ms=record.duration_ms,
+            request_id=record.request_id,
+            trace_id=record.traceparent[3:35],
+        )

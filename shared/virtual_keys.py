@@ -27,6 +27,7 @@ from shared.telemetry import log
 PREFIX = "dck"
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 FORM = re.compile(r"dck_([a-z2-7]{12})_([a-z2-7]{40})([0-9a-f]{8})")
+KEY_ID = re.compile(r"[a-z2-7]{12}")
 FRESH_S = 0.8  # a revoked key works for at most this long in a process that saw it before
 CACHE_MAX = 10_000
 USED_EVERY_S = 30.0

@@ -25,6 +25,7 @@ from knative.image.contents import (
     OMITTED,
     PORT,
     ROOT,
+    SECOND_ONLY,
     Variant,
     labels,
 )
@@ -79,7 +80,8 @@ def stage(variant: Variant, folder: Path, *, with_base: bool, progress: Callable
         write(trees[name])
     libraries = [trees[name] / DEPENDENCIES for name in trees if (trees[name] / DEPENDENCIES).is_dir()]
     if "application" in trees:
-        proof.check(trees["application"] / APPLICATION, libraries)
+        elsewhere = SECOND_ONLY if variant.lock is None else frozenset[str]()
+        proof.check(trees["application"] / APPLICATION, libraries, elsewhere=elsewhere)
     return trees
 
 

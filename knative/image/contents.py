@@ -31,6 +31,8 @@ VARIANTS: Mapping[str, Variant] = {
     "stores": Variant("stores", "D.Coder stores: PostgreSQL with pgvector, Valkey, NATS, SeaweedFS"),
     "translate": Variant("translate", f"{TITLE}, with litellm", lock="translate"),
 }
+SECOND_ONLY = frozenset({"litellm"})
+"""What functions import that want the image `translate`."""
 LOCK, MODEL_LOCK, LOCAL_LOCK = "runtime", "models", "local"
 
 ENTRYPOINT = ("-P", "-m", "shared.function.serving")
@@ -45,6 +47,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "LANG": "C.UTF-8",
     "SSL_CERT_FILE": f"/{DEPENDENCIES}/certifi/cacert.pem",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else importing litellm asks the network
+    "LITELLM_MODE": "PRODUCTION",  # else it reads a .env file
 }
 IDENTITY = f"{USER}:{USER}"
 

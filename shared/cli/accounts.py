@@ -17,37 +17,48 @@ from shared.host.home import Home
 PLATFORM = "platform"
 tenant_option = click.option("--tenant", default=DEMO, show_default=True, help="Whose.")
 MICRO = 1_000_000
-GROUPS = ("day", "model", "provider", "feature", "key")
+GROUPS = ("day", "model", "provider", "feature", "key", "member", "group", "tag", "tenant")
 KEY_BYTES = 32
 
 
 def usage_text(result: Result) -> str:
+    if "csv" in result:
+        return str(result["csv"]).removesuffix("\r\n")
     rows = [
-        [row["group"], row["calls"], row["input_tokens"], row["output_tokens"], cost_text(row)]
+        [group_text(row), row["calls"], row["input_tokens"], row["output_tokens"], cost_text(row), usd(row, "saved")]
         for row in rows_of(result, "rows")
     ]
-    return table(rows, head=[str(result.get("by", "")), "calls", "tokens in", "tokens out", "cost USD"])
+    return table(rows, head=[str(result.get("by", "")), "calls", "tokens in", "tokens out", "cost USD", "saved USD"])
+
+
+def group_text(row: Result) -> str:
+    """A key's id with what people call it."""
+    return f"{row['group']} {row['name']}".strip() if row.get("name") else str(row["group"])
 
 
 def cost_text(row: Result) -> str:
     """Dollars, and how many calls have no known price: they are not in the sum."""
     unknown = row.get("calls_of_unknown_price")
-    return f"{int(str(row['cost_micro_usd'])) / MICRO:.6f}" + (
-        f" + {unknown} calls of unknown price" if unknown else ""
-    )
+    return usd(row, "cost") + (f" + {unknown} calls of unknown price" if unknown else "")
+
+
+def usd(row: Result, what: str) -> str:
+    return f"{int(str(row[f'{what}_micro_usd'])) / MICRO:.6f}"
 
 
 @command(usage_text, name="usage")
 @tenant_option
+@click.option("--all", "of_all", is_flag=True, help="Of all tenants, as the operator; --by tenant is too.")
 @click.option("--since", metavar="DAY", default="", help="From this day (UTC) on, as 2026-11-01.")
 @click.option("--until", metavar="DAY", default="", help="To this day, included.")
-@click.option(
-    "--by", type=click.Choice(["day", "model", "provider", "feature", "key"]), default="model", show_default=True
-)
-def usage_command(tenant: str, since: str, until: str, by: str) -> Result:
-    """What a tenant used, and what it cost."""
+@click.option("--by", type=click.Choice(GROUPS), default="model", show_default=True)
+@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
+def usage_command(tenant: str, of_all: bool, since: str, until: str, by: str, as_csv: bool) -> Result:
+    """What a tenant used, what it cost, and what answers saved that were given again."""
     days = {name: day for name, day in (("since", since), ("until", until)) if day}
-    return platform_as(tenant).call("GET", "/v1/usage", query={"by": by} | days).json()
+    client = platform_as_operator() if of_all or by == "tenant" else platform_as(tenant)
+    answer = client.call("GET", "/v1/usage", query={"by": by, "format": "csv" if as_csv else "json"} | days)
+    return {"by": by, "csv": answer.body.decode()} if as_csv else answer.json()
 
 
 @click.group(name="audit")

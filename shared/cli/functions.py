@@ -35,7 +35,7 @@ from shared.function.declaration import (
     Route,
 )
 from shared.host.ports import LOOPBACK, free_port
-from shared.host.stack import GATEWAY, ROOT, platform_functions
+from shared.host.stack import GATEWAY, ROOT, TRANSLATE, platform_functions
 
 NAME = re.compile(r"([a-z][a-z0-9]*)/([a-z][a-z0-9_]*)")
 OWN_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -120,7 +120,7 @@ def run_command(name: str, port: int | None, as_json: bool) -> None:
     functions-framework, or the one in FOLDER before it is deployed."""
     if Path(name).is_dir():
         run_folder(Path(name).resolve(), port, as_json=as_json)
-    known = [*platform_functions(), GATEWAY]
+    known = [*platform_functions(), GATEWAY, TRANSLATE]
     if name not in known:
         raise Misused(f"there is no function {name!r}", why=f"known: {', '.join(known)}", fix="dcoder functions ls")
     url = f"http://{LOOPBACK}:{free_port(port or 0)}"
@@ -142,9 +142,20 @@ def become(argv: list[str], name: str, url: str, *, as_json: bool) -> NoReturn:
     print_result({"name": name, "url": url}, lambda _: f"{name} listens on {url}; Ctrl-C stops it", as_json=as_json)
     sys.stdout.flush()
     told = environment if isinstance(environment, dict) else {}
+    path = search_path_of(name)
     os.execve(  # noqa: S606  as the docstring says
-        sys.executable, argv, {**os.environ, **told, "PYTHONPATH": str(ROOT), "DCODER_FUNCTION": name}
+        sys.executable, argv, {**os.environ, **told, "PYTHONPATH": path, "DCODER_FUNCTION": name}
     )
+
+
+def search_path_of(name: str) -> str:
+    """`PYTHONPATH` of the function's process. The translator's packages are installed if they are not there yet."""
+    if name != TRANSLATE:
+        return str(ROOT)
+    from shared.host.translation import ensure_packages, search_path
+
+    ensure_packages()
+    return search_path()
 
 
 def framework_command(url: str) -> list[str]:

@@ -90,10 +90,11 @@ def sizes(image: Image) -> dict[str, object]:
 
 def default_name(variant: str) -> str:
     """The name under which the local environment's manifests ask for the image."""
-    from knative.environment import load
+    from knative.environment import beside, load
 
-    repository, _, tag = load("local").image.rpartition(":")
-    return f"{repository}{'' if variant == 'functions' else '-' + variant}:{tag}"
+    image = load("local").image
+    repository, _, tag = image.rpartition(":")
+    return {"functions": image, "translate": beside(image)}.get(variant, f"{repository}-{variant}:{tag}")
 
 
 def checked_out() -> str:

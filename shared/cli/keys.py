@@ -1,4 +1,4 @@
-"""`key create|ls|rotate|revoke`."""
+"""`key create|ls|give|rotate|revoke`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ tenant_option = click.option("--tenant", default=DEMO, show_default=True, help="
 
 @click.group(name="key")
 def key_command() -> None:
-    """Create, list, rotate or revoke virtual keys."""
+    """Create, list, give, rotate or revoke virtual keys."""
 
 
 def created_text(result: Result) -> str:
@@ -54,6 +54,8 @@ def keeps(home: Home, tenant: str, key_id: str) -> bool:
 @click.option("--permission", "permissions", multiple=True, help="Only this permission. May be repeated.")
 @click.option("--days", type=click.IntRange(1, 3650), help="Days until it expires.")
 @click.option("--tag", "tags", multiple=True, help="To whom or what its usage is put down. May be repeated.")
+@click.option("--member", default="", help="Whose it is: a person or program.")
+@click.option("--group", "groups", multiple=True, help="A group that it belongs to. May be repeated.")
 @limit_options
 def create_command(
     tenant: str,
@@ -63,20 +65,22 @@ def create_command(
     permissions: tuple[str, ...],
     days: int | None,
     tags: tuple[str, ...],
-    **given: Any,  # Any: the options of limits
+    groups: tuple[str, ...],
+    **given: Any,  # Any: the options of limits, and the member
 ) -> Result:
     """Create a virtual key. It is shown once."""
-    more = {"tags": list(tags), "limits": limits_in(given)}
+    more = {"tags": list(tags), "member": given["member"], "groups": list(groups), "limits": limits_in(given)}
     return create(tenant, role, name=name, models=list(models), permissions=list(permissions), days=days, **more)
 
 
 def list_text(result: Result) -> str:
     rows = [
-        [row["id"], row.get("name", ""), row["role"], "revoked" if row.get("revoked_at") else "valid",
-         row.get("expires_at") or "never", row.get("last_used_at") or "never"]
+        [row["id"], row.get("name", ""), row.get("member", ""), row["role"],
+         "revoked" if row.get("revoked_at") else "valid", row.get("expires_at") or "never",
+         row.get("last_used_at") or "never"]
         for row in rows_of(result, "keys")
     ]  # fmt: skip
-    return table(rows, head=["id", "name", "role", "state", "expires", "last used"])
+    return table(rows, head=["id", "name", "member", "role", "state", "expires", "last used"])
 
 
 @command(list_text, name="ls")
@@ -101,6 +105,24 @@ def rotate_command(key_id: str, tenant: str, overlap_s: int | None) -> Result:
     return {"tenant": tenant, **turned}
 
 
+def given_text(result: Result) -> str:
+    groups = result["groups"]
+    names = [f"member {result['member']}"] if result["member"] else []
+    names += [f"group {group}" for group in groups] if isinstance(groups, list) else []
+    return f"{result['id']} is put down to {', '.join(names) or 'nobody'}"
+
+
+@command(given_text, name="give")
+@click.argument("key_id")
+@tenant_option
+@click.option("--member", default="", help="Whose it is: a person or program.")
+@click.option("--group", "groups", multiple=True, help="A group that it belongs to. May be repeated.")
+def give_command(key_id: str, tenant: str, member: str, groups: tuple[str, ...]) -> Result:
+    """Say whose a key is, in place of whose it was."""
+    body = {"member": member, "groups": list(groups)}
+    return platform_as_operator().call("PUT", f"/v1/keys/{key_id}/owner", body, query={"tenant": tenant}).json()
+
+
 @command(lambda result: f"{result['id']} is revoked", name="revoke")
 @click.argument("key_id")
 @tenant_option
@@ -113,5 +135,5 @@ def revoke_command(key_id: str, tenant: str) -> Result:
     return {"id": key_id, "tenant": tenant, "revoked": True}
 
 
-for one in (create_command, list_command, rotate_command, revoke_command):
+for one in (create_command, list_command, give_command, rotate_command, revoke_command):
     key_command.add_command(one)

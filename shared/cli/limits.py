@@ -12,6 +12,7 @@ from shared.cli.failures import Misused
 
 F = TypeVar("F", bound=Callable[..., Any])  # Any: a command's own parameters
 MICRO = 1_000_000
+AT_LIMIT = ("finish", "stop")
 WINDOWS = ("minute", "hour", "day", "week", "month", "ever")
 
 
@@ -27,6 +28,10 @@ def limit_options(command: F) -> F:
             ),
             click.option("--rolling", is_flag=True, help="Let that window roll instead."),
             click.option("--soft", is_flag=True, help="Count only; refuse nothing."),
+            click.option(
+                "--at-limit", type=click.Choice(AT_LIMIT), default="finish", show_default=True,
+                help="Of --budget-usd, --tokens and --tpm: what becomes of a stream that reaches it.",
+            ),
             click.option("--rpm", type=click.IntRange(0), help="Calls in any minute."),
             click.option("--tpm", type=click.IntRange(0), help="Tokens in any minute."),
             click.option("--parallel", type=click.IntRange(0), help="Calls at once."),
@@ -47,10 +52,16 @@ def limits_in(given: Mapping[str, Any]) -> list[dict[str, object]]:  # Any: the 
         ("parallel", given["parallel"], {}),
     ]
     return [
-        {"metric": metric, "amount": amount, "hard": not given["soft"], **window}
+        {"metric": metric, "amount": amount, "hard": not given["soft"], **window, **policy_of(metric, given)}
         for metric, amount, window in wanted
         if amount is not None
     ]
+
+
+def policy_of(metric: str, given: Mapping[str, Any]) -> dict[str, object]:  # Any: the options' values
+    """Calls cannot stop a stream; only where `stop` is asked for, something is said of it."""
+    stops = given["at_limit"] == "stop" and metric in ("micro_usd", "tokens")
+    return {"at_limit": "stop"} if stops else {}
 
 
 def micro_usd(text: str | None) -> int | None:

@@ -15,6 +15,7 @@ LABELS = {
     "control database": "control database",
     "platform": "platform functions",
     "gateway": "LLM gateway",
+    "translate": "translator of LLM calls",
 }
 
 

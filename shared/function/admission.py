@@ -145,7 +145,6 @@ class Admission:
         self._asks = may_be_elsewhere(process, deployable)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
         call = Call(self._process, self._deployable.name, self._operation, RequestId(""), "", NOBODY)
         outgoing = Outgoing(send, [])
         token = current_call.set(call)
@@ -154,7 +153,7 @@ class Admission:
                 await self._answer(call, scope, receive, outgoing)
         finally:
             current_call.reset(token)
-            self._observe(call, outgoing.status, started)
+            self._observe(call, outgoing.status)
 
     async def _answer(self, call: Call, scope: Scope, receive: Receive, outgoing: Outgoing) -> None:
         problem: Problem
@@ -179,7 +178,7 @@ class Admission:
     async def _admitted(self, call: Call, scope: Scope, receive: Receive, outgoing: Outgoing) -> None:
         head = read_head(scope["headers"])
         call.request_id = RequestId(head.request_id or secrets.token_hex(16))
-        call.traceparent = traceparent(head.traceparent)
+        call.received_trace, call.traceparent = head.traceparent, traceparent(head.traceparent)
         outgoing._headers.append((b"x-request-id", call.request_id.encode()))
         timeout_s = self._deployable.function.timeout_s
         try:
@@ -312,12 +311,13 @@ class Admission:
         log("fault", call=call.name, request_id=call.request_id, error=repr(raised), trace=trace)
         return Fault(f"{call.name} failed; the log has it under request id {call.request_id}")
 
-    def _observe(self, call: Call, status: int, started: float) -> None:
+    def _observe(self, call: Call, status: int) -> None:
         if not self._process.observers:
             return
         record = CallRecord(
-            call.name, call.caller.tenant, status, (time.perf_counter() - started) * 1000, call.request_id,
-            call.traceparent[3:35],
+            call.name, self.route.method, self.route.path, call.caller.tenant, status,
+            (time.perf_counter() - call.started) * 1000, time.time_ns(), call.request_id, call.traceparent,
+            call.received_trace,
         )  # fmt: skip
         for observer in self._process.observers:
             observer(record)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from types import UnionType
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -181,10 +182,16 @@ def typed_endpoint(operation: Operation) -> Callable[..., Any]:
 
 
 def answer_model(operation: Operation) -> Any:
-    """The pydantic model that the handler says it returns; None for no body and for a response of its own."""
+    """The pydantic model that the handler says it returns; None for no body and for a response of its own. Of a model
+    or a response, which is what a handler returns that also answers in another format, it is the model."""
     returned = hints_of(operation.handler).get("return")
-    own = isinstance(returned, type) and issubclass(returned, Response)
-    return None if own or returned is type(None) else returned
+    if isinstance(returned, UnionType) and any(map(is_response, get_args(returned))):
+        (returned,) = [one for one in get_args(returned) if not is_response(one)]
+    return None if is_response(returned) or returned is type(None) else returned
+
+
+def is_response(returned: object) -> bool:
+    return isinstance(returned, type) and issubclass(returned, Response)
 
 
 def raw_endpoint(operation: Operation) -> ASGIApp:

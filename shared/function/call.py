@@ -43,6 +43,8 @@ class Call:
     transaction: ManagedTransaction | None = None
     credential: str = field(default="", repr=False)
     """In a process of one tenant: the token with which the pooled function handed the call on."""
+    received_trace: str = ""
+    """The trace context that its caller sent; `traceparent` is what is passed on."""
     audit_tenant: TenantId | None = None
     audit_resource: str = ""
     audit_details: dict[str, Any] = field(default_factory=dict)  # Any: JSON, checked when made canonical

@@ -127,6 +127,8 @@ class Function:
     body_bytes_max: int = 1 * MIB
     dialect: Literal["problem", "openai"] = "problem"
     """How errors look: RFC 9457 problems, or what OpenAI's SDKs parse."""
+    image: Literal["functions", "translate"] = "functions"
+    """The image that holds what its handlers import (`dcoder image build --variant`)."""
     operations: list[Operation] = field(default_factory=list, init=False)
 
     def get(self, path: str, *, permission: str, success: int = 200) -> Callable[[H], H]:

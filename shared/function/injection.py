@@ -16,6 +16,7 @@ from starlette.requests import Request
 from shared.audit.checkpoint import AuditSigner
 from shared.bundles.serving import OwnFunctions
 from shared.clock import Clock
+from shared.compression.stored import Compression
 from shared.embeddings import Embeddings
 from shared.errors import Fault, Invalid
 from shared.events import Events, Relay
@@ -125,6 +126,7 @@ PROVIDERS: Mapping[type, Provider] = {
     Providers: of_process(Providers),
     Guardrails: of_process(Guardrails),
     Answers: of_process(Answers),
+    Compression: of_process(Compression),
     Cache: cache_of_tenant,
     Invoke: invoke,
     LanguageModel: language_model,
@@ -163,6 +165,7 @@ GRANTS: Mapping[type, frozenset[str]] = {
     Providers: frozenset({"internet"}),
     Guardrails: NOTHING,
     Answers: frozenset({"redis"}),
+    Compression: NOTHING,
     OwnFunctions: REGISTRY_GRANTS | {"functions"},
 }
 """For every type of `PROVIDERS`, what its opening takes: stores, key files, the network."""

@@ -16,11 +16,17 @@ from types import FrameType
 from typing import Any, Protocol, TypeVar, cast
 
 from shared.clock import Clock
+from shared.otel import Collector, Telemetry
 from shared.settings import Settings
 from shared.telemetry import Observer, log, log_failures
 
 T = TypeVar("T")
 CLOSE_TIMEOUT_S = 10.0
+
+
+def telemetry_of(settings: Settings) -> Telemetry | None:
+    """The way to the collector that the settings name, if they do."""
+    return Telemetry(Collector(settings.otlp_url, settings.otlp_headers)) if settings.otlp_url else None
 
 
 class Closable(Protocol):
@@ -37,6 +43,9 @@ class Process:
         self.settings = settings
         self.clock = clock or Clock()
         self.observers: list[Observer] = [log_failures]
+        self.telemetry = telemetry_of(settings)
+        if self.telemetry is not None:
+            self.observers.append(self.telemetry.called)
         self._openers = openers
         self._opened: dict[type, object] = {}
         self._locks: dict[type, asyncio.Lock] = {}
@@ -94,6 +103,8 @@ class Process:
                 await asyncio.wait(set(self._background), timeout=CLOSE_TIMEOUT_S)
             while self._opened:
                 await self._close_last()
+            if self.telemetry is not None:
+                await self.telemetry.close()
 
     async def _close_last(self) -> None:
         kind, resource = self._opened.popitem()

@@ -9,6 +9,7 @@ from uuid import uuid4
 from shared.audit import PENDING
 from shared.audit.checkpoint import AuditSigner
 from shared.bundles.serving import OwnFunctions
+from shared.compression.stored import Compression
 from shared.embeddings import Embeddings
 from shared.errors import Fault
 from shared.events import CloudEvent, Events, Relay
@@ -199,6 +200,10 @@ async def open_guardrails(process: Process) -> Guardrails:
     return Guardrails()
 
 
+async def open_compression(process: Process) -> Compression:
+    return Compression()
+
+
 async def open_answers(process: Process) -> Answers:
     return Answers(await process.get(CacheServer))
 
@@ -222,6 +227,7 @@ OPENERS: Mapping[type, Opener] = {
     Providers: open_providers,
     Guardrails: open_guardrails,
     Answers: open_answers,
+    Compression: open_compression,
     Forwarder: open_forwarder,
     OwnFunctions: open_own_functions,
 }

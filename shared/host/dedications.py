@@ -13,8 +13,9 @@ from urllib.request import Request, urlopen
 
 from shared.host.ports import LOOPBACK, free_port, listen
 from shared.host.servers import StartFailed
-from shared.host.stack import PythonChild, PythonScript, Stack
+from shared.host.stack import TRANSLATE, PythonChild, PythonScript, Stack
 from shared.host.supervisor import Report, Supervisor
+from shared.host.translation import Translator
 
 POLL_S = 1.0
 TIMEOUT_S = 10.0
@@ -87,7 +88,8 @@ class Dedications:
         assert isinstance(environment, dict)
         port = free_port()
         listener = self._supervisor.hold(listen(port))
-        child = PythonChild(name_of(key), "shared.host.own", port, listener, environment)
+        kind = Translator if function == TRANSLATE else PythonChild
+        child = kind(name_of(key), "shared.host.own", port, listener, environment)
         try:
             await self._supervisor.start(child)
         except BaseException:

@@ -30,6 +30,7 @@ async def granted(settings: Settings, tenant: TenantId, function: str) -> dict[s
         **variables(tenant, function, grants, Origins(settings.platform_url, settings.llm_url)),
         "DCODER_POSTGRES_URL": held.database_url,
         "DCODER_SECRETS_DIR": str(write_keys(find_home().own_secrets(tenant, function), keys_of(held), grants)),
+        "DCODER_PRIVATE_PROVIDER_URLS": str(settings.private_provider_urls).lower(),
         # What the host's own environment may hold reaches further than this process may.
         "DCODER_POSTGRES_SERVERS": "",
         "DCODER_BROKER_URL": "",

@@ -18,6 +18,7 @@ from shared.host.ports import choosing, listen
 from shared.host.servers import StartFailed
 from shared.host.stack import FUNCTION_PORTS, WANTED_PORTS, PythonScript, Stack, plan
 from shared.host.supervisor import Report, Supervisor, end_leftovers
+from shared.host.translation import start_when_called
 
 CONTROL_TIMEOUT_S = 120.0
 WELCOME_TIMEOUT_S = 600.0
@@ -57,7 +58,10 @@ async def live(home: Home, supervisor: Supervisor, report: Report, began: float)
     await bring_up(stack, dedications, report, began)
     if stack.stores_only:
         await asyncio.Event().wait()
-    await dedications.run()
+    translator = start_when_called(stack, supervisor, supervisor.held(stack.ports["translate"]), report)
+    async with asyncio.TaskGroup() as side_by_side:
+        side_by_side.create_task(translator)
+        side_by_side.create_task(dedications.run())
 
 
 async def bring_up(stack: Stack, dedications: Dedications, report: Report, began: float) -> None:

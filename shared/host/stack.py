@@ -21,6 +21,7 @@ from shared.host.servers import Nats, Postgres, Server, Valkey
 
 ROOT = Path(__file__).resolve().parents[2]
 GATEWAY = "gateway-llm"
+TRANSLATE = "gateway-translate"
 CONTROL = "dcoder"
 LISTENER = "DCODER_LISTENER"
 """Number of the inherited listening socket."""
@@ -30,6 +31,7 @@ ADMIN_URL = "DCODER_POSTGRES_ADMIN_URL"
 WANTED_PORTS: Mapping[str, int] = {
     "platform": 8000,
     "gateway": 4000,
+    "translate": 4001,
     "objects": 8333,
     "postgres": 15432,
     "nats": 14222,
@@ -42,7 +44,7 @@ WANTED_PORTS: Mapping[str, int] = {
     "objects_volume_grpc": 28080,
     "objects_master_grpc": 29333,
 }
-FUNCTION_PORTS = ("platform", "gateway")
+FUNCTION_PORTS = ("platform", "gateway", "translate")
 NAMED_PORTS = ("platform", "gateway", "objects")
 """Those people type: a replaced one is said."""
 REPLACEABLE: Mapping[str, str] = {
@@ -165,10 +167,10 @@ def python_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def platform_functions(root: Path = ROOT) -> list[str]:
-    """Every function but the gateway, which has a process of its own."""
+    """Every function but the gateway and its translator, which have processes of their own."""
     folders = sorted(path.parent for path in root.glob("functions/*/*/function.py"))
     names = [f"{folder.parent.name}-{folder.name}".replace("_", "-") for folder in folders]
-    return [name for name in names if name != GATEWAY]
+    return [name for name in names if name not in (GATEWAY, TRANSLATE)]
 
 
 def listen_address(outside: Mapping[str, str]) -> str:
@@ -204,6 +206,7 @@ def plan(home: Home, outside: Mapping[str, str] = os.environ) -> Stack:
             **object_keys(kept, outside, replaced="objects" in replaced),
             "DCODER_PLATFORM_URL": platform_url,
             "DCODER_LLM_URL": f"http://{LOOPBACK}:{ports['gateway']}",
+            "DCODER_TRANSLATE_URL": f"http://{LOOPBACK}:{ports['translate']}",
             "DCODER_SECRETS_DIR": str(home.secrets),
             "DCODER_HOME": str(home.path),
             "DCODER_POSTGRES_SERVERS": outside.get("DCODER_POSTGRES_SERVERS", ""),

@@ -71,6 +71,17 @@ class Supervisor:
         self._held.append(listener)
         return listener.fileno()
 
+    def held(self, port: int) -> socket.socket:
+        """The listening socket of that port, which `hold` keeps."""
+        return next(one for one in self._held if one.getsockname()[1] == port)
+
+    async def forget(self, child: PythonChild) -> None:
+        """Keep nothing of a process that did not start, but its listening socket."""
+        for unit in [one for one in self._units if one.name == child.name]:
+            await self._end(unit)
+            self._units.remove(unit)
+        self._record()
+
     async def retire(self, child: PythonChild) -> None:
         """Stop one process in order, and keep neither it nor its listening socket any more."""
         keepers = [one for one in self._keepers if one.get_name() == f"keep {child.name}"]

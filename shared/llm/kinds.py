@@ -15,6 +15,9 @@ DOC_CHAT, EMBEDDING = "doc-chat", "all-minilm-l6-v2"
 GROUP = "group/"
 """Before the name of a group of models, in a key's scope."""
 Dialect = Literal["openai", "anthropic"]
+"""Those of our routes."""
+Wire = Literal["openai", "anthropic", "gemini"]
+"""Those of providers. Who asks in another than the provider's is translated for."""
 ANTHROPIC_VERSION = b"2023-06-01"
 
 
@@ -22,7 +25,7 @@ ANTHROPIC_VERSION = b"2023-06-01"
 class Kind:
     """One kind. `base_url` is its usual one, empty where it differs from one customer to the other."""
 
-    dialect: Dialect = "openai"
+    dialect: Wire = "openai"
     base_url: str = ""
     header: bytes = b"authorization"
     scheme: bytes = b"Bearer "
@@ -32,6 +35,10 @@ class Kind:
     """Where its prices differ from the publisher's of the model: the table has them under this name."""
     keyless: bool = False
     """Whether it can be without a key."""
+    service_account: bool = False
+    """Whether its key is one of a Google service account, in JSON, for which access tokens are fetched."""
+    fetches: tuple[str, ...] = ()
+    """How addresses begin from which it fetches images and files by itself."""
     responses: bool = False
     """Whether it has /responses and keeps them."""
 
@@ -40,18 +47,24 @@ class Kind:
         return {self.header: self.scheme + key.encode()} if key else {}
 
 
+FILES = ("https://generativelanguage.googleapis.com/v1beta/files/",)
 KINDS: Mapping[str, Kind] = {
-    "openai": Kind(base_url="https://api.openai.com/v1", new_length=True, responses=True),
-    "anthropic": Kind("anthropic", "https://api.anthropic.com", b"x-api-key", b""),
-    "azure": Kind(header=b"api-key", scheme=b"", new_length=True, prices="azure", responses=True),
+    "openai": Kind(base_url="https://api.openai.com/v1", new_length=True, responses=True, fetches=("https://",)),
+    "anthropic": Kind("anthropic", "https://api.anthropic.com", b"x-api-key", b"", fetches=("https://",)),
+    "azure": Kind(
+        header=b"api-key", scheme=b"", new_length=True, prices="azure", responses=True, fetches=("https://",)
+    ),
     "google": Kind(base_url="https://generativelanguage.googleapis.com/v1beta/openai"),
-    "groq": Kind(base_url="https://api.groq.com/openai/v1", new_length=True),
-    "mistral": Kind(base_url="https://api.mistral.ai/v1"),
+    "gemini": Kind("gemini", "https://generativelanguage.googleapis.com/v1beta", b"x-goog-api-key", b"", fetches=FILES),
+    "vertex": Kind("gemini", prices="vertex_ai", service_account=True, fetches=("gs://",)),
+    "groq": Kind(base_url="https://api.groq.com/openai/v1", new_length=True, fetches=("https://",)),
+    "mistral": Kind(base_url="https://api.mistral.ai/v1", fetches=("https://",)),
     "ollama": Kind(base_url="http://127.0.0.1:11434/v1", keyless=True),
     "vllm": Kind(keyless=True),
     "openai-compatible": Kind(keyless=True),
 }
 KindName = Literal[
-    "openai", "anthropic", "azure", "google", "groq", "mistral", "ollama", "vllm", "openai-compatible"
+    "openai", "anthropic", "azure", "google", "gemini", "vertex", "groq", "mistral", "ollama", "vllm",
+    "openai-compatible",
 ]  # fmt: skip
 """The names of `KINDS`; a test compares the two."""

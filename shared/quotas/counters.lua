@@ -1,7 +1,8 @@
 -- A tenant's counters and open reservations. One call of this script is one change: all of it, or nothing.
 --
 -- KEYS[1]  prefix of the tenant's keys, `q:{tenant}:`. All keys share that hash tag, so they are in one cluster slot.
--- ARGV[1]  what to do: reserve, extend, settle, release, renew, dead, build, install. Each function says what follows.
+-- ARGV[1]  what to do: reserve, extend, look, inspect, settle, release, renew, dead, build, rebuild, install. Each
+--          function says what follows.
 --
 -- Counter, a hash:  k window, m metric, g generation, s snapshot of PostgreSQL that it was built from,
 --                   w newest bucket, u used and r reserved within the window; rolling windows also u<n> and r<n>.
@@ -18,6 +19,7 @@ local BUCKETS = 61              -- of a rolling window: sixty, and the one that 
 local KEPT_S = 40 * 86400       -- beyond the longest window; what is forgotten is built again from the ledger
 local SETTLED_MS = 3600 * 1000  -- for so long a settlement may be repeated without being counted twice
 local SWEPT_MAX = 20
+local HELD_MAX = 20000         -- of more reservations than this it is not added up what they hold
 local BUILDER_MS = 3000         -- a builder not done by then is taken for dead
 
 local time = redis.call('TIME')
@@ -270,6 +272,44 @@ local function extend()
   return state_of(counters)
 end
 
+-- look '(name limit amount hard)…'   how counters stand; nothing is changed
+local function look()
+  sweep(0, SWEPT_MAX)
+  local counters, instead = fitting(ARGV[2])
+  return instead or state_of(counters)
+end
+
+-- inspect name     used, reserved, what the open reservations hold together, the newest bucket, (bucket used)…
+local function inspect()
+  sweep(0, SWEPT_MAX)
+  local counter = load(ARGV[2])
+  if not counter then return { 'missing' } end
+  local held = counter.r
+  if redis.call('ZCARD', LEASES) <= HELD_MAX then
+    held = 0
+    for _, id in ipairs(redis.call('ZRANGE', LEASES, 0, -1)) do
+      local record = record_of(id)
+      for _, item in ipairs(record and record[3] or {}) do
+        if item[1] == counter.name and item[4] == counter.g and within(counter, item[2]) then held = held + item[3] end
+      end
+    end
+  end
+  local told = { digits(counter.u), digits(counter.r), digits(held), digits(counter.b) }
+  if not counter.rolling then
+    told[#told + 1] = digits(counter.b)
+    told[#told + 1] = digits(counter.u)
+  else
+    for bucket = counter.b - BUCKETS + 1, counter.b do
+      local used = redis.call('HGET', counter.key, 'u' .. digits(bucket))
+      if used then
+        told[#told + 1] = digits(bucket)
+        told[#told + 1] = used
+      end
+    end
+  end
+  return { 'there', table.concat(told, ' ') }
+end
+
 -- Whether a transaction was in a snapshot, in PostgreSQL's text form xmin:xmax:xip,…
 local function visible(snapshot, xid)
   local xmin, xmax, running = string.match(snapshot, '^(%d+):(%d+):(.*)$')
@@ -290,35 +330,35 @@ local function count_row(counter, xid, started_s, used)
   end
 end
 
--- settle id xid started_us micro_usd tokens 'name…'
+-- settle id xid started_us micro_usd tokens '(name limit)…'
 -- The ledger's row is committed by transaction `xid`. A counter that does not know the reservation (it was lost, or the
--- counter is younger) counts the row unless it was built from a snapshot that had it.
+-- counter is younger) counts the row unless it was built from a snapshot that had it. Answers with the names of those of
+-- which all is used.
 local function settle()
   local id, xid, started_s = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]) / 1000000
   local used = { micro_usd = tonumber(ARGV[5]), tokens = tonumber(ARGV[6]), requests = 1, parallel = 0 }
   local record = record_of(id)
-  if record == false then return { 'done' } end
-  local known, counters = {}, {}
+  if record == false then return {} end
+  local known, full = {}, {}
   for _, item in ipairs(record and record[3] or {}) do
     local counter = load(item[1])
     if counter and counter.g == item[4] then
       local charged = record[2] and counter.metric ~= 'parallel' and item[3] or 0
       add(counter, item[2], used[counter.metric] - charged, record[2] and 0 or -item[3])
-      known[item[1]] = true
-      counters[#counters + 1] = counter
+      known[item[1]] = counter
     end
   end
-  for name in string.gmatch(ARGV[7], '%S+') do
-    local counter = not known[name] and load(name)
-    if counter then
-      count_row(counter, xid, started_s, used)
-    elseif counter == nil and redis.call('EXISTS', prefix .. name) == 1 then
+  for name, limit in string.gmatch(ARGV[7], '(%S+) (%S+)') do
+    local counter = known[name] or load(name)
+    if counter and not known[name] then count_row(counter, xid, started_s, used) end
+    if counter and counter.u >= tonumber(limit) then full[#full + 1] = name end
+    if not counter and redis.call('EXISTS', prefix .. name) == 1 then
       redis.call('RPUSH', late_key(name), table.concat({ ARGV[3], ARGV[4], ARGV[5], ARGV[6] }, ' '))
       redis.call('PEXPIRE', late_key(name), SETTLED_MS)
     end
   end
   close(id)
-  return state_of(counters)
+  return full
 end
 
 -- release id      nothing was used, and no row of the ledger will say so
@@ -375,6 +415,12 @@ local function build()
   return { 'build' }
 end
 
+-- rebuild name builder   forget a counter that is not what it should be, and let the caller build it
+local function rebuild()
+  redis.call('DEL', prefix .. ARGV[2], late_key(ARGV[2]))
+  return build()
+end
+
 -- install name window metric builder snapshot lease_ms buckets (started_s used)… (id started_us amount call)…
 -- The counter as the ledger says, by the builder that `build` let.
 local function install()
@@ -420,6 +466,6 @@ local function install()
   return { 'built' }
 end
 
-local ACTIONS = { reserve = reserve, extend = extend, settle = settle, release = release, renew = renew, dead = dead,
-                  build = build, install = install }
+local ACTIONS = { reserve = reserve, extend = extend, look = look, inspect = inspect, settle = settle,
+                  release = release, renew = renew, dead = dead, build = build, rebuild = rebuild, install = install }
 return ACTIONS[ARGV[1]]()

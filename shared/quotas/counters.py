@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,18 @@ class Reserved:
 
     at_us: int
     states: tuple[State, ...]
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A counter from within. `held`: what open reservations hold together, which `reserved` should be. `buckets`: what
+    is used by bucket, which together should be `used`; `newest` is the one of this moment."""
+
+    used: int
+    reserved: int
+    held: int
+    newest: int
+    buckets: Mapping[int, int]
 
 
 @dataclass(frozen=True)
@@ -122,12 +134,30 @@ class Counters:
         told = await self._run(tenant, "extend", reservation, self.lease_ms, text_of(wanted))
         return Gone() if told[0] == b"gone" else admitted(told)
 
-    async def settle(self, tenant: TenantId, row: Row, quotas: Iterable[Quota]) -> None:
-        """Count what a row of the ledger says in place of what was reserved for it. Repeated, it counts once."""
-        names = " ".join([quota.counter for quota in quotas])
+    async def look(self, tenant: TenantId, quotas: Sequence[Quota]) -> Reserved | Missing:
+        """How these quotas' counters stand. Nothing is reserved."""
+        told = admitted(await self._run(tenant, "look", text_of([Wanted(quota, 0) for quota in quotas])))
+        assert not isinstance(told, Refused)  # as nothing is wanted
+        return told
+
+    async def inspect(self, tenant: TenantId, quota: Quota) -> Inside | None:
+        """The counter from within; None when it is not there."""
+        told = await self._run(tenant, "inspect", quota.counter)
+        if told[0] == b"missing":
+            return None
+        used, reserved, held, newest, *buckets = [int(number) for number in told[1].split()]
+        return Inside(used, reserved, held, newest, dict(zip(buckets[::2], buckets[1::2], strict=True)))
+
+    async def settle(self, tenant: TenantId, row: Row, quotas: Iterable[Quota]) -> Sequence[str]:
+        """Count what a row of the ledger says in place of what was reserved for it. Repeated, it counts once.
+
+        Returns the counters of those quotas of which all is used with that.
+        """
+        limits = " ".join([f"c{quota.id} {quota.amount}" for quota in quotas])
         charge = row.charge
-        arguments = (row.id, row.xid, row.started_us, charge.micro_usd, charge.tokens, names)
-        await self._script.run(prefix_of(tenant), "settle", *arguments, patient=True)
+        arguments = (row.id, row.xid, row.started_us, charge.micro_usd, charge.tokens, limits)
+        full: list[Any] = await self._script.run(prefix_of(tenant), "settle", *arguments, patient=True)  # Any: names
+        return [name.decode() for name in full] if full else ()
 
     async def release(self, tenant: TenantId, reservation: str) -> None:
         """Free what is reserved. For a call that was not made and of which the ledger says nothing."""
@@ -151,6 +181,10 @@ class Counters:
         """`build` when this builder may install the counter, `wait` while another one does, `there` when it is done."""
         told = await self._run(tenant, "build", quota.counter, builder)
         return str(told[0].decode())
+
+    async def rebuild(self, tenant: TenantId, quota: Quota, builder: str) -> None:
+        """Forget the counter. This builder may install it; until then calls wait for it."""
+        await self._run(tenant, "rebuild", quota.counter, builder)
 
     async def install(self, tenant: TenantId, quota: Quota, builder: str, sums: Sums) -> bool:
         """Put the counter there as the ledger says. False when another builder has taken over."""

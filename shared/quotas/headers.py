@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from shared.quotas.counters import State
 from shared.quotas.limits import EVER, Quota
-from shared.quotas.meter import Metered
+from shared.quotas.metered import Metered
 
 
 def limit_headers(metered: Metered) -> dict[str, str]:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
-Scope = Literal["tenant", "key", "tag", "model"]
+Scope = Literal["tenant", "key", "member", "group", "tag", "model"]
+AtLimit = Literal["finish", "stop"]
+"""What becomes of a stream when a hard limit on money or tokens has no more room: it was reserved whole and finishes,
+or it is reserved as it goes and stops between two events."""
 Metric = Literal["micro_usd", "tokens", "requests", "parallel"]
 
 CALENDAR = ("minute", "hour", "day", "week", "month")
 ROLLING_S = {"minute": 60, "hour": 3600, "day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400}
 EVER = "ever"
 WRITTEN = "doc-chat/"
+MARKED: frozenset[Scope] = frozenset({"key", "member", "group"})
+"""Scopes whose names are marks among a key's tags: the first key it was rotated from, its member, its groups. Nobody
+can write one as a tag, for tags have no colon; every row of the ledger has them, so a limit counts by them."""
 AMOUNT_MAX = 2**50
 """About 1.1 billion USD in micro-USD. Far below 2^53, up to which the script's numbers are exact, sums included."""
 
@@ -33,21 +40,26 @@ class Quota:
     amount: int
     hard: bool
     enforced: bool = True
+    at_limit: AtLimit = "finish"
 
     @property
     def counter(self) -> str:
         return f"c{self.id}"
+
+    @cached_property
+    def mark(self) -> str:
+        """What a key that is concerned has among its tags."""
+        return mark_of(self.scope, self.name) if self.scope in MARKED else self.name
 
     def concerns(self, key_id: str | None, tags: Collection[str], model: str) -> bool:
         match self.scope:
             case "tenant":
                 return True
             case "key":
-                return self.name == key_id or lineage_tag(self.name) in tags
-            case "tag":
-                return self.name in tags
+                return self.name == key_id or self.mark in tags
             case "model":
                 return self.name == model
+        return self.mark in tags
 
     def said(self) -> str:
         """The limit in words, for the caller who met it."""
@@ -58,9 +70,19 @@ class Quota:
         return f"{whose} may use {amount} {said_window(self.window)}"
 
 
+def mark_of(scope: Scope, name: str) -> str:
+    """The mark of a scope's name among a key's tags."""
+    return f"{scope}:{name}"
+
+
 def lineage_tag(key_id: str) -> str:
-    """The tag of the keys that are rotated from this one: what limits it limits them."""
-    return f"key:{key_id}"
+    """The mark of the keys that are rotated from this one: what limits it limits them."""
+    return mark_of("key", key_id)
+
+
+def named_by(tags: Iterable[str], scope: Scope) -> list[str]:
+    """The names that a key's marks have for a scope."""
+    return [tag.removeprefix(f"{scope}:") for tag in tags if tag.startswith(f"{scope}:")]
 
 
 def said_window(window: str) -> str:

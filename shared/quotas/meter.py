@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 from shared.clock import Clock
@@ -18,47 +18,28 @@ from shared.errors import Problem, Unavailable
 from shared.identity import Caller
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
-from shared.quotas.charging import charge_of, ended_of, output_that_fits, price_at, refusing
-from shared.quotas.counters import Counters, Missing, Refused, Reserved, Row, State, Wanted
+from shared.quotas.charging import charge_of, ended_of, output_that_fits, price_at, refusing, stopping
+from shared.quotas.counters import Counters, Gone, Inside, Missing, Refused, Reserved, Row, State, Wanted
 from shared.quotas.limits import Quota, concerning
+from shared.quotas.metered import NOTHING, Metered
 from shared.quotas.refusals import refusal, unpriced
 from shared.quotas.stored import StoredQuotas, sums_of
+from shared.quotas.telling import Telling
 from shared.telemetry import log
-from shared.usage import Ended, Ledger, OpenCall, Outcome, Tokens
+from shared.usage import Ledger, OpenCall, Outcome, Price, Tokens
 from shared.usage.ledger import CLOSE_TIMEOUT_S, DEAD_AFTER_S, LATE_MAX, Written
+from shared.usage.own_prices import StoredPrices
 
 SEEN_EVERY_S = 10.0
 BUILD_GRACE_S = 0.25
 """Between a builder's leave and its snapshot: for the open rows of reservations that were lost with Redis to commit."""
 TRIES_MAX = 20
-NOTHING = Tokens()
+LEAST_PIECE = 256
+"""Output tokens that a stream has to have room for to begin."""
 SETTLED_WITHIN_S = 1.0
 BUILD_POLL_S = 0.05
 BUILD_POLLS_MAX = 100
 TENANTS = "SELECT id FROM tenants WHERE state <> 'deleted' ORDER BY id"
-
-
-@dataclass(eq=False)
-class Metered:
-    """A call that was let in. Its answer may be passed on once `durable` has returned."""
-
-    call: OpenCall
-    quotas: tuple[Quota, ...]
-    states: tuple[State, ...]
-    """How the counters of `quotas` stood with this call's reservation in them; empty while Redis is away."""
-    most: Tokens
-    """What it may take: the reservation covers so much."""
-    opened: asyncio.Future[None] = field(init=False, repr=False)
-    ended: Ended | None = None
-
-    @property
-    def bounded(self) -> bool:
-        """Whether a hard limit on money or tokens holds for it, so that it must not take more than `most`."""
-        return any(refusing(quota) and quota.metric in ("micro_usd", "tokens") for quota in self.quotas)
-
-    async def durable(self) -> None:
-        """Return once PostgreSQL has the call. Raises `Problem` when it could not be written."""
-        await asyncio.shield(self.opened)
 
 
 class Meter:
@@ -78,6 +59,8 @@ class Meter:
         self._seen_every_s = seen_every_s
         self._ledger = Ledger(control, uuid4().hex)
         self._quotas = StoredQuotas(control)
+        self.telling = Telling(control, self.states)
+        self._own_prices = StoredPrices(control)
         self._open: dict[UUID, Metered] = {}
         self._late: dict[UUID, Metered] = {}
         self._unsettled: dict[UUID, tuple[Metered, int]] = {}
@@ -95,15 +78,21 @@ class Meter:
         provider: str,
         feature: str = "chat",
         prices: str = "",
+        price: Price | None = None,
         most: Tokens = NOTHING,
         least_output: int | None = None,
+        piece_output: int | None = None,
     ) -> Metered:
         """Let a call in that takes at most these tokens. Its model may be asked only after this.
 
-        `prices`: under which name the table has the prices of a seller that asks others than the publisher.
+        `prices`: under which name the table has the prices of a seller that asks others than the publisher. With
+        `price`, that one holds. Whichever does, it holds until the call has ended.
 
         With `least_output`, a call that does not fit gets as many output tokens as there is room for, if it is that
         many at least.
+
+        With `piece_output`, so many output tokens are reserved at first, where every hard limit on money or tokens that
+        holds stops a stream that reaches it; the rest by `extend`.
 
         Raises `QuotaExceeded` or `BeyondQuota`, and `Unavailable` when it could not be accounted for.
         """
@@ -111,39 +100,83 @@ class Meter:
             raise Unavailable("the usage ledger cannot be written; no further calls are taken", retry_after_s=10)
         known = await self._quotas.of(caller.tenant)
         quotas = concerning(known, key_id=caller.key_id, tags=caller.tags, model=model)
+        now = self._clock.now()
+        if price is None:
+            price = price_at(await self._own_prices.of(caller.tenant), model, provider, prices, now)
         call = OpenCall(
-            uuid4(), int(self._clock.now().timestamp() * 1_000_000), caller.tenant, caller.key_id, request_id, model,
-            provider, feature, tuple(sorted(caller.tags)), prices=prices,
+            uuid4(), int(now.timestamp() * 1_000_000), caller.tenant, caller.key_id, request_id, model,
+            provider, feature, tuple(sorted(caller.tags)), price=price,
         )  # fmt: skip
+        piece = min(piece_output or most.output, most.output)
+        pieces = piece < most.output and stopping(quotas)
+        first = replace(most, output=piece) if pieces else most
         try:
-            return await self._admitted(call, quotas, most, least_output)
+            metered = await self._admitted(call, quotas, first, LEAST_PIECE if pieces else least_output)
+            metered.whole = most if pieces else metered.most
+            return metered
         except Unavailable:
             if any(refusing(quota) for quota in quotas):
                 self._keep(asyncio.create_task(self._released(call), name="release"))  # it may be reserved all the same
                 raise
             reserved = replace(call, reserved=charge_of(call, most))
-            return await self._begun(Metered(reserved, quotas, (), most), wait=True)  # nothing depends on Redis
+            return await self._begun(Metered(reserved, quotas, (), most, most), wait=True)  # nothing depends on Redis
 
-    def end(self, metered: Metered, outcome: Outcome, used: Tokens | None) -> int | None:
+    async def extend(self, metered: Metered, output: int) -> Quota | None:
+        """Reserve so many output tokens more for an open call, or as many as there is room for. None when there are
+        some; else the limit that has no room. Raises `Unavailable`."""
+        for _ in range(TRIES_MAX):
+            told = await self._extended(metered, output)
+            if isinstance(told, Reserved):
+                return None
+            if isinstance(told, Refused):
+                quota = metered.budgets[told.place]
+                output = min(output - 1, output_that_fits(metered.call, quota, told, Tokens(output=output)))
+                if output <= 0:
+                    piece = charge_of(metered.call, Tokens(output=LEAST_PIECE)).of(quota.metric)
+                    self.telling.refused(metered.call.tenant, quota, piece)
+                    return quota
+            else:  # Redis was emptied; with the counters the reservation is built too
+                await self.states(metered.call.tenant, metered.quotas)
+        raise Unavailable("the quotas' counters cannot be built, or change too fast", retry_after_s=2)
+
+    def delivered(self, metered: Metered, taken: Tokens) -> None:
+        """Say that an open call is cut short: if nobody says what it used, it is charged as having taken this."""
+        metered.call = replace(metered.call, reserved=charge_of(metered.call, taken))
+
+    def end(
+        self, metered: Metered, outcome: Outcome, used: Tokens | None, *, saved_micro_usd: int | None = None
+    ) -> int | None:
         """Have the call's row written and its reservation settled. Returns its cost in micro-USD, or None when that is
-        not known. Neither raises nor waits; what fails is tried again. Only the first end counts."""
+        not known. Neither raises nor waits; what fails is tried again. Only the first end counts.
+
+        `saved_micro_usd`: what the answer had cost that was given again in place of this call's own.
+        """
         if metered.ended is None:
-            metered.ended = ended_of(metered.call, outcome, used)
+            metered.ended = ended_of(metered.call, outcome, used, saved_micro_usd=saved_micro_usd)
             self._ending[metered.call.id] = asyncio.create_task(self._end(metered), name="call-end")
         return metered.ended.cost_micro_usd
 
     async def states(self, tenant: TenantId, quotas: Sequence[Quota]) -> list[State]:
         """How these quotas' counters stand. Raises `Unavailable`."""
-        probe, wanted = uuid4().hex, [Wanted(quota, 0) for quota in quotas]
         for _ in range(TRIES_MAX):
-            told = await self._counters.reserve(tenant, probe, wanted)
-            if isinstance(told, Missing):
-                await asyncio.gather(*(self._built(tenant, quotas[place]) for place in told.places))
-                continue
-            await self._counters.release(tenant, probe)
+            told = await self._counters.look(tenant, quotas)
             if isinstance(told, Reserved):
                 return list(told.states)
+            await asyncio.gather(*(self._built(tenant, quotas[place]) for place in told.places))
         raise Unavailable("the quotas' counters cannot be built", retry_after_s=2)
+
+    async def inside(self, tenant: TenantId, quota: Quota) -> Inside | None:
+        """A quota's counter from within; None when it is not there. Raises `Unavailable`."""
+        return await self._counters.inspect(tenant, quota)
+
+    async def rebuild(self, tenant: TenantId, quota: Quota) -> None:
+        """Build the counter again from the ledger, open calls' reservations included. Calls wait for it meanwhile.
+
+        Raises `Unavailable`; the next call builds it then.
+        """
+        builder = uuid4().hex
+        await self._counters.rebuild(tenant, quota, builder)
+        await self._install(tenant, quota, builder)
 
     async def written(self, metered: Metered) -> None:
         """Return once the call's row is written, or could not be at its time."""
@@ -168,6 +201,7 @@ class Meter:
             self._beating.cancel()
         await self.flush()
         await self._catch_up()
+        await self.telling.close()
         await self._counters.close()
 
     async def flush(self) -> None:
@@ -194,7 +228,7 @@ class Meter:
         self, call: OpenCall, quotas: tuple[Quota, ...], most: Tokens, least_output: int | None
     ) -> Metered:
         """The call with its reservation, at the time of Redis."""
-        if price_at(call) is None and any(refusing(quota) and quota.metric == "micro_usd" for quota in quotas):
+        if call.price is None and any(refusing(quota) and quota.metric == "micro_usd" for quota in quotas):
             raise unpriced(call.model)
         settled = False
         for _ in range(TRIES_MAX):
@@ -202,6 +236,7 @@ class Meter:
             told = await self._reserved(call, quotas)
             if isinstance(told, Reserved):
                 metered = Metered(replace(call, started_us=told.at_us), quotas, told.states, most)
+                self.telling.saw(call.tenant, quotas, told.states)
                 return await self._begun(metered, wait=self._ledger.doubtful)
             if isinstance(told, Missing):
                 await asyncio.gather(*(self._built(call.tenant, quotas[place]) for place in told.places))
@@ -214,6 +249,7 @@ class Meter:
             output = output_that_fits(call, quota, told, most)
             if least_output is None or not least_output <= output < most.output:
                 amount = call.reserved.of(quota.metric)
+                self.telling.refused(call.tenant, quota, amount)
                 raise refusal(quota, told, amount, self._clock.now().timestamp())
             most = replace(most, output=output)
         raise Unavailable("the quotas' counters cannot be built, or change too fast", retry_after_s=2)
@@ -237,6 +273,18 @@ class Meter:
         except asyncio.CancelledError:  # the server may reserve all the same, for a call that is not made
             self._keep(asyncio.create_task(self._released(call), name="release"))
             raise
+
+    async def _extended(self, metered: Metered, output: int) -> Reserved | Refused | Missing | Gone:
+        """The reservation made larger where Redis and, before anybody relies on it, PostgreSQL have it."""
+        call = metered.call
+        most = replace(metered.most, output=metered.most.output + output)
+        reserved = charge_of(call, most)
+        wanted = [Wanted(one, reserved.of(one.metric) - call.reserved.of(one.metric)) for one in metered.budgets]
+        told = await self._counters.extend(call.tenant, call.id.hex, wanted)
+        if isinstance(told, Reserved):
+            metered.call, metered.most = replace(call, reserved=reserved), most
+            await self._ledger.extend(metered.call)
+        return told
 
     async def _withdrawn(self, metered: Metered) -> None:
         """Take back a call that was not let in, so that no row will tell of it."""
@@ -262,11 +310,10 @@ class Meter:
 
     async def _built(self, tenant: TenantId, quota: Quota) -> None:
         """Have the counter built, once at a time in this process."""
-        building = self._building.get((tenant, quota.id))
-        if building is None:
-            building = asyncio.create_task(self._build(tenant, quota), name="build-counter")
-            self._building[tenant, quota.id] = building
-            building.add_done_callback(lambda _: self._building.pop((tenant, quota.id), None))
+        place = tenant, quota.id
+        if (building := self._building.get(place)) is None:
+            building = self._building[place] = asyncio.create_task(self._build(tenant, quota), name="build-counter")
+            building.add_done_callback(lambda _: self._building.pop(place, None))
         await asyncio.shield(building)
 
     async def _build(self, tenant: TenantId, quota: Quota) -> None:
@@ -280,6 +327,9 @@ class Meter:
             await asyncio.sleep(BUILD_POLL_S)
         else:
             raise Unavailable(f"the counter of quota {quota.id} is not built in time", retry_after_s=2)
+        await self._install(tenant, quota, builder)
+
+    async def _install(self, tenant: TenantId, quota: Quota, builder: str) -> None:
         await asyncio.sleep(BUILD_GRACE_S)
         await self._counters.install(tenant, quota, builder, await sums_of(self._control, tenant, quota))
 
@@ -308,9 +358,9 @@ class Meter:
             quotas = concerning(dict.fromkeys(known), key_id=call.key_id, tags=call.tags, model=call.model)
             row = Row(call.id.hex, xid, call.started_us, ended.charge)
             try:
-                await self._counters.settle(call.tenant, row, quotas)
+                await self._count(call.tenant, row, quotas)
             except Problem as failure:
-                self._unsettled[call.id] = (metered, xid)
+                self._unsettled[call.id] = metered, xid
                 log("quota_settled_late", call_id=str(call.id), error=repr(failure))
                 return
         self._unsettled.pop(call.id, None)
@@ -320,7 +370,11 @@ class Meter:
         """Settle a row of a call that another process began."""
         known = await self._quotas.of(row.tenant)
         quotas = concerning(known, key_id=row.key_id, tags=row.tags, model=row.model)
-        await self._counters.settle(row.tenant, Row(row.id.hex, row.xid, row.started_us, row.charge), quotas)
+        await self._count(row.tenant, Row(row.id.hex, row.xid, row.started_us, row.charge), quotas)
+
+    async def _count(self, tenant: TenantId, row: Row, quotas: tuple[Quota, ...]) -> None:
+        if full := await self._counters.settle(tenant, row, quotas):
+            self.telling.full(tenant, [quota for quota in quotas if quota.counter in full])
 
     def _keep_beating(self) -> None:
         if self._beating is None or self._beating.done():

@@ -19,7 +19,7 @@ REMEMBERED_MAX = 2000
 QUOTAS_MAX = 1000
 
 QUOTAS = """
-SELECT id, scope, name, metric, span, amount, hard,
+SELECT id, scope, name, metric, span, amount, hard, at_limit,
        created_at < clock_timestamp() - make_interval(secs => $2) AS enforced
   FROM quotas WHERE tenant = $1 ORDER BY id LIMIT $3
 """
@@ -42,6 +42,8 @@ AMOUNTS = {
 SCOPES: dict[Scope, str] = {
     "tenant": "$2 = ''",
     "key": "(key_id = $2 OR 'key:' || $2 = ANY(tags))",
+    "member": "'member:' || $2 = ANY(tags)",
+    "group": "'group:' || $2 = ANY(tags)",
     "tag": "$2 = ANY(tags)",
     "model": "model = $2",
 }
@@ -68,7 +70,7 @@ class StoredQuotas:
         return tuple(
             Quota(
                 row["id"], row["scope"], row["name"], row["metric"], row["span"], row["amount"], row["hard"],
-                row["enforced"],
+                row["enforced"], row["at_limit"],
             )
             for row in rows
         )  # fmt: skip

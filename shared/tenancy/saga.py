@@ -230,6 +230,7 @@ async def close_doors(ground: Ground, tenant: TenantId) -> None:
     await ground.control.execute("DELETE FROM dedications WHERE tenant = $1", tenant)
     await ground.control.execute("DELETE FROM own_functions WHERE tenant = $1", tenant)
     await ground.control.execute("DELETE FROM quotas WHERE tenant = $1", tenant)
+    await ground.control.execute("DELETE FROM own_prices WHERE tenant = $1", tenant)
     await ground.control.execute("DELETE FROM allowed_models WHERE tenant = $1", tenant)
 
 

@@ -18,9 +18,9 @@ from shared.ids import TenantId
 from shared.postgres import ControlDatabase, quoted
 from shared.telemetry import log
 from shared.usage.batches import GroupCommit
-from shared.usage.prices import Charge, Tokens
+from shared.usage.prices import Charge, Price, Tokens
 
-Outcome = Literal["done", "client_gone", "provider_error", "cut", "unknown"]
+Outcome = Literal["done", "client_gone", "provider_error", "cut", "stopped", "unknown"]
 DEAD_AFTER_S = 45
 LATE_MAX = 10_000
 PARTITIONS_AHEAD = 2
@@ -37,7 +37,7 @@ feature text, reserved_micro_usd bigint, reserved_tokens bigint, tags text[]
 """
 ENDED_FIELDS = """
 outcome text, input_tokens bigint, output_tokens bigint, cached_tokens bigint, usage_known boolean,
-cost_micro_usd bigint, price_known boolean, charged_micro_usd bigint, charged_tokens bigint
+cost_micro_usd bigint, price_known boolean, charged_micro_usd bigint, charged_tokens bigint, saved_micro_usd bigint
 """
 CALL = "tenant, key_id, request_id, model, provider, feature, tags"
 STARTED = "timestamptz 'epoch' + started_us * interval '1 microsecond'"
@@ -61,13 +61,17 @@ ON CONFLICT DO NOTHING
 """
 """Told as soon as PostgreSQL has it, before its disk does: it has to outlive this process. If PostgreSQL dies in that
 moment, this process still knows the call, and its last row holds all that this one does."""
+EXTEND = """
+WITH at_once AS (SELECT set_config('synchronous_commit', 'off', true))
+UPDATE usage_open SET reserved_micro_usd = $2, reserved_tokens = $3 FROM at_once WHERE id = $1
+"""
 CLOSE = f"""
 WITH told AS (SELECT * FROM json_to_recordset($1::json) AS told ({OPEN_FIELDS}, {ENDED_FIELDS})),
      ended AS (DELETE FROM usage_open USING told WHERE usage_open.id = told.id)
 INSERT INTO usage_ledger (id, started_at, {CALL}, outcome, input_tokens, output_tokens, cached_tokens, usage_known,
-                          cost_micro_usd, price_known, charged_micro_usd, charged_tokens)
+                          cost_micro_usd, price_known, charged_micro_usd, charged_tokens, saved_micro_usd)
 SELECT id, {STARTED}, {CALL}, outcome, input_tokens, output_tokens, cached_tokens, usage_known,
-       cost_micro_usd, price_known, charged_micro_usd, charged_tokens
+       cost_micro_usd, price_known, charged_micro_usd, charged_tokens, saved_micro_usd
   FROM told
 ON CONFLICT DO NOTHING
 RETURNING id, pg_current_xact_id()::text::bigint AS xid
@@ -108,8 +112,9 @@ class OpenCall:
     feature: str
     tags: tuple[str, ...] = ()
     reserved: Charge = NOTHING_RESERVED
-    prices: str = ""
-    """Whose prices hold, where they are not the publisher's. Not in the row: that has the cost."""
+    price: Price | None = None
+    """What holds for it from its beginning to its end, or None when that is not known. Not in the row: that has the
+    cost."""
 
     def fields(self) -> dict[str, Any]:  # Any: JSON
         """By the columns' names, as JSON takes them."""
@@ -140,6 +145,8 @@ class Ended:
     price_known: bool
     cost_micro_usd: int | None
     charge: Charge
+    saved_micro_usd: int | None = None
+    """The cost of the answer that was given again in this call's place; None when none was, or nobody knows."""
 
     def fields(self) -> dict[str, Any]:  # Any: JSON
         used = self.used or Tokens()
@@ -153,6 +160,7 @@ class Ended:
             "price_known": self.price_known,
             "charged_micro_usd": self.charge.micro_usd,
             "charged_tokens": self.charge.tokens,
+            "saved_micro_usd": self.saved_micro_usd,
         }
 
 
@@ -191,6 +199,10 @@ class Ledger:
     def close(self, call: OpenCall, ended: Ended) -> asyncio.Future[int | None]:
         """Write the call's row. Its transaction, or None when the row was there already, as the sweeper wrote it."""
         return self._closing.put((call, ended))
+
+    async def extend(self, call: OpenCall) -> None:
+        """Write down that the call, which is open, has reserved more. Raises `Problem`."""
+        await self._control.execute(EXTEND, call.id, call.reserved.micro_usd, call.reserved.tokens)
 
     async def withdraw(self, call: OpenCall) -> None:
         """Forget that a call was open: it was not made. Raises `Problem`."""

@@ -7,7 +7,7 @@ no known price: a cost that is not known is None, never zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import date
 from functools import cache, lru_cache
@@ -116,6 +116,8 @@ class Price:
     model: str
     since: date
     cards: tuple[Card, ...]
+    own: bool = False
+    """Whether it is a tenant's own and not the publisher's."""
 
     def rates(self, tier: Tier, input_tokens: int) -> Rates | None:
         """None when the publisher's price for the tier is not known."""
@@ -125,20 +127,58 @@ class Price:
         return fitting[-1] if fitting else None
 
 
+OwnPrices = Mapping[str, tuple[Price, ...]]
+"""A tenant's own prices, by `<model>` or `<the tenant's provider>/<model>`."""
+NO_OWN: OwnPrices = {}
+FREE = Price("", date.min, (Card("standard", 0, Rates(**dict.fromkeys([field.name for field in fields(Rates)], 0))),))
+"""Of what costs nothing whatever it used: an answer that is given again."""
+
+
 def price_of(model: str, day: date, *, provider: str = "") -> Price | None:
-    """The price in force that day, or None when it is not known.
+    """The published price in force that day, or None when it is not known.
 
     A model of a reseller is found as `<provider>/<model>`. A date at the end of the name (`gpt-4o-2024-11-20`) is
     looked past unless it has a price of its own. What `doc-chat/<model>` costs is the cost of the model's own call.
     """
+    for name in names_of(model):
+        for called in closest_first(provider, name):
+            if found := in_force(prices_of(called), day):
+                return found
+    return None
+
+
+def price_for(own: OwnPrices, model: str, day: date, *, sold_by: str, provider: str = "") -> Price | None:
+    """The price in force that day for a tenant: its own, else the published one.
+
+    `sold_by` is the tenant's name of the provider, `provider` the one of the table. A name with a date has the price
+    that is its own or published under that very name, before any price of the name without it.
+    """
+    if not own:
+        return price_of(model, day, provider=provider)
+    for name in names_of(model):
+        for called in closest_first(sold_by, name):
+            if found := in_force(own.get(called, ()), day):
+                return found
+        for called in closest_first(provider, name):
+            if found := in_force(prices_of(called), day):
+                return found
+    return None
+
+
+def names_of(model: str) -> tuple[str, ...]:
+    """The names under which a model's price is looked for, the closest first."""
     if model.startswith(f"{DOC_CHAT}/"):
         model = DOC_CHAT
-    for name in dict.fromkeys((model, without_date(model))):
-        for called in (f"{provider}/{name}", name) if provider else (name,):
-            fitting = [price for price in prices_of(called) if price.since <= day]
-            if fitting:
-                return max(fitting, key=lambda price: price.since)
-    return None
+    return tuple(dict.fromkeys((model, without_date(model))))
+
+
+def closest_first(provider: str, name: str) -> tuple[str, ...]:
+    return (f"{provider}/{name}", name) if provider else (name,)
+
+
+def in_force(prices: Iterable[Price], day: date) -> Price | None:
+    """The last one that came into force until that day."""
+    return max((price for price in prices if price.since <= day), key=lambda price: price.since, default=None)
 
 
 def without_date(model: str) -> str:

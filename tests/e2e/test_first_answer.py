@@ -109,7 +109,22 @@ def test_the_answers_were_counted_and_audited(up: tuple[Cli, Up]) -> None:
     cli, _ = up
     rows = {row["group"]: row for row in cli.json("usage")["rows"]}
     assert rows["doc-chat"]["calls"] >= 1
+    assert f"doc-chat,{rows['doc-chat']['calls']}," in cli.run("usage", "--csv").stdout
+    assert [row["group"] for row in cli.json("usage", "--by", "tenant")["rows"]] == ["demo"]
     assert cli.json("audit", "verify")["ok"]
+
+
+def test_a_price_is_set_listed_and_removed(up: tuple[Cli, Up]) -> None:
+    cli, _ = up
+    model = ("vllm/house/model", "--since", "2026-12-01")
+    cli.json(
+        "price", "set", *model, "--input", "0.5", "--output", "1", "--rate", "batch.input=0", "--rate", "batch.output=0"
+    )
+    (price,) = cli.json("price", "ls")["prices"]
+    assert [(card["tier"], card["input"]) for card in price["cards"]] == [("standard", "0.5"), ("batch", "0")]
+    assert "vllm/house/model" in cli.run("price", "ls").stdout
+    cli.json("price", "rm", *model)
+    assert cli.json("price", "ls")["prices"] == []
 
 
 def test_what_was_known_before_down_is_known_after_up(up: tuple[Cli, Up]) -> None:

@@ -81,7 +81,10 @@ def test_no_secret_is_in_any_command_line(up: tuple[Cli, Up]) -> None:
 
 def test_every_listening_port_is_on_the_loopback_interface(up: tuple[Cli, Up]) -> None:
     cli, _ = up
-    ours = {inode for child in cli.children().values() for inode in sockets_of(child.pid)}
+    host = cli.home.read("host.json")["pid"]  # holds the sockets of those whom a first call starts
+    assert isinstance(host, int)
+    pids = [host, *(child.pid for child in cli.children().values())]
+    ours = {inode for pid in pids for inode in sockets_of(pid)}
     listening = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, _, state, *_ = fields = line.split()

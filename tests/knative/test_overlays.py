@@ -42,8 +42,10 @@ def test_the_image_the_gateway_and_the_labels_are_the_overlays(overlaid: list[Ma
         if one["kind"] == "Service" and one["apiVersion"].startswith("serving.knative.dev/")
     }
 
-    images = {one["spec"]["containers"][0]["image"] for one in services.values()}
-    assert images == {"registry.internal.example.com/platform/dcoder:0.1.0"}
+    images = {name: one["spec"]["containers"][0]["image"] for name, one in services.items()}
+    own = "registry.internal.example.com/platform/dcoder"
+    assert images.pop("gateway-translate") == f"{own}-translate:0.1.0"
+    assert set(images.values()) == {f"{own}:0.1.0"}
     awake = {
         name
         for name, one in services.items()

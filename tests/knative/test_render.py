@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knative.environment import Environment, Placement, load, names, parse
+from knative import network, secrets
+from knative.environment import Environment, Placement, load, names, parse, with_image
 from knative.manifest import Manifest
 from knative.placement import groups
 from knative.render import RENDERED, changed, files, render
@@ -22,7 +23,8 @@ from shared.function.injection import GRANTS, PROVIDERS, grants_of, of_no_one_te
 
 CATALOG = find()
 PLACEMENTS = get_args(Placement)
-LOCAL = load("local")
+BARE = load("local")
+LOCAL = BARE.model_copy(update={"translate_image": "dev.local/dcoder-translate:0.1.0"})
 
 
 def placed(placement: str) -> Environment:
@@ -176,6 +178,7 @@ def test_only_who_calls_providers_reaches_the_internet() -> None:
 
     assert [one["metadata"]["name"] for one in policies if "0.0.0.0/0" in str(one)] == [
         "gateway-llm",
+        "gateway-translate",
         "governance-secrets",
     ]
 
@@ -209,6 +212,19 @@ def test_further_postgres_servers_are_named_by_a_secret_and_can_be_reached() -> 
     policies = [one for one in rendered if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] != "deny-all"]
     assert policies
     assert all("10.9.0.7/32" in str(one) and "6543" in str(one) for one in policies)
+
+
+def test_a_collector_is_told_where_it_can_be_reached_and_a_tenants_own_process_is_not() -> None:
+    place = "collector: {url: 'http://otel:4318', cidr: 10.9.0.8/32, port: 4318, secret: otel}\n"
+    environment = parse(files_text() + place, "local.yaml")
+    for service in services(render(CATALOG, environment)).values():
+        told = variables(service)
+        assert told["DCODER_OTLP_URL"]["value"] == "http://otel:4318"
+        assert told["DCODER_OTLP_HEADERS"]["valueFrom"] == {"secretKeyRef": {"name": "otel", "key": "headers"}}
+    policies = [one for one in render(CATALOG, environment) if one["kind"] == "NetworkPolicy"]
+    assert all("10.9.0.8/32" in str(one) for one in policies if one["metadata"]["name"] != "deny-all")
+    assert "10.9.0.8/32" not in str(network.egress(frozenset({"postgres"}), environment, "dcoder"))
+    assert "otel" in secrets.names(environment)
 
 
 def test_an_unknown_key_of_an_environment_is_named() -> None:
@@ -279,3 +295,33 @@ def test_every_other_path_leads_to_the_group_without_events_that_holds_least(pla
         last = rule["http"]["paths"][-1]
         assert last["path"] == "/"
         assert silent[last["splits"][0]["serviceName"]] == min(silent.values())
+
+
+def image_of(service: Manifest) -> str:
+    return str(service["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_the_translator_runs_alone_in_its_own_image(placement: str) -> None:
+    rendered = services(render(CATALOG, placed(placement)))
+
+    own = rendered.pop("gateway-translate")
+    assert variables(own)["DCODER_FUNCTION"]["value"] == "gateway-translate"
+    assert image_of(own) == LOCAL.translate_image
+    assert {image_of(one) for one in rendered.values()} == {LOCAL.image}
+
+
+def test_without_an_image_for_it_there_is_no_translator() -> None:
+    manifests = render(CATALOG, BARE)
+
+    assert "gateway-translate" not in services(manifests)
+    assert "/v1/translate" not in str(manifests)
+
+
+def test_another_release_takes_the_translators_image_along() -> None:
+    assert with_image(LOCAL, "acme/dcoder:2").translate_image == "acme/dcoder-translate:2"
+    elsewhere = LOCAL.model_copy(update={"translate_image": "acme/own:1"})
+    assert with_image(elsewhere, "acme/dcoder:2").translate_image == "acme/own:1"
+    assert with_image(BARE, "acme/dcoder:2").translate_image is None
+    with pytest.raises(Fault, match="has no tag"):
+        with_image(LOCAL, f"acme/dcoder@sha256:{'0' * 64}")

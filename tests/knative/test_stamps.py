@@ -13,7 +13,7 @@ from knative.schemas import faults
 from knative.stamps import ANNOTATION, stamped
 from shared.function.catalog import find
 
-ALONE = load("local").model_copy(update={"placement": "alone"})
+ALONE = load("local").model_copy(update={"placement": "alone", "translate_image": "dev.local/dcoder-translate:0.1.0"})
 RENDERED = render(find(), ALONE)
 VALUES = {
     "dcoder-keys": {f"{name}.key": base64.b64encode(name.encode() * 6).decode() for name in ("root", "audit")},

@@ -30,7 +30,7 @@ from shared.ids import TenantId
 from shared.tenancy.dedications import Credentials
 from shared.tenancy.saga import ROLE_CONNECTIONS_MAX
 
-LOCAL = load("local")
+LOCAL = load("local").model_copy(update={"translate_image": "dev.local/dcoder-translate:0.1.0"})
 CATALOG = {one.name: one for one in find()}
 EVERYONE = groups(CATALOG.values(), LOCAL)
 ACME = TenantId("acme")

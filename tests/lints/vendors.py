@@ -24,6 +24,7 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "onnx": ("shared/embeddings/",),
     "tokenizers": ("shared/embeddings/",),
     "safetensors": ("shared/embeddings/",),
+    "opentelemetry": ("shared/otel/",),
     "jwt": ("shared/identity.py",),
     "httpx": (
         "shared/function/invoke.py",

@@ -27,6 +27,8 @@ BENCHMARKS = (
         "sealing",
         "prices",
         "usage",
+        "savings",
+        "compression",
     ),
     "quotas",
     "interleavings",

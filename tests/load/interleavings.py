@@ -3,10 +3,10 @@
     python -m tests.load.interleavings [--steps 1000000] [--processes 2] [--seed 1]
 
 Steps reserve, extend, settle (twice, as after a lost answer), release, let calls die (time passes and nobody settles),
-lose one counter or all of Redis and build them again from the ledger, on eight quotas of every window and metric. After
-each step every counter must say what the model says: so no limit refuses what fits and none lets in what does not, no
-charge is lost or counted twice, and what is reserved returns to nothing when leases end. Nobody uses more than he
-reserved here, so a hard budget that is exceeded is an overshoot.
+lose one counter or all of Redis, or have one forgotten as reconciliation does, and build them again from the ledger, on
+eight quotas of every window and metric. After each step every counter must say what the model says: so no limit refuses
+what fits and none lets in what does not, no charge is lost or counted twice, and what is reserved returns to nothing
+when leases end. Nobody uses more than he reserved here, so a hard budget that is exceeded is an overshoot.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def steps(chance: random.Random, model: Model) -> Iterator[tuple[Any, ...]]:  # 
     for _ in range(STEPS_OF_A_WORLD):
         name, money, tokens = chance.choice(NAMES), chance.randint(0, 150), chance.randint(0, 150)
         kind = chance.choices(
-            ("reserve", "extend", "settle", "release", "wait", "lose one", "lose all"), (30, 8, 30, 6, 15, 8, 3)
+            ("reserve", "extend", "settle", "release", "wait", "lose one", "rebuild", "lose all"),
+            (30, 8, 30, 6, 15, 5, 3, 3),
         )[0]
         call = model.calls.get(name)
         if call is not None:
@@ -64,8 +65,8 @@ def steps(chance: random.Random, model: Model) -> Iterator[tuple[Any, ...]]:  # 
                 yield "wait", chance.choice([1, 2, 10, 30, 46, 61, 200, 3700, 86_400])
             case "release":
                 yield "release", name
-            case "lose one":
-                yield "lose one", chance.choice(QUOTAS), name, min(money, tokens) if call is not None else 0
+            case "lose one" | "rebuild":
+                yield kind, chance.choice(QUOTAS), name, min(money, tokens) if call is not None else 0
             case "lose all":
                 yield ("lose all",)
             case "reserve":

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.models import Target
-from functions.gateway.llm.presence import Stream
+from shared.llm.presence import Stream
 
 OK = 200
 

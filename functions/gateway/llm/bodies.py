@@ -11,9 +11,7 @@ from typing import Any
 from starlette.requests import Request
 
 from shared.errors import Malformed, UnsupportedMediaType
-from shared.usage import Tier, Tokens
 
-TOKENS_MAX = 2**40
 JSON = "application/json"
 READ = frozenset(
     {
@@ -21,17 +19,6 @@ READ = frozenset(
         "max_output_tokens", "previous_response_id", "store", "background", "conversation", "tools",
     }
 )  # fmt: skip
-TIER_OF: Mapping[str, Tier] = {"flex": "flex", "priority": "priority", "fast": "priority", "batch": "batch"}
-"""What a provider calls the tier that it served. Its `default` and `scale` have the standard price."""
-PARTS: Mapping[str, tuple[str, str]] = {
-    "cached": ("prompt_tokens_details", "cached_tokens"),
-    "written_5m": ("prompt_tokens_details", "cache_write_tokens"),
-    "audio_input": ("prompt_tokens_details", "audio_tokens"),
-    "image_input": ("prompt_tokens_details", "image_tokens"),
-    "reasoning": ("completion_tokens_details", "reasoning_tokens"),
-    "audio_output": ("completion_tokens_details", "audio_tokens"),
-    "image_output": ("completion_tokens_details", "image_tokens"),
-}
 ASK_USAGE = b'{"stream_options":{"include_usage":true},'
 
 
@@ -128,45 +115,3 @@ def for_provider(
     if ask_usage:
         content["stream_options"] = {**(content.get("stream_options") or {}), "include_usage": True}
     return json.dumps(content).encode()
-
-
-def json_object(data: bytes) -> dict[str, Any]:  # Any: JSON of the provider's
-    """The object in these bytes; an empty one when there is none."""
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def tokens_in(content: dict[str, Any]) -> Tokens | None:
-    """What an answer or event says it used: in `usage`, or in Groq's `x_groq.usage`. None when it says nothing."""
-    groq = content.get("x_groq")
-    usage = content.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
-    if not isinstance(usage, dict):
-        return None
-    sent, written = whole(usage.get("prompt_tokens")), whole(usage.get("completion_tokens", 0))
-    if sent is None or written is None:
-        return None
-    return Tokens(sent, written, tier=tier_of(content), **parts_in(usage))
-
-
-def tier_of(content: dict[str, Any]) -> Tier:
-    """The tier that the provider says it served."""
-    return TIER_OF.get(str(content.get("service_tier")), "standard")
-
-
-def parts_in(usage: dict[str, Any]) -> dict[str, int]:
-    """The kinds of tokens that have prices of their own, as far as the provider tells them apart."""
-    found: dict[str, int] = {}
-    for name, (group, member) in PARTS.items():
-        details = usage.get(group)
-        count = whole(details.get(member)) if isinstance(details, dict) else None
-        if count:
-            found[name] = count
-    return found
-
-
-def whole(value: object) -> int | None:
-    """A count of tokens that can be one."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < TOKENS_MAX else None

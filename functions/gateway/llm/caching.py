@@ -5,7 +5,7 @@ For a tenant that has not switched it on, nothing of this is done but to know th
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +15,20 @@ from starlette.responses import Response
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.flights import Flight
 from functions.gateway.llm.models import Target
-from functions.gateway.llm.presence import Stream
 from functions.gateway.llm.semantic.asked import asked_in
 from functions.gateway.llm.semantic.lookup import Lookup
-from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
+from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header, cost_told
 from shared.errors import Malformed, Problem
 from shared.function import Call
 from shared.function.invoke import Invoke
 from shared.ids import TenantId
 from shared.llm.answers import TTL_S_MAX, Answers, Kept, key_of, now_s
+from shared.llm.presence import Stream
 from shared.postgres import TenantDatabase
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
 from shared.telemetry import log
+from shared.usage.prices import FREE
 
 HEADER, TTL_HEADER = "x-dcoder-cache", "x-dcoder-cache-ttl"
 PROVIDER = "cache"
@@ -82,6 +83,8 @@ class Caching:
     tenant: TenantDatabase
     sealing: TenantSecrets
     meter: Meter
+    compressed: Collection[str] = ()
+    """How the prompt is shortened: what answers the whole one need not be what answers the shorter."""
     invoke: Invoke | None = None
     """Without it, only the very same question is answered again."""
 
@@ -97,6 +100,7 @@ class Caching:
             "route": request.url.path, "query": request.url.query, "provider": target.provider.name,
             "url": target.provider.base_url, "model": target.model, "epoch": setting.epoch,
             "version": request.headers.get("anthropic-version", ""), "beta": request.headers.get("anthropic-beta", ""),
+            "compressed": sorted(self.compressed),
         }  # fmt: skip
         key = key_of(self.sealing, scope, wanted.content)
         if wish.find and (kept := await self.answers.find(self.sealing, key)) is not None:
@@ -121,7 +125,8 @@ class Caching:
         settlement = await self._free(target, feature)
         async with settlement.or_settled():
             await settlement.metered.durable()
-        settlement.outcome = "done"
+        settlement.outcome, settlement.saved_micro_usd = "done", kept.cost
+        settlement.cache = "semantic" if how.startswith("semantic") else "hit"
         headers = settlement.headers | cost_header(settlement.settle()) | self._own_headers(feature)
         age, saved = max(0, now_s() - kept.at), "unknown" if kept.cost is None else str(kept.cost)
         headers[HEADER] = f"{how}; age={age}; saved-micro-usd={saved}"
@@ -143,7 +148,8 @@ class Caching:
                     settlement.settle()
                     continue
                 await settlement.metered.durable()
-            settlement.outcome = "done"
+            settlement.outcome, settlement.saved_micro_usd = "done", cost_told(joined)
+            settlement.cache = "coalesced"
             own = settlement.headers | cost_header(settlement.settle()) | self._own_headers(feature)
             log("answer_shared", request_id=self.call.request_id, model=target.model)
             return marked(without_headers_of_another(joined, own), "coalesced")
@@ -164,8 +170,7 @@ class Caching:
             """Only what is whole and no error is kept."""
             if response.status_code != OK or (isinstance(response, Stream) and not response.whole()):
                 return
-            told = response.headers.get("x-dcoder-cost-micro-usd", "")
-            cost = response.cost() if isinstance(response, Stream) else int(told) if told.isdigit() else None
+            cost = response.cost() if isinstance(response, Stream) else cost_told(response)
             kept = Kept(response.headers["content-type"], body, now_s(), cost)
             if (
                 await self.answers.keep(self.sealing, question.key, kept, question.ttl_s)
@@ -183,6 +188,7 @@ class Caching:
             model=target.model,
             provider=PROVIDER,
             feature=feature,
+            price=FREE,
             most=NOTHING,
         )
         return Settlement(self.meter, metered, used=NOTHING)

@@ -6,14 +6,15 @@ from starlette.responses import Response
 
 from functions.gateway.llm.bodies import Wanted, for_provider
 from functions.gateway.llm.credentials import Provider
-from functions.gateway.llm.presence import Stream
 from functions.gateway.llm.providers import finished, is_stream, opened
 from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.reservation import COMPLETION_MOST, LEAST_OUTPUT, OUTPUT_MOST, output_limit, wish_of
 from functions.gateway.llm.settlement import Settlement
+from functions.gateway.llm.stopping import PIECE_OUTPUT, OpenAiEnding, Room
 from functions.gateway.llm.wires import OpenAi
 from shared.function import Call
 from shared.llm.outbound import Providers
+from shared.llm.presence import Stream
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
 
@@ -44,11 +45,12 @@ async def relay(
         feature=feature,
         most=wish.most,
         least_output=None if wish.stated else LEAST_OUTPUT,
+        piece_output=PIECE_OUTPUT if wanted.stream else None,
     )
     settlement = Settlement(meter, metered)
     ask_usage = wanted.stream and not wanted.wants_usage
     async with settlement.or_settled():
-        most = metered.most.output // wish.answers
+        most = metered.whole.output // wish.answers
         limit = output_limit(provider, feature, most) if metered.bounded and not wish.stated else {}
         body = for_provider(wanted, model, ask_usage=ask_usage, more=limit)
         answer = await settlement.waiting(
@@ -57,6 +59,7 @@ async def relay(
     wire = OpenAi(withhold_usage=ask_usage)
     if not is_stream(answer):
         return await finished(answer, settlement, provider, key, wire)
-    stream = Relay(answer, provider, settlement, wire)
+    room = Room(settlement, OpenAiEnding()) if metered.in_pieces else None
+    stream = Relay(answer, provider, settlement, wire, room)
     headers = settlement.headers | {"x-dcoder-provider": provider.name}
     return Stream(stream.pieces(), media_type=answer.headers["content-type"], headers=headers, relayed=stream)

@@ -13,13 +13,13 @@ from starlette.responses import JSONResponse, Response
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.models import OWN, Target
 from functions.gateway.llm.neighbours import ANSWERS, Json, content_of, problem_in
-from functions.gateway.llm.presence import Stream
 from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
 from functions.gateway.llm.wires import DONE, OpenAi
 from shared.errors import Malformed, Problem, Unavailable
 from shared.function import Call
 from shared.function.invoke import Invoke
 from shared.llm import sse
+from shared.llm.presence import Stream
 from shared.quotas import Meter
 from shared.usage import Tokens
 

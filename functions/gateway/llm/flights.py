@@ -9,8 +9,8 @@ from contextlib import aclosing
 
 from starlette.responses import Response
 
-from functions.gateway.llm.presence import Stream
 from shared.errors import Unavailable
+from shared.llm.presence import Stream
 from shared.telemetry import log
 
 HELD_BYTES_MAX = 4 * 1024 * 1024

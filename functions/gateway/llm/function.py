@@ -13,6 +13,7 @@ from functions.gateway.llm.credentials import offer_of
 from functions.gateway.llm.lane import Lane
 from functions.gateway.llm.models import Target
 from functions.gateway.llm.responses import routes as responses
+from shared.compression.stored import Compression, original
 from shared.errors import Malformed
 from shared.function import Call, Function, Scale, Tick
 from shared.function.invoke import Invoke
@@ -37,11 +38,11 @@ llm = Function(
 
 @llm.route("/v1/models", method="GET", permission="models:use")
 async def list_models(request: Request, caller: Caller, tenant: TenantDatabase, providers: Providers) -> Response:
-    """The models that the key may use. For who sends `anthropic-version`, in Anthropic's form those of its dialect."""
+    """The models that the key may use. For who sends `anthropic-version`, in Anthropic's form those of providers."""
     offer = await offer_of(tenant, providers)
     if "anthropic-version" not in request.headers:
         return JSONResponse({"object": "list", "data": models.listing(caller, offer)})
-    spoken = [name for name, one in models.usable(caller, offer).items() if models.dialect_of(one) == "anthropic"]
+    spoken = [name for name, one in models.usable(caller, offer).items() if one.provider is not None]
     return JSONResponse(models.page(spoken, request.query_params))
 
 
@@ -66,6 +67,7 @@ async def chat_completions(
     providers: Providers,
     guardrails: Guardrails,
     answers: Answers,
+    compression: Compression,
 ) -> Response:
     """A chat completion, whole or as a stream, by a provider or by `doc-chat`.
 
@@ -78,7 +80,7 @@ async def chat_completions(
         refuse(wanted, EMBEDDING)
         return await doc_chat.respond(call, wanted, target, meter, invoke)
 
-    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, invoke)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression, invoke)
     relay = partial(chat.relay, call, providers=providers, sealing=sealing, meter=meter)
     return await lane.answer(wanted, "openai", "chat", relay, built_in)
 
@@ -93,10 +95,11 @@ async def completions(
     providers: Providers,
     guardrails: Guardrails,
     answers: Answers,
+    compression: Compression,
 ) -> Response:
     """A completion of a text, with `suffix` of what follows it: OpenAI's older route, by a provider that has it."""
     wanted = await parsed(request, required="prompt")
-    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression)
     relay = partial(chat.relay, call, providers=providers, sealing=sealing, meter=meter, feature="completions")
     return await lane.answer(wanted, "openai", "completions", relay)
 
@@ -112,6 +115,7 @@ async def create_embeddings(
     providers: Providers,
     guardrails: Guardrails,
     answers: Answers,
+    compression: Compression,
 ) -> Response:
     """Vectors of texts, by a provider or by the built-in model."""
     wanted = await embeddings.parse(request)
@@ -120,7 +124,7 @@ async def create_embeddings(
         refuse(wanted, DOC_CHAT)
         return await embeddings.built_in(call, wanted, meter, invoke)
 
-    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression)
     relay = partial(embeddings.relay, call, providers=providers, sealing=sealing, meter=meter)
     return await lane.answer(wanted, "openai", "embeddings", relay, built_in)
 
@@ -136,10 +140,12 @@ async def create_message(
     providers: Providers,
     guardrails: Guardrails,
     answers: Answers,
+    compression: Compression,
 ) -> Response:
-    """A message in Anthropic's dialect, whole or as a stream, by a provider that speaks it: bytes unchanged."""
+    """A message in Anthropic's dialect, whole or as a stream. By a provider that speaks it, bytes unchanged; else
+    translated."""
     wanted = await conversation(request)
-    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, invoke)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression, invoke)
     relay = partial(messages.relay, call, request, providers=providers, sealing=sealing, meter=meter)
     return await lane.answer(wanted, "anthropic", "messages", relay)
 
@@ -151,13 +157,22 @@ async def count_message_tokens(
     tenant: TenantDatabase,
     sealing: TenantSecrets,
     meter: Meter,
-    invoke: Invoke,
     providers: Providers,
     guardrails: Guardrails,
     answers: Answers,
+    compression: Compression,
 ) -> Response:
     """How many tokens a message's input has, by the provider's own count, which costs nothing."""
-    return await create_message(request, call, tenant, sealing, meter, invoke, providers, guardrails, answers)
+    wanted = await conversation(request)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression)
+    relay = partial(messages.relay, call, request, providers=providers, sealing=sealing, meter=meter)
+    return await lane.answer(wanted, "anthropic", "messages", relay)
+
+
+@llm.route("/v1/compression/originals/{original_id}", method="GET", permission="models:use")
+async def get_original(original_id: str, caller: Caller, tenant: TenantDatabase, sealing: TenantSecrets) -> Response:
+    """A tool's result that was put aside for the caller's key: what a model that calls `retrieve_original` wants."""
+    return JSONResponse({"id": original_id, "content": await original(tenant, sealing, caller.owner, original_id)})
 
 
 RESPONSE = "/v1/responses/{response_id}"

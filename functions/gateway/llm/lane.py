@@ -5,17 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.gateway.llm import aliased, models
+from functions.gateway.llm import aliased, models, translated
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.caching import Caching
+from functions.gateway.llm.compressing import Compressing
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.models import Target
-from functions.gateway.llm.presence import answered
+from functions.gateway.llm.observing import observe
 from functions.gateway.llm.watching import Watch
+from shared.compression.stored import Compression
 from shared.errors import Malformed
 from shared.function import Call
 from shared.function.invoke import Invoke
@@ -23,6 +26,7 @@ from shared.guardrails import Guardrails
 from shared.llm.answers import Answers
 from shared.llm.kinds import Dialect
 from shared.llm.outbound import Providers
+from shared.llm.presence import answered
 from shared.postgres import TenantDatabase
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
@@ -44,7 +48,10 @@ class Lane:
     providers: Providers
     guardrails: Guardrails
     answers: Answers
+    compression: Compression
     invoke: Invoke | None = None
+    """Given where calls are translated for providers that speak another dialect, and questions compared by what they
+    say."""
 
     async def answer(
         self, wanted: Wanted, dialect: Dialect, feature: str, relay: Relayed, built_in: BuiltIn | None = None
@@ -58,18 +65,29 @@ class Lane:
 
         async def work() -> Response:
             target = await models.chosen(self.call.caller, wanted.model, self.tenant, self.providers)
-            models.check_dialect(target, wanted.model, dialect)
+            models.check_dialect(target, wanted.model, dialect, translates=self.invoke is not None)
             provider = target.provider
+            observe(self.call, feature, provider=provider, model=wanted.model, content=wanted.content)
             if provider is None:
                 if built_in is None:
                     raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
                 return await built_in(target)
             asked = aliased.asked(wanted, target)
-            caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter, self.invoke)
+            ask = self._translating(dialect, feature) if provider.of.dialect != dialect else relay
+            compressing = Compressing(self.request, self.compression, self.call, self.tenant, self.sealing)
+            modes = await compressing.modes(feature)
+            relayed = compressing.relayed(ask, modes, feature) if modes else ask
+            caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter, modes, self.invoke)
             answer = await caching.answer(
-                self.request, asked, target, feature, lambda: relay(asked, provider, target.model)
+                self.request, asked, target, feature, lambda: relayed(asked, provider, target.model)
             )
             return aliased.answered(answer, target)
 
         response = await answered(self.request, work())
         return response if feature == "embeddings" else watch.answered(response)  # vectors say nothing
+
+    def _translating(self, dialect: Dialect, feature: str) -> Relayed:
+        assert self.invoke is not None
+        return partial(
+            translated.relay, self.call, dialect=dialect, feature=feature, meter=self.meter, invoke=self.invoke
+        )

@@ -7,15 +7,16 @@ from starlette.responses import Response
 
 from functions.gateway.llm.bodies import Wanted, for_provider
 from functions.gateway.llm.credentials import Provider
-from functions.gateway.llm.presence import Stream
 from functions.gateway.llm.providers import finished, is_stream, opened
 from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.reservation import wish_of
 from functions.gateway.llm.settlement import NOTHING, Settlement
+from functions.gateway.llm.stopping import PIECE_OUTPUT, AnthropicEnding, Room
 from functions.gateway.llm.wires import Anthropic
 from shared.function import Call
 from shared.llm.kinds import ANTHROPIC_VERSION
 from shared.llm.outbound import Providers
+from shared.llm.presence import Stream
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
 
@@ -46,6 +47,7 @@ async def relay(
         provider=provider.name,
         feature=feature,
         most=NOTHING if counting else wish_of(wanted).most,
+        piece_output=PIECE_OUTPUT if wanted.stream else None,
     )
     settlement = Settlement(meter, metered)
     async with settlement.or_settled():
@@ -56,7 +58,8 @@ async def relay(
         passed = await finished(answer, settlement, provider, key, wire)
         passed.headers["request-id"] = call.request_id
         return passed
-    stream = Relay(answer, provider, settlement, wire)
+    room = Room(settlement, AnthropicEnding()) if metered.in_pieces else None
+    stream = Relay(answer, provider, settlement, wire, room)
     headers = settlement.headers | {"x-dcoder-provider": provider.name, "request-id": call.request_id}
     return Stream(stream.pieces(), media_type=answer.headers["content-type"], headers=headers, relayed=stream)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functions.gateway.llm.credentials import Alias, Offer, Provider, offer_of
 from shared.errors import Malformed, NotFound, Refusal
 from shared.identity import Caller
-from shared.llm.kinds import DOC_CHAT, EMBEDDING, GROUP, Dialect
+from shared.llm.kinds import DOC_CHAT, EMBEDDING, GROUP, Dialect, Wire
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
 
@@ -41,16 +41,16 @@ class OtherDialect(Refusal):
     status, code, title = 400, "other_dialect", "Model of another dialect"
 
 
-def dialect_of(target: Target) -> Dialect:
+def dialect_of(target: Target) -> Wire:
+    """What is built in speaks OpenAI's."""
     return target.provider.of.dialect if target.provider else "openai"
 
 
-def check_dialect(target: Target, model: str, dialect: Dialect) -> None:
-    """Raises `OtherDialect` unless a provider of that dialect serves the model, or, in OpenAI's, we do."""
-    serving = dialect_of(target)
-    if serving != dialect:
-        route = "/v1/messages" if serving == "anthropic" else "OpenAI's routes"
-        raise OtherDialect(f"the model {model!r} is served by {route} only; nothing translates it", param="model")
+def check_dialect(target: Target, model: str, dialect: Dialect, *, translates: bool) -> None:
+    """Raises `OtherDialect` unless the model's provider speaks the dialect, or is translated for."""
+    if dialect_of(target) != dialect and not (translates and target.provider):
+        routes = "/v1/chat/completions" + (" and /v1/messages" if target.provider else "")
+        raise OtherDialect(f"the model {model!r} is served by {routes} only; here nothing is translated", param="model")
 
 
 async def chosen(caller: Caller, model: str, tenant: TenantDatabase, providers: Providers) -> Target:
@@ -176,9 +176,5 @@ def names(offer: Offer) -> Iterator[str]:
             yield f"{provider.name}/{model}" if model in seen else model
         seen.update(provider.models)
     yield from (
-        f"{DOC_CHAT}/{model}" for provider in offer.providers for model in provider.models if writes(provider, model)
+        f"{DOC_CHAT}/{model}" for provider in offer.providers for model in provider.models if "embed" not in model
     )
-
-
-def writes(provider: Provider, model: str) -> bool:
-    return provider.of.dialect != "anthropic" and "embed" not in model

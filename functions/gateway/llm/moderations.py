@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from functions.gateway.llm.bodies import Wanted, parsed
 from functions.gateway.llm.models import OWN
 from functions.gateway.llm.moderation_rules import FLAGGED_FROM, matches, rules, scores
+from functions.gateway.llm.observing import observe
 from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
 from shared.errors import Malformed, NotFound
 from shared.function import Call
@@ -34,6 +35,7 @@ async def create_moderation(request: Request, call: Call, meter: Meter) -> Respo
     metered = await meter.begin(
         call.caller, request_id=call.request_id, model=MODEL, provider=OWN, feature=FEATURE, most=NOTHING
     )
+    observe(call, FEATURE, provider=None, model=MODEL, content={})
     settlement = Settlement(meter, metered, used=NOTHING)
     async with settlement.or_settled():
         results = [await judged(text) for text in texts]

@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.gateway.llm import models
-from functions.gateway.llm.bodies import JSON, Wanted, json_object, object_in, tier_of, tokens_in, whole
+from functions.gateway.llm.bodies import JSON, Wanted, object_in
 from functions.gateway.llm.credentials import Offer, Provider, offer_of
-from functions.gateway.llm.presence import Stream, answered
+from functions.gateway.llm.observing import observe
 from functions.gateway.llm.providers import failed, finished, opened
 from functions.gateway.llm.reservation import IMAGE_TOKENS_MOST, OUTPUT_MOST, input_most, wish_of
 from functions.gateway.llm.settlement import NOTHING, Settlement
@@ -26,6 +26,8 @@ from shared.errors import Malformed, NotFound, Problem, UnsupportedMediaType
 from shared.function import Call
 from shared.llm import http, sse
 from shared.llm.outbound import Providers
+from shared.llm.presence import Stream, answered
+from shared.llm.usage import json_object, tier_of, tokens_in, whole
 from shared.postgres import TenantDatabase
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
@@ -83,6 +85,8 @@ class Passed:
         try:
             await settlement.metered.durable()
             while (chunk := await self._read()) is not None:
+                if settlement.observation is not None:
+                    settlement.observation.piece(chunk)
                 for event in events.feed(chunk) if is_events else ():
                     self.wire.keep(event.data)
                 yield chunk
@@ -161,6 +165,7 @@ async def pass_through(
         feature=FEATURE,
         most=body.most,
     )
+    observe(call, FEATURE, provider=target, model=body.model, content={})
     settlement = Settlement(meter, metered)
 
     async def work() -> Response:

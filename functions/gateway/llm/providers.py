@@ -6,13 +6,13 @@ import json
 
 from starlette.responses import Response
 
-from functions.gateway.llm.bodies import json_object
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
 from functions.gateway.llm.wires import Wire
 from shared.errors import DeadlineExceeded, Problem, Unavailable
 from shared.llm import http
 from shared.llm.outbound import NotConnected, Providers
+from shared.llm.usage import json_object
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 ERROR_CHARS_MAX = 500
@@ -102,7 +102,9 @@ async def finished(answer: http.Answer, settlement: Settlement, provider: Provid
         await settlement.metered.durable()
     refused = answer.status >= 400
     settlement.outcome = "provider_error" if refused else "done"
-    settlement.used = NOTHING if refused else wire.told(json_object(content))
+    settlement.refusal = str(answer.status) if refused else ""
+    settlement.answer = {} if refused else json_object(content)
+    settlement.used = NOTHING if refused else wire.told(settlement.answer)
     headers = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
     headers["content-type"] = "application/json" if refused else answer.headers.get("content-type", "application/json")
     headers |= settlement.headers | {"x-dcoder-provider": provider.name} | cost_header(settlement.settle())

@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
-from functions.gateway.llm.bodies import json_object
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.providers import failed
 from functions.gateway.llm.settlement import Settlement
+from functions.gateway.llm.stopping import Room, within
 from functions.gateway.llm.wires import DONE, Wire
 from shared.errors import DeadlineExceeded, Problem, Unavailable
 from shared.llm import http, sse
+from shared.llm.usage import json_object
+from shared.usage import Outcome
 
 STREAM_S_MAX = 570.0  # below the function's own limit, so that a stream ends with an event and not with a cut
 AFTER_DONE_S = 1.0  # how long the provider has to end an answer that is complete, so that its connection can be kept
@@ -26,6 +28,8 @@ class Relay:
     provider: Provider
     settlement: Settlement
     wire: Wire
+    room: Room | None = None
+    """Of a stream that is reserved in pieces."""
 
     @property
     def whole(self) -> bool:
@@ -38,13 +42,15 @@ class Relay:
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The caller's bytes. When this has ended, the provider's connection is closed and the ledger has its row."""
-        self.settlement.outcome = "client_gone"
+        self.settlement.outcome, observation = "client_gone", self.settlement.observation
         try:
             await self.settlement.metered.durable()
             async for passed in self._passed():
+                if observation is not None:
+                    observation.piece(passed)
                 yield passed
-            self.settlement.outcome = "done" if self.wire.complete else "provider_error" if self.wire.failed else "cut"
-            if not (self.wire.complete or self.wire.failed):
+            self.settlement.outcome = self._outcome()
+            if self.settlement.outcome == "cut":
                 yield self.wire.error_event(Unavailable("the provider ended the stream before it was complete"))
         except Problem as problem:
             self.settlement.outcome = "done" if self.wire.complete else "cut"
@@ -53,12 +59,24 @@ class Relay:
         finally:
             await self._end()
 
+    def _outcome(self) -> Outcome:
+        if self._stopped:
+            return "stopped"
+        return "done" if self.wire.complete else "provider_error" if self.wire.failed else "cut"
+
+    @property
+    def _stopped(self) -> bool:
+        return self.room is not None and self.room.stopped_by is not None
+
     async def _passed(self) -> AsyncIterator[bytes]:
         events = sse.Events()
         async for chunk in self._chunks():
-            passed = b"".join([event.raw for event in events.feed(chunk) if self.wire.keep(event.data)])
+            kept = [event for event in events.feed(chunk) if self.wire.keep(event.data)]
+            passed = b"".join([event.raw for event in kept]) if self.room is None else await within(self.room, kept)
             if passed:
                 yield passed
+            if self._stopped:
+                return
         rest = events.end()
         data = sse.data_of(rest)
         readable = data == DONE or bool(json_object(data))  # anything else was cut in its middle
@@ -85,5 +103,5 @@ class Relay:
 
     async def _end(self) -> None:
         self.answer.close()
-        self.settlement.used = self.wire.used
+        self.settlement.used = None if self._stopped else self.wire.used
         await self.settlement.settle_stream()

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from functions.gateway.llm.bodies import Wanted, whole
+from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.credentials import Provider
 from shared.errors import Malformed
+from shared.llm.usage import whole
 from shared.usage import Tokens
 
 OUTPUT_MOST = 16_384

@@ -6,15 +6,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
+from starlette.responses import Response
+
+from functions.gateway.llm.observing import Observation, observation
 from shared.errors import Problem
 from shared.function.call import current_call
 from shared.llm.outbound import ForbiddenAddress, NotConnected
 from shared.quotas import Meter, Metered
 from shared.quotas.headers import limit_headers
-from shared.usage import Outcome, Tokens
+from shared.usage import Outcome, Price, Tokens
+from shared.usage.prices import FREE
 
 NOTHING = Tokens()
 T = TypeVar("T")
@@ -28,6 +32,13 @@ class Settlement:
     metered: Metered
     outcome: Outcome = "cut"
     used: Tokens | None = None
+    saved_micro_usd: int | None = None
+    cache: Literal["", "hit", "semantic", "coalesced"] = ""
+    refusal: str = ""
+    """The provider's status, where it answered with an error."""
+    answer: dict[str, Any] = field(default_factory=dict, repr=False)  # Any: JSON of the provider's
+    """A whole answer, as far as it was read."""
+    observation: Observation | None = field(default_factory=observation, repr=False)
     waited_s: float = 0.0
     """For who answers: a provider, a function behind a built-in model."""
 
@@ -41,7 +52,11 @@ class Settlement:
 
     def settle(self) -> int | None:
         """End the call. Returns the cost in micro-USD, None when it is not known."""
-        return self.meter.end(self.metered, self.outcome, self.used)
+        first = self.metered.ended is None
+        cost = self.meter.end(self.metered, self.outcome, self.used, saved_micro_usd=self.saved_micro_usd)
+        if first and self.observation is not None:
+            self.observation.ended(self)
+        return cost
 
     async def settle_stream(self) -> None:
         """End the call, and return once its row is written: the caller has every event by then, only not their end."""
@@ -50,8 +65,9 @@ class Settlement:
 
     @property
     def headers(self) -> dict[str, str]:
-        """How the caller's limits stand, in the headers that SDKs know, and the time that the call has cost here."""
-        return limit_headers(self.metered) | self._overhead()
+        """How the caller's limits stand, in the headers that SDKs know, whose price the call has, and the time that it
+        has cost here."""
+        return limit_headers(self.metered) | price_header(self.metered.call.price) | self._overhead()
 
     def _overhead(self) -> dict[str, str]:
         """Milliseconds from the call's arrival until now, without those spent waiting for who answers."""
@@ -79,5 +95,19 @@ def outcome_of(failure: BaseException) -> Outcome:
     return "provider_error" if isinstance(failure, Problem) else "cut"
 
 
+def price_header(price: Price | None) -> dict[str, str]:
+    """Known before the cost is, and so in the head of a stream too."""
+    if price is FREE:
+        return {}
+    said = "unknown" if price is None else f"{'own' if price.own else 'published'}; since={price.since}"
+    return {"x-dcoder-price": said}
+
+
 def cost_header(cost: int | None) -> dict[str, str]:
     return {"x-dcoder-cost-micro-usd": "unknown" if cost is None else str(cost)}
+
+
+def cost_told(response: Response) -> int | None:
+    """What the answer's header says it cost, in micro-USD. None when it says nothing or `unknown`."""
+    told = response.headers.get("x-dcoder-cost-micro-usd", "")
+    return int(told) if told.isdigit() else None

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from starlette.responses import Response
 
 from functions.gateway.llm.bodies import Wanted
-from functions.gateway.llm.presence import Stream
 from shared.function import Call
 from shared.guardrails import Guardrails, Watched
 from shared.guardrails.watch import Direction
+from shared.llm.presence import Stream
 from shared.postgres import TenantDatabase
 from shared.secrets import TenantSecrets
 

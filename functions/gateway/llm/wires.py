@@ -9,10 +9,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from functions.gateway.llm.bodies import json_object, tier_of, tokens_in, whole
 from shared.errors import Problem
 from shared.llm import sse
 from shared.llm.dialect import anthropic_error, anthropic_type, error_type, openai_error
+from shared.llm.usage import AnthropicUsage, json_object, tier_of, tokens_in, whole
 from shared.usage import Tokens
 
 DONE = b"[DONE]"
@@ -29,9 +29,12 @@ Json = dict[str, Any]  # Any: JSON of the provider's
 class Wire(Protocol):
     """A provider's wire format, for one call."""
 
-    complete: bool
-    failed: bool
-    used: Tokens | None
+    @property
+    def complete(self) -> bool: ...
+    @property
+    def failed(self) -> bool: ...
+    @property
+    def used(self) -> Tokens | None: ...
 
     def keep(self, data: bytes) -> bool:
         """Read what an event tells; whether the caller gets it."""
@@ -153,7 +156,7 @@ class Anthropic:
     complete: bool = False
     failed: bool = False
     used: Tokens | None = None
-    _counts: dict[str, int] = field(default_factory=dict)
+    _usage: AnthropicUsage = field(default_factory=AnthropicUsage)
 
     def keep(self, data: bytes) -> bool:
         if b'"message_' not in data and b'"error"' not in data:
@@ -162,10 +165,10 @@ class Anthropic:
         match content.get("type"):
             case "message_start":
                 message = content.get("message")
-                self._count(message.get("usage") if isinstance(message, dict) else None)
+                self._usage.count(message.get("usage") if isinstance(message, dict) else None, final=False)
             case "message_delta":
-                self._count(content.get("usage"))
-                self.used = anthropic_tokens(self._counts)
+                self._usage.count(content.get("usage"))
+                self.used = self._usage.tokens
             case "message_stop":
                 self.complete = True
             case "error":
@@ -175,8 +178,8 @@ class Anthropic:
     def told(self, content: Json) -> Tokens | None:
         if not self.billed:
             return Tokens()
-        self._count(content.get("usage"))
-        return anthropic_tokens(self._counts)
+        self._usage.count(content.get("usage"))
+        return self._usage.tokens
 
     def error(self, message: str, status: int) -> Json:
         error = {"type": anthropic_type(status), "message": message}
@@ -185,24 +188,3 @@ class Anthropic:
     def error_event(self, problem: Problem) -> bytes:
         told = json.dumps(anthropic_error(problem, request_id=self.request_id), ensure_ascii=False)
         return b"event: error\n" + sse.encode(told)  # Anthropic's SDKs skip an event without its name
-
-    def _count(self, usage: object) -> None:
-        if isinstance(usage, dict):
-            written = usage.get("cache_creation")
-            told = {**usage, **(written if isinstance(written, dict) else {})}
-            self._counts |= {name: count for name, value in told.items() if (count := whole(value)) is not None}
-
-
-def anthropic_tokens(counts: dict[str, int]) -> Tokens | None:
-    """Anthropic's `input_tokens` leave out what was read from its cache and written to it; ours hold all three."""
-    if "input_tokens" not in counts or "output_tokens" not in counts:
-        return None
-    read, written = counts.get("cache_read_input_tokens", 0), counts.get("cache_creation_input_tokens", 0)
-    for_an_hour = min(counts.get("ephemeral_1h_input_tokens", 0), written)
-    return Tokens(
-        counts["input_tokens"] + read + written,
-        counts["output_tokens"],
-        cached=read,
-        written_5m=written - for_an_hour,
-        written_1h=for_an_hour,
-    )

@@ -12,7 +12,7 @@ from shared.errors import NotFound
 from shared.function import Call, Function, Scale
 from shared.identity import Caller
 from shared.postgres import ControlDatabase, ControlTransaction
-from shared.quotas.making import TAGS_MAX, Limit, check_unlimited, checked_tags, insert_quota
+from shared.quotas.making import GROUPS_MAX, TAGS_MAX, Limit, check_unlimited, checked_tags, insert_quota, owner_marks
 from shared.settings import Settings
 
 keys = Function(scale=Scale(max=5))
@@ -21,7 +21,15 @@ LIMITS_MAX = 10
 YEAR_S = 366 * 24 * 3600
 
 
-class NewKeyRequest(BaseModel):
+class Ownership(BaseModel):
+    """Whose a key is. Limits of the member and of each group hold for it, and its usage is put down to them."""
+
+    member: str = Field(default="", max_length=100)
+    """A person or program, by a name of yours or an e-mail address; in lower case."""
+    groups: list[str] = Field(default_factory=list, max_length=GROUPS_MAX)
+
+
+class NewKeyRequest(Ownership):
     """What the key may do. Left out, it may do all that its role may."""
 
     name: str = Field(default="", max_length=100)
@@ -46,6 +54,8 @@ class KeyView(BaseModel):
     role: str
     permissions: list[str] | None
     models: list[str] | None
+    member: str
+    groups: list[str]
     tags: list[str]
     created_by: str
     created_at: datetime
@@ -79,7 +89,7 @@ async def create_key(
     rights.check_grant(caller, role=body.role, permissions=body.permissions, models=body.models, owner=owner)
     await check_unlimited(transaction, caller)
     expires = clock.now() + timedelta(seconds=body.expires_in_s) if body.expires_in_s else None
-    tags = checked_tags(body.tags)
+    tags = [*checked_tags(body.tags), *owner_marks(body.member, body.groups)]
     wanted = rights.Wanted(owner, body.name, body.role, body.permissions, body.models, expires, tags)
     row, text = await rights.issue(transaction, settings, caller, wanted)
     for limit in body.limits:
@@ -93,6 +103,21 @@ async def list_keys(control: ControlDatabase, caller: Caller, tenant: str = "") 
     """List a tenant's keys: when each was last used, never the key itself."""
     owner = await rights.owner(control, caller, tenant)
     return KeyList(keys=[KeyView(**row) for row in await rights.keys_of(control, owner)])
+
+
+@keys.put("/v1/keys/{key}/owner", permission="keys:write")
+async def give_key(
+    key: str, body: Ownership, transaction: ControlTransaction, caller: Caller, call: Call, tenant: str = ""
+) -> KeyView:
+    """Say whose a key is, in place of whose it was. In force everywhere within a second; calls of before stay put down
+    to whose it was."""
+    owner = await rights.owner(transaction, caller, tenant)
+    await check_unlimited(transaction, caller)
+    row = await rights.give(transaction, owner, key, marks=owner_marks(body.member, body.groups))
+    if row is None:
+        raise NotFound(f"there is no key {key[:40]!r}")
+    call.note(resource=f"key/{key}", tenant=owner, member=row["member"], groups=row["groups"])
+    return KeyView(**row)
 
 
 @keys.post("/v1/keys/{key}/rotate", permission="keys:write", success=201, shown_once=True)

@@ -13,7 +13,7 @@ from shared.function.declaration import PERMISSION
 from shared.identity import Caller
 from shared.ids import PLATFORM, TenantId
 from shared.postgres import ControlTransaction
-from shared.quotas.limits import lineage_tag
+from shared.quotas.limits import lineage_tag, named_by
 from shared.secrets import read_key
 from shared.settings import Settings
 from shared.virtual_keys import insert_key, new_key
@@ -99,7 +99,14 @@ async def issue(
     )
     row = await transaction.fetchrow(f"SELECT {COLUMNS} FROM virtual_keys WHERE id = $1", key.id)
     assert row is not None
-    return dict(row), key.text
+    return view(dict(row)), key.text
+
+
+def view(row: Mapping[str, Any]) -> dict[str, Any]:  # Any: a database row
+    """The row with whose key it is told apart from its tags."""
+    tags: list[str] = row["tags"]
+    owners = {"member": next(iter(named_by(tags, "member")), ""), "groups": named_by(tags, "group")}
+    return {**row, **owners, "tags": [tag for tag in tags if not tag.startswith(("member:", "group:"))]}
 
 
 async def end_of_grants(transaction: ControlTransaction, caller: Caller, owner: TenantId) -> datetime | None:
@@ -117,7 +124,7 @@ async def keys_of(queries: Queries, tenant: TenantId) -> list[Mapping[str, Any]]
         f"SELECT {COLUMNS} FROM virtual_keys WHERE tenant = $1 ORDER BY created_at DESC LIMIT 1000",
         tenant,
     )
-    return [dict(row) for row in rows]
+    return [view(row) for row in rows]
 
 
 async def valid_key(transaction: ControlTransaction, tenant: TenantId, key: str) -> Wanted:
@@ -135,9 +142,23 @@ async def valid_key(transaction: ControlTransaction, tenant: TenantId, key: str)
     if row is None:
         raise NotFound(f"there is no key {key[:40]!r} that could be rotated")
     tags: list[str] = row["tags"]
-    if not any(tag.startswith("key:") for tag in tags):
+    if not named_by(tags, "key"):
         tags = [*tags, lineage_tag(key)]
     return Wanted(tenant, row["name"], row["role"], row["permissions"], row["models"], row["expires_at"], tags)
+
+
+async def give(
+    transaction: ControlTransaction, tenant: TenantId, key: str, *, marks: Sequence[str]
+) -> dict[str, Any] | None:  # Any: a database row
+    """Put a key that is not revoked down to these members and groups, and to no others. None when there is none."""
+    row = await transaction.fetchrow(
+        "UPDATE virtual_keys SET tags = $3 || ARRAY(SELECT tag FROM unnest(tags) tag WHERE tag !~ '^(member|group):')"
+        f" WHERE id = $1 AND tenant = $2 AND revoked_at IS NULL RETURNING {COLUMNS}",
+        key,
+        tenant,
+        list(marks),
+    )
+    return None if row is None else view(dict(row))
 
 
 async def retire(transaction: ControlTransaction, key: str, *, replaced_by: str, overlap_s: int) -> None:

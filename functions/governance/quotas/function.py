@@ -1,76 +1,45 @@
-"""Quotas: what a tenant, its keys, tags and models may use; set, changed, and looked at with how they stand."""
+"""Quotas: what a tenant, its keys, members, groups, tags and models may use; set, changed, and how they stand."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from typing import Any
 
-from pydantic import BaseModel, Field
-
+from functions.governance.quotas import mirror, reconciling
+from functions.governance.quotas.owners import check_changeable, name_of, owner
+from functions.governance.quotas.reconciling import Reconciled
+from functions.governance.quotas.views import (
+    Change,
+    NewQuota,
+    QuotaList,
+    QuotaState,
+    QuotaStates,
+    QuotaView,
+    StandingQuota,
+    Updated,
+)
 from shared.clock import Clock
-from shared.errors import Forbidden, Invalid, NotFound
-from shared.function import Call, Function, Scale
+from shared.errors import Invalid
+from shared.events import CloudEvent
+from shared.function import Call, DomainEvent, Function, Scale, Tick
+from shared.function.process import Process
+from shared.function.tenants import database_of
 from shared.identity import Caller
-from shared.ids import TenantId
-from shared.postgres import ControlDatabase, ControlTransaction
+from shared.ids import PLATFORM
+from shared.postgres import ControlDatabase, ControlTransaction, TenantDatabase, TenantTransaction
 from shared.quotas import Meter
-from shared.quotas.counters import State
-from shared.quotas.limits import AMOUNT_MAX, Metric, Quota, Scope
-from shared.quotas.making import COLUMNS, TAG, Limit, check_unlimited, insert_quota, root_key
+from shared.quotas.making import COLUMNS, check_unlimited, insert_quota
+from shared.quotas.standing import UPDATED, resets_at
+from shared.quotas.telling import quota_of, tell_removed
 
-quotas = Function(scale=Scale(max=5))
+quotas = Function(scale=Scale(max=5), timeout_s=300)
 
-ID_MAX = 2**63 - 1
-
-
-class NewQuota(Limit):
-    """A limit and whose it is: the tenant's, or that of a key (its id), a tag, or a model by its provider's name."""
-
-    scope: Scope
-    name: str = Field(default="", max_length=200)
-
-
-class Change(BaseModel):
-    amount: int | None = Field(default=None, ge=0, le=AMOUNT_MAX)
-
-
-class QuotaView(BaseModel):
-    """`window` is `calendar:<unit>`, `rolling:<seconds>` or `ever`."""
-
-    id: int
-    scope: Scope
-    name: str
-    metric: Metric
-    window: str
-    amount: int
-    hard: bool
-    by_operator: bool
-    """Set by an operator: the tenant cannot change it."""
-    created_by: str
-    created_at: datetime
-
-
-class StandingQuota(QuotaView):
-    used: int
-    reserved: int
-    """By calls in flight."""
-    resets_at: datetime | None
-
-
-class QuotaList(BaseModel):
-    quotas: list[StandingQuota]
-
-
-async def owner(queries: ControlDatabase | ControlTransaction, caller: Caller, named: str) -> TenantId:
-    """The tenant whose quotas are meant: the caller's own, or for operators the named one. Raises `NotFound`."""
-    if not named or named == caller.tenant:
-        return caller.tenant
-    known = caller.role == "operator" and await queries.fetchval(
-        "SELECT true FROM tenants WHERE id = $1 AND state IN ('ready', 'moving')", named
-    )
-    if not known:
-        raise NotFound(f"there is no tenant {named[:40]!r}")
-    return TenantId(named)
+COMMITTED_S = 0.25
+"""After so long a change of a call is committed as a rule; what is not is told within a minute."""
+CHANGE = f"""
+UPDATE quotas SET amount = coalesce($2, amount), at_limit = coalesce($3, at_limit)
+ WHERE id = $1 AND ($3 IS DISTINCT FROM 'stop' OR (hard AND metric IN ('micro_usd', 'tokens'))) RETURNING {COLUMNS}
+"""
 
 
 def view(row: dict[str, Any]) -> dict[str, Any]:  # Any: a database row
@@ -79,25 +48,15 @@ def view(row: dict[str, Any]) -> dict[str, Any]:  # Any: a database row
 
 @quotas.post("/v1/quotas", permission="quotas:write", success=201)
 async def create_quota(
-    body: NewQuota, transaction: ControlTransaction, caller: Caller, call: Call, tenant: str = ""
+    body: NewQuota, transaction: ControlTransaction, caller: Caller, call: Call, meter: Meter, tenant: str = ""
 ) -> QuotaView:
     """Set a limit. It holds in every process within a second, and counts what was used in its window before."""
     of = await owner(transaction, caller, tenant)
     await check_unlimited(transaction, caller)
     row = await insert_quota(transaction, caller, of, body.scope, await name_of(transaction, of, body), body)
     call.note(resource=f"quota/{row['id']}", tenant=of, scope=body.scope, metric=body.metric, amount=body.amount)
+    meter.telling.ask(of, row["id"], after_s=COMMITTED_S)
     return QuotaView(**view(row))
-
-
-async def name_of(transaction: ControlTransaction, tenant: TenantId, wanted: NewQuota) -> str:
-    """The name as it is stored. Raises `Invalid` or `NotFound`."""
-    if (wanted.scope == "tenant") != (wanted.name == ""):
-        raise Invalid("a quota of the tenant has no name; one of a key, tag or model has")
-    if wanted.scope == "key":
-        return await root_key(transaction, tenant, wanted.name)
-    if wanted.scope == "tag" and not TAG.fullmatch(wanted.name):
-        raise Invalid(f"{wanted.name[:64]!r} is not a tag: 1 to 63 of a-z, 0-9, dot, hyphen and underscore")
-    return wanted.name
 
 
 @quotas.get("/v1/quotas", permission="quotas:read")
@@ -107,37 +66,61 @@ async def list_quotas(
     """List a tenant's quotas and how each stands."""
     of = await owner(control, caller, tenant)
     rows = [dict(row) for row in await control.fetch(f"SELECT {COLUMNS} FROM quotas WHERE tenant = $1 ORDER BY id", of)]
-    known = [
-        Quota(row["id"], row["scope"], row["name"], row["metric"], row["span"], row["amount"], row["hard"])
-        for row in rows
-    ]
+    known = [quota_of(row) for row in rows]
     states = await meter.states(of, known) if known else []
     return QuotaList(
         quotas=[
-            StandingQuota(**view(row), used=state.used, reserved=state.reserved, resets_at=reset(state, clock))
+            StandingQuota(
+                **view(row),
+                used=state.used,
+                reserved=state.reserved,
+                resets_at=resets_at(state, clock.now().astimezone(UTC)),
+            )
             for row, state in zip(rows, states, strict=True)
         ]
     )
 
 
-def reset(state: State, clock: Clock) -> datetime | None:
-    return None if state.ends_ms < 0 else clock.now().astimezone(UTC) + timedelta(milliseconds=state.ends_ms)
+@quotas.get("/v1/quotas/states", permission="quotas:read")
+async def list_states(control: ControlDatabase, process: Process, caller: Caller, tenant: str = "") -> QuotaStates:
+    """List how a tenant's quotas stand as events last told, from the mirror in its database. Needs no Redis."""
+    of = await owner(control, caller, tenant)
+    rows = [] if of == PLATFORM else await mirror.states(await database_of(process, of))
+    return QuotaStates(states=[QuotaState(**row) for row in rows])
+
+
+@quotas.on(DomainEvent(UPDATED))
+async def keep_state(event: CloudEvent, transaction: TenantTransaction) -> None:
+    """Keep in the tenant's mirror what an event tells, unless a newer version is there."""
+    await mirror.keep(transaction, Updated.model_validate(event.data))
+
+
+@quotas.every("* * * * *", catch_up="skip")
+async def tell_due(tick: Tick, meter: Meter) -> None:
+    """Tell how quotas stand that nobody calls for: new and changed ones, and those whose window has passed."""
+    await meter.telling.tell_due()
 
 
 @quotas.patch("/v1/quotas/{quota}", permission="quotas:write")
 async def change_quota(
-    quota: int, body: Change, transaction: ControlTransaction, caller: Caller, call: Call, tenant: str = ""
+    quota: int,
+    body: Change,
+    transaction: ControlTransaction,
+    caller: Caller,
+    call: Call,
+    meter: Meter,
+    tenant: str = "",
 ) -> QuotaView:
-    """Change a limit's amount. What was used so far stays counted."""
+    """Change a limit's amount, or what becomes of a stream that reaches it. What was used so far stays counted."""
     of = await owner(transaction, caller, tenant)
     await check_changeable(transaction, caller, of, quota)
-    if body.amount is None:
-        raise Invalid("say the new amount")
-    row = await transaction.fetchrow(
-        f"UPDATE quotas SET amount = $2 WHERE id = $1 RETURNING {COLUMNS}", quota, body.amount
-    )
-    assert row is not None
-    call.note(resource=f"quota/{quota}", tenant=of, amount=body.amount)
+    if body.amount is None and body.at_limit is None:
+        raise Invalid("say the new amount, or what becomes of a stream")
+    row = await transaction.fetchrow(CHANGE, quota, body.amount, body.at_limit)
+    if row is None:
+        raise Invalid("only a hard limit on money or tokens can stop a stream")
+    call.note(resource=f"quota/{quota}", tenant=of, amount=row["amount"], at_limit=row["at_limit"])
+    meter.telling.ask(of, quota, after_s=COMMITTED_S)
     return QuotaView(**view(dict(row)))
 
 
@@ -148,19 +131,30 @@ async def delete_quota(
     """Take a limit away."""
     of = await owner(transaction, caller, tenant)
     await check_changeable(transaction, caller, of, quota)
+    await tell_removed(transaction, of, quota)
     await transaction.execute("DELETE FROM quotas WHERE id = $1", quota)
     call.note(resource=f"quota/{quota}", tenant=of)
 
 
-async def check_changeable(transaction: ControlTransaction, caller: Caller, tenant: TenantId, quota: int) -> None:
-    """Raises `NotFound`, or `Forbidden` for an operator's quota and for a caller who is limited."""
-    if not 0 < quota <= ID_MAX:
-        raise NotFound(f"there is no quota {quota}")
-    by_operator = await transaction.fetchval(
-        "SELECT by_operator FROM quotas WHERE id = $1 AND tenant = $2 FOR UPDATE", quota, tenant
-    )
-    if by_operator is None:
-        raise NotFound(f"there is no quota {quota}")
-    if by_operator and caller.role != "operator":
-        raise Forbidden("an operator has set this quota; operators change it")
-    await check_unlimited(transaction, caller)
+@quotas.post("/v1/quotas/reconcile", permission="quotas:write")
+async def reconcile(
+    control: ControlDatabase, process: Process, caller: Caller, call: Call, meter: Meter, tenant: str = ""
+) -> Reconciled:
+    """Compare a tenant's ledger, counters and mirror now, and mend what differs from the ledger. It takes seconds."""
+    of = await owner(control, caller, tenant)
+    if of == PLATFORM:
+        raise Invalid("name the tenant whose quotas are meant")
+    found = await reconciling.reconcile(control, await database_of(process, of), meter)
+    call.note(resource="quotas", tenant=of, **reconciling.summary(found))
+    return found
+
+
+@quotas.every("20 3 * * *", per="tenant")
+async def reconcile_nightly(tick: Tick, tenant: TenantDatabase, control: ControlDatabase, meter: Meter) -> None:
+    """Compare ledger, counters and mirror, mend what differs, and put it in the tenant's audit log."""
+    found = await reconciling.reconcile(control, tenant, meter)
+    async with control.transaction() as transaction:
+        details = reconciling.summary(found)
+        await transaction.audit(
+            "quotas.reconcile", "quotas", actor=tick.schedule, tenant=tenant.tenant, details=details
+        )

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator, model_validat
 from shared.errors import Invalid, NotFound, Refusal
 from shared.function import Call, Function, Scale
 from shared.llm import http
+from shared.llm.google import NoAccess, fetched, service_account
 from shared.llm.kinds import ANTHROPIC_VERSION, KINDS, Kind, KindName
 from shared.llm.outbound import NotConnected, Providers
 from shared.postgres import TenantDatabase, TenantTransaction
@@ -28,12 +29,12 @@ COLUMNS = "name, kind, base_url, models, created_at, updated_at"
 
 class Provider(BaseModel):
     """A model provider and the key to it. `base_url` is what its dialect's SDK takes: with `/v1` for OpenAI's, without
-    it for Anthropic's; left out, it is the usual one of its kind. `check`: ask it once, for its models, before it is
-    stored."""
+    it for Anthropic's, down to the location for Vertex AI; left out, it is the usual one of its kind. For Vertex AI,
+    `api_key` is the JSON key of a service account. `check`: ask it once, for its models, before it is stored."""
 
     kind: KindName = "openai-compatible"
     base_url: str = Field(default="", max_length=500)
-    api_key: SecretStr = Field(default=SecretStr(""), max_length=4000)
+    api_key: SecretStr = Field(default=SecretStr(""), max_length=8000)
     models: list[str] = Field(min_length=1, max_length=500)
     check: bool = True
 
@@ -54,7 +55,7 @@ class Provider(BaseModel):
     def fits_in_a_header(cls, value: SecretStr) -> SecretStr:
         """The blanks and line ends that come along when a key is pasted are taken off."""
         stripped = value.get_secret_value().strip()
-        if stripped and not PRINTABLE.fullmatch(stripped):
+        if stripped and not PRINTABLE.fullmatch(stripped) and not stripped.startswith("{"):
             raise ValueError("must be visible ASCII characters")
         return SecretStr(stripped)
 
@@ -66,6 +67,11 @@ class Provider(BaseModel):
             raise ValueError(f"a provider of the kind {self.kind} needs a base_url")
         if not self.api_key.get_secret_value() and not kind.keyless:
             raise ValueError(f"a provider of the kind {self.kind} needs an api_key")
+        key = self.api_key.get_secret_value()
+        if kind.service_account:
+            service_account(key)
+        elif key.startswith("{"):
+            raise ValueError(f"a provider of the kind {self.kind} takes no service account for its api_key")
         return self
 
 
@@ -95,6 +101,9 @@ async def check(providers: Providers, kind: Kind, base_url: str, key: str) -> No
 
     Whatever else it answers is taken: not every provider has that route.
     """
+    if kind.service_account:
+        await check_account(providers, key)
+        return
     path = "/v1/models" if kind.dialect == "anthropic" else "/models"
     more = {b"anthropic-version": ANTHROPIC_VERSION} if kind.dialect == "anthropic" else {}
     headers = {**kind.credential(key), **more, b"accept": b"application/json", b"user-agent": b"dcoder"}
@@ -108,6 +117,16 @@ async def check(providers: Providers, kind: Kind, base_url: str, key: str) -> No
         raise NotAccepted(f"the provider refuses the key ({answer.status})")
     if 300 <= answer.status < 400:
         raise NotAccepted("the provider answers with a redirect, which is not followed; is the base_url right?")
+
+
+async def check_account(providers: Providers, key: str) -> None:
+    """Have an access token granted, which costs nothing. Raises as `check` does."""
+    try:
+        await fetched(service_account(key), providers)
+    except NotConnected as failure:
+        raise NotAccepted(f'{failure.detail}; with "check": false it is stored all the same') from failure
+    except NoAccess as refused:
+        raise NotAccepted(refused.detail) from refused
 
 
 @secrets.put("/v1/secrets/providers/{name}", permission="secrets:write")

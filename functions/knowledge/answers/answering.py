@@ -88,7 +88,7 @@ async def written(
 ) -> Answer:
     """What the model writes, with marks only on quotations that stand in the documents."""
     numbered = "\n\n".join(
-        f"[{number}] {one.document}{f' — {one.heading}' if one.heading else ''}\n{one.text}"
+        f"<document>\n[{number}] {one.document}{f' — {one.heading}' if one.heading else ''}\n{one.text}\n</document>"
         for number, one in enumerate(passages, 1)
     )
     completion = await language.complete(

@@ -20,6 +20,7 @@ CONTROL_TABLES: Mapping[str, str] = {
     "usage_ledger": "tenant = $1",
     "usage_open": "tenant = $1",
     "quotas": "tenant = $1",
+    "own_prices": "tenant = $1",
     "allowed_models": "tenant = $1",
     "dead_letters": "tenant = $1",
     "schedule_ticks": "tenant = $1",
@@ -36,7 +37,9 @@ LEFT_OUT_TABLES: Mapping[str, str] = {
     "dedications": "where the platform runs the tenant's functions: the platform's own arrangement",
     "idempotency_keys": "answers kept for repeated calls: a cache that expires",
     "semantic_entries": "questions whose answers are kept: a cache that expires",
+    "compression_originals": "results of tools that clients send again: copies that expire within a day",
     "usage_daily": "sums of usage_ledger, which is exported",
+    "quota_states": "what was last told of the quotas, which are exported; quota_mirror has it",
     "schema_migrations": "the schema's versions are in the manifest's first line",
 }
 """Tables of either database, with the reason."""
@@ -50,7 +53,7 @@ SECRET_COLUMNS: Mapping[str, str] = {
 
 LEFT_OUT_ELSEWHERE: Mapping[str, str] = {
     "schedules": "declared in the platform's code, the same for every tenant",
-    "prices": "part of the platform's code; each row of the ledger holds its own cost",
+    "published prices": "part of the platform's code; each row of the ledger holds its own cost",
     "cache": "cached values can be computed again",
     "event stream": "undelivered events are in the outboxes and, when they died, among the dead letters",
     "earlier versions of objects": "the newest of each is exported",

@@ -34,8 +34,11 @@ FUNCTIONS = (
     "knowledge-search",
     "governance-secrets",
     "governance-usage",
+    "governance-quotas",
+    "governance-prices",
     "gateway-guardrails",
     "gateway-cache",
+    "gateway-compression",
     "gateway-aliases",
 )
 PROVIDER_KEY = "sk-provider-0123456789abcdef"
@@ -184,11 +187,12 @@ async def limited(gateway: Gateway) -> AsyncIterator[Gateway]:
 async def limit(gateway: Gateway, *, scope: str = "tenant", name: str = "", hard: bool = True, **what: Any) -> int:
     """Store a limit as it would be half a second after it was made. Returns its id."""
     sql = (
-        "INSERT INTO quotas (tenant, scope, name, metric, span, amount, hard, by_operator, created_by, created_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, false, 'test', now() - interval '1 minute') RETURNING id"
+        "INSERT INTO quotas (tenant, scope, name, metric, span, amount, hard, at_limit, by_operator, created_by,"
+        " created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, false, 'test', now() - interval '1 minute') RETURNING id"
     )
     made = await gateway.control.fetchval(
-        sql, gateway.tenant, scope, name, what["metric"], what["span"], what["amount"], hard
-    )
+        sql, gateway.tenant, scope, name, what["metric"], what["span"], what["amount"], hard,
+        what.get("at_limit", "finish"),
+    )  # fmt: skip
     await asyncio.sleep(0.45)  # what was read before is remembered for so long
     return int(made)

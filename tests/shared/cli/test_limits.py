@@ -14,6 +14,7 @@ NOTHING: dict[str, Any] = {
     "window": "month",
     "rolling": False,
     "soft": False,
+    "at_limit": "finish",
 }
 
 
@@ -34,6 +35,11 @@ def test_a_budget_and_rates() -> None:
 def test_a_soft_rolling_budget_of_tokens() -> None:
     given = NOTHING | {"token_budget": 9, "window": "hour", "rolling": True, "soft": True}
     assert limits_in(given) == [{"metric": "tokens", "amount": 9, "hard": False, "window": "hour", "rolling": True}]
+
+
+def test_only_money_and_tokens_stop_streams() -> None:
+    given = NOTHING | {"budget_usd": "5", "rpm": 60, "at_limit": "stop"}
+    assert [one.get("at_limit") for one in limits_in(given)] == ["stop", None]
 
 
 @pytest.mark.parametrize(("text", "amount"), [("0", 0), ("0.000001", 1), ("1e3", 10**9), ("0.1", 100_000)])

@@ -97,6 +97,7 @@ STEPS = st.one_of(
     st.tuples(st.just("settle"), NAMES, AMOUNTS, AMOUNTS),
     st.tuples(st.just("release"), NAMES),
     st.tuples(st.just("lose one"), st.sampled_from(QUOTAS), NAMES, AMOUNTS),
+    st.tuples(st.just("rebuild"), st.sampled_from(QUOTAS), NAMES, AMOUNTS),
     st.tuples(st.just("lose all")),
 )
 
@@ -130,6 +131,11 @@ async def take(step: tuple[Any, ...], one: Clocked, model: Model) -> None:  # An
             assert await one.counters.build(one.tenant, quota, "builder") == "build"
             sums = model.sums(quota)
             await settle(one, model, name, Charge(money, money))  # after the snapshot, before the counter
+            assert await one.counters.install(one.tenant, quota, "builder", sums)
+        case ("rebuild", quota, name, money):
+            await one.counters.rebuild(one.tenant, quota, "builder")
+            sums = model.sums(quota)
+            await settle(one, model, name, Charge(money, money))
             assert await one.counters.install(one.tenant, quota, "builder", sums)
         case _:
             await one.connection.command("FLUSHDB")

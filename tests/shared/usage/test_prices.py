@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.usage import prices
+from shared.usage.own_prices import cards_text, own_price
 from shared.usage.prices import (
     FALLS_BACK,
     INPUT_PARTS,
@@ -29,6 +30,7 @@ from shared.usage.prices import (
     cost_pico_usd,
     half_even,
     lines_in,
+    price_for,
     price_in,
     price_of,
     price_text,
@@ -203,3 +205,36 @@ def test_every_kind_of_token_falls_back_to_one_that_is_told_first() -> None:
     for name, other in FALLS_BACK.items():
         assert other in known
         known.add(name)
+
+
+def own(model: str, since: date, each: int) -> Price:
+    return Price(model, since, (card(each),), own=True)
+
+
+def found_for(prices: dict[str, tuple[Price, ...]], model: str, *, sold_by: str = "p") -> int | str | None:
+    """What the own price asks for input, or whose the price is."""
+    found = price_for(prices, model, TODAY, sold_by=sold_by)
+    return None if found is None else found.cards[0].rates.input if found.own else "published"
+
+
+def test_own_prices_go_before_the_published_one_from_their_day_on() -> None:
+    past, later = own("gpt-4o", TODAY, 1), own("gpt-4o", TODAY + timedelta(days=1), 2)
+    assert found_for({"gpt-4o": (past, later)}, "gpt-4o") == 1
+    assert found_for({"gpt-4o": (later,)}, "gpt-4o") == "published"
+    assert found_for({}, "gpt-4o") == "published"
+    assert found_for({"mine": (past,)}, "mine") == 1
+
+
+def test_the_closest_name_decides() -> None:
+    at_p, anywhere, dated = (own(name, TODAY, each) for name, each in (("p/gpt-4o", 1), ("gpt-4o", 2), ("x", 3)))
+    assert found_for({"p/gpt-4o": (at_p,), "gpt-4o": (anywhere,)}, "gpt-4o") == 1
+    assert found_for({"p/gpt-4o": (at_p,), "gpt-4o": (anywhere,)}, "gpt-4o", sold_by="q") == 2
+    assert found_for({"gpt-4o": (anywhere,)}, "gpt-4o-2031-01-01") == 2
+    assert found_for({"gpt-4o": (anywhere,)}, "gpt-4o-2024-05-13") == "published"
+    assert found_for({"gpt-4o": (anywhere,), "gpt-4o-2024-05-13": (dated,)}, "gpt-4o-2024-05-13") == 3
+
+
+@given(RATES, st.sampled_from(TIERS))
+def test_an_own_price_is_read_as_it_was_written(rates: Rates, tier: Tier) -> None:
+    written = Price("m", TODAY, (Card("standard", 0, rates), Card(tier, 5, rates)), own=True)
+    assert own_price("m", TODAY, cards_text(written)) == written

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from functions.gateway.llm.bodies import json_object
 from functions.gateway.llm.responses.replies import (
     Reply,
     call_item,
@@ -24,6 +23,7 @@ from functions.gateway.llm.responses.replies import (
     text_part,
     usage_of,
 )
+from shared.llm.usage import json_object
 
 Json = dict[str, Any]  # Any: JSON
 TEXT, REFUSAL, REASONING = "output_text", "refusal", "reasoning_text"

@@ -6,12 +6,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.gateway.llm import aliased, chat, doc_chat, models
+from functions.gateway.llm import translated as crossing
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.credentials import Provider, offer_of
-from functions.gateway.llm.presence import answered
+from functions.gateway.llm.observing import observe
 from functions.gateway.llm.responses import native, translated
 from functions.gateway.llm.responses.asked import asked, checked_id
-from functions.gateway.llm.responses.native import Asking
+from functions.gateway.llm.responses.native import FEATURE, Asking
 from functions.gateway.llm.responses.stored import Stored, Turn
 from functions.gateway.llm.watching import Watch
 from shared.errors import Malformed, NotFound
@@ -20,6 +21,7 @@ from shared.function.invoke import Invoke
 from shared.guardrails import Guardrails
 from shared.llm.kinds import EMBEDDING
 from shared.llm.outbound import Providers
+from shared.llm.presence import answered
 from shared.postgres import TenantDatabase, TenantTransaction
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
@@ -43,14 +45,20 @@ async def create_response(
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
-        models.check_dialect(target, wanted.model, "openai")
+        models.check_dialect(target, wanted.model, "openai", translates=True)
         body, provider = aliased.asked(wanted, target), target.provider
+        observe(call, FEATURE, provider=provider, model=wanted.model, content=wanted.content)
         if provider is not None and provider.of.responses:
             return aliased.answered(await native.create(asking, body, target, provider), target)
 
         async def ask(conversation: Wanted) -> Response:
             if provider is None:
                 return await doc_chat.respond(call, conversation, target, meter, invoke)
+            if provider.of.dialect != "openai":
+                return await crossing.relay(
+                    call, conversation, provider, target.model, dialect="openai", feature=native.FEATURE, meter=meter,
+                    invoke=invoke,
+                )  # fmt: skip
             return await chat.relay(
                 call, conversation, provider, target.model, providers=providers, sealing=sealing, meter=meter,
                 feature=native.FEATURE,

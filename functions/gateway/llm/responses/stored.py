@@ -20,7 +20,6 @@ from shared.telemetry import log
 PURPOSE = "responses"
 CHAIN_MAX = 1000
 CHAIN_BYTES_MAX = 16 * 1024 * 1024
-LINEAGE = "key:"
 COLUMNS = "id, provider, model, models, previous, items, tokens, sealed"
 LIVE = "owner = $1 AND expires_at > now() AND ($2::text[] IS NULL OR models && $2)"
 FIND = f"SELECT {COLUMNS} FROM responses WHERE {LIVE} AND id = $3"
@@ -151,8 +150,7 @@ class Stored:
 
     @property
     def owner(self) -> str:
-        lineage = next((tag.removeprefix(LINEAGE) for tag in sorted(self.caller.tags) if tag.startswith(LINEAGE)), "")
-        return lineage or self.caller.key_id or self.caller.subject
+        return self.caller.owner
 
     @property
     def _scope(self) -> list[str] | None:

@@ -11,9 +11,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from functions.gateway.llm.bodies import Wanted, json_object
+from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.models import OWN, Target
-from functions.gateway.llm.presence import Stream
 from functions.gateway.llm.reservation import length_member
 from functions.gateway.llm.responses.asked import is_reference, referenced
 from functions.gateway.llm.responses.events import Writer
@@ -22,6 +21,8 @@ from functions.gateway.llm.responses.stored import Stored, Turn
 from functions.gateway.llm.responses.turns import chat_of, items_of
 from shared.errors import Malformed
 from shared.llm import sse
+from shared.llm.presence import Stream
+from shared.llm.usage import json_object
 
 Json = dict[str, Any]  # Any: JSON
 PAGE, PAGE_MAX = 20, 100

@@ -62,6 +62,7 @@ async def test_the_same_question_is_answered_again_and_costs_nothing(cached: Gat
     assert again.headers["x-dcoder-cost-micro-usd"] == "0"
     rows = await cached.ledger(2)
     assert [(row["provider"], row["cost_micro_usd"] > 0) for row in rows] == [("scripted", True), ("cache", False)]
+    assert [row["saved_micro_usd"] for row in rows] == [None, rows[0]["cost_micro_usd"]]
 
 
 async def test_a_stream_is_replayed_as_it_was(cached: Gateway) -> None:
@@ -73,6 +74,8 @@ async def test_a_stream_is_replayed_as_it_was(cached: Gateway) -> None:
     assert again.headers["content-type"].startswith("text/event-stream")
     assert again.headers["x-dcoder-cache"].startswith("hit")
     assert len(cached.provider.calls) == 1
+    asked, hit = await cached.ledger(2)
+    assert hit["saved_micro_usd"] == asked["cost_micro_usd"]
     whole = await cached.chat()
     assert whole.headers["x-dcoder-cache"] == "miss"  # another form of answer is another question
 
@@ -167,6 +170,8 @@ async def test_who_shares_a_call_does_not_learn_how_its_beginners_limits_stand(
     assert "x-dcoder-budget-remaining-micro-usd" not in second.headers
     assert (second.headers["x-dcoder-cache"], second.headers["x-dcoder-cost-micro-usd"]) == ("coalesced", "0")
     assert second.content == begun.content
+    saved = [row["saved_micro_usd"] for row in await cached.ledger(2) if row["provider"] == "cache"]
+    assert saved == [int(begun.headers["x-dcoder-cost-micro-usd"])]
 
 
 async def test_a_call_goes_on_for_the_others_when_who_began_it_leaves(cached: Gateway) -> None:

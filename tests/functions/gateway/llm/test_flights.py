@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from functions.gateway.llm import flights
 from functions.gateway.llm.flights import Flight
-from functions.gateway.llm.presence import Stream
 from shared.errors import Unavailable
+from shared.llm.presence import Stream
 
 BOUND_S = 2
 

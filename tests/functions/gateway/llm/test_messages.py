@@ -207,7 +207,6 @@ async def test_malformed_events_are_passed_on_and_do_no_harm(gateway: Gateway) -
 @pytest.mark.parametrize(
     ("path", "model", "code"),
     [
-        ("/v1/messages", "gpt-4o-mini", "other_dialect"),
         ("/v1/messages", "doc-chat", "other_dialect"),
         ("/v1/messages/count_tokens", "gpt-4o-mini", "other_dialect"),
         ("/v1/messages", "absent", "model_not_found"),
@@ -225,10 +224,21 @@ async def test_a_model_of_another_dialect_is_refused_and_nothing_is_asked(
     assert await gateway.rows() == []
 
 
-async def test_openais_routes_refuse_a_model_of_anthropics(gateway: Gateway) -> None:
-    for path, more in (("/v1/chat/completions", {}), ("/v1/embeddings", {"input": "x"})):
-        answer = await gateway.client.post(path, json=wanted(**more))
-        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "other_dialect")
+async def test_where_no_translator_is_deployed_that_is_said_and_nothing_is_charged(gateway: Gateway) -> None:
+    openais = await gateway.client.post("/v1/chat/completions", json=wanted())
+    anthropics = await send(gateway, model="gpt-4o-mini")
+    assert (openais.status_code, openais.json()["error"]["code"]) == (503, "translation_unavailable")
+    assert openais.headers["retry-after"] == "5"
+    assert (anthropics.status_code, anthropics.json()["error"]["type"]) == (503, "api_error")
+    assert anthropics.json()["error"]["details"] == {"error_code": "translation_unavailable"}
+    assert gateway.provider.calls == []
+    rows = await gateway.ledger(2)
+    assert {(row["outcome"], row["cost_micro_usd"]) for row in rows} == {("provider_error", 0)}
+
+
+async def test_embeddings_are_not_translated(gateway: Gateway) -> None:
+    answer = await gateway.client.post("/v1/embeddings", json={"model": MODEL, "input": "x"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "other_dialect")
     assert gateway.provider.calls == []
 
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from functions.gateway.llm.bodies import Wanted, for_provider, tokens_in
+from functions.gateway.llm.bodies import Wanted, for_provider
+from shared.llm.usage import tokens_in
 from shared.usage import Tokens
 from tests.fixtures.provider import (
     DONE,

@@ -276,3 +276,21 @@ async def test_a_tenants_limits_do_not_touch_another_tenant(limited: Gateway) ->
     async with limited.with_key(limited.key) as client:
         assert (await client.post("/v1/chat/completions", json=question())).status_code == 200
     await limited.control.execute("DELETE FROM quotas WHERE tenant = 'somebody-else'")
+
+
+@pytest.mark.parametrize("scope", ["member", "group"])
+async def test_limits_of_a_member_or_group_hold_for_all_keys_that_belong_to_it(limited: Gateway, scope: str) -> None:
+    name = f"{scope}@example.com"
+    marks = ["group:another", f"{scope}:{name}"]
+    keys = [await make_key(limited.application, limited.tenant, tags=marks) for _ in range(2)]
+    quota = await limit(limited, scope=scope, name=name, metric="requests", span="calendar:day", amount=1)
+    told = []
+    for key in (*keys, limited.key):
+        async with limited.with_key(key) as client:
+            told.append(await client.post("/v1/chat/completions", json=question()))
+    assert [answer.status_code for answer in told] == [200, 429, 200]
+    assert f"the {scope} '{name}'" in told[1].json()["error"]["message"]
+    assert (await limited.ledger(2))[0]["tags"] == sorted(marks)
+    assert await standing(limited, quota) == (1, 0)
+    await emptied(limited)
+    assert await standing(limited, quota) == (1, 0)  # as the ledger says

@@ -130,6 +130,10 @@ async def fill_control(found: Filled) -> None:
             " VALUES ($1, 'tag', $2, 'micro_usd', 'calendar:month', 7, false, 'key:x')",
             found.tenant, found.mark,
         )  # fmt: skip
+        await control.execute(
+            "INSERT INTO own_prices (tenant, model, since, cards, by_operator, created_by)"
+            " VALUES ($1, $2, '2026-11-01', 'standard input=1 output=2', false, 'key:x')", found.tenant, found.mark,
+        )  # fmt: skip
         await control.execute("INSERT INTO allowed_models VALUES ($1, $2)", found.tenant, [f"*/{found.mark}"])
         await control.execute("INSERT INTO schedule_ticks VALUES ($1, now(), $2)", found.mark, found.tenant)
         await control.execute("INSERT INTO outbox (event) VALUES ($1)", event)

@@ -185,3 +185,50 @@ async def test_a_rotated_key_stays_under_the_limits_of_the_first(client: httpx.A
     assert (second["tags"], third["tags"]) == ([f"key:{first['id']}"], [f"key:{first['id']}"])
     more = await made(client, admin, scope="key", name=third["id"], metric="parallel", amount=1)
     assert more["name"] == first["id"]
+
+
+async def test_limits_of_members_and_groups_are_set_by_name_in_lower_case(
+    client: httpx.AsyncClient, admin: Headers
+) -> None:
+    member = await made(client, admin, scope="member", name="Ana@Example.com", metric="parallel", amount=1)
+    group = await made(client, admin, scope="group", name="research", metric="parallel", amount=1)
+    assert (member["name"], group["name"]) == ("ana@example.com", "research")
+    for name in ("two words", "key:x", "x" * 101):
+        answer = await client.post(
+            "/v1/quotas", json={"scope": "member", "name": name, "metric": "parallel", "amount": 1}, headers=admin
+        )
+        assert answer.status_code in (400, 422), name
+
+
+async def test_a_key_tells_whose_it_is_and_keeps_that_when_rotated(client: httpx.AsyncClient, admin: Headers) -> None:
+    key = await made(client, admin, "/v1/keys", member="ana@example.com", groups=["b", "a"], tags=["t"])
+    assert (key["member"], key["groups"], key["tags"]) == ("ana@example.com", ["a", "b"], ["t"])
+    turned = await made(client, admin, f"/v1/keys/{key['id']}/rotate")
+    assert (turned["member"], turned["groups"]) == ("ana@example.com", ["a", "b"])
+    given = await client.put(f"/v1/keys/{turned['id']}/owner", json={"member": "ben"}, headers=admin)
+    assert given.status_code == 200
+    assert (given.json()["member"], given.json()["groups"]) == ("ben", [])
+    assert given.json()["tags"] == ["t", f"key:{key['id']}"]
+
+
+async def test_nobody_gives_a_key_of_another_tenant_or_names_an_owner_by_a_tag(
+    client: httpx.AsyncClient, admin: Headers
+) -> None:
+    assert (await client.put("/v1/keys/abcdefghijkl/owner", json={"member": "ben"}, headers=admin)).status_code == 404
+    forged = await client.post("/v1/keys", json={"tags": ["member:ben"]}, headers=admin)
+    assert forged.status_code in (400, 422)
+
+
+@pytest.mark.parametrize(("scope", "name"), [("member", "ana"), ("group", "research")])
+async def test_a_key_whose_member_or_group_is_limited_changes_neither_keys_nor_quotas(
+    client: httpx.AsyncClient, admin: Headers, scope: str, name: str
+) -> None:
+    await made(client, admin, scope=scope, name=name, metric="parallel", amount=1)
+    key = await made(client, admin, "/v1/keys", role="admin", member="ana", groups=["research"])
+    headers = bearer(key["key"])
+    asked = {
+        "/v1/keys": await client.post("/v1/keys", json={}, headers=headers),
+        "/v1/quotas": await client.post("/v1/quotas", json=MONTHLY, headers=headers),
+        "owner": await client.put(f"/v1/keys/{key['id']}/owner", json={"member": "ben"}, headers=headers),
+    }
+    assert {path: answer.status_code for path, answer in asked.items()} == dict.fromkeys(asked, 403)

@@ -12,20 +12,26 @@ import pytest
 
 from functions.governance.usage.totals import COUNTS, advance, totals
 from shared.postgres import ControlDatabase
-from tests.fixtures.control import control_database
+from tests.fixtures.control import control_database, migrate
 from tests.fixtures.waiting import until
 
 INSERT = """
 INSERT INTO usage_ledger (id, started_at, tenant, request_id, model, provider, feature, outcome, input_tokens,
-                          usage_known, cost_micro_usd, price_known)
-VALUES (gen_random_uuid(), $1, 'acme', 'r', $2, 'p', 'chat', 'done', $3, true, $4, $4::bigint IS NOT NULL)
+                          usage_known, cost_micro_usd, price_known, tags, saved_micro_usd)
+VALUES (gen_random_uuid(), $1, 'acme', 'r', $2, 'p', 'chat', 'done', $3, true, $4, $4::bigint IS NOT NULL, $5, $4)
+"""
+BEFORE_SAVINGS = """
+INSERT INTO usage_ledger (id, started_at, tenant, request_id, model, provider, feature, outcome, input_tokens,
+                          usage_known, cost_micro_usd, price_known, tags)
+VALUES (gen_random_uuid(), $1, 'acme', 'r', 'm', 'p', 'chat', 'done', $2, true, $2, true, $3)
 """
 EXPECTED = """
 SELECT count(*) AS calls, coalesce(sum(input_tokens), 0)::bigint AS input_tokens,
        coalesce(sum(output_tokens), 0)::bigint AS output_tokens,
        coalesce(sum(cached_tokens), 0)::bigint AS cached_tokens,
        coalesce(sum(cost_micro_usd), 0)::bigint AS cost_micro_usd,
-       count(*) FILTER (WHERE cost_micro_usd IS NULL) AS calls_of_unknown_price
+       count(*) FILTER (WHERE cost_micro_usd IS NULL) AS calls_of_unknown_price,
+       coalesce(sum(saved_micro_usd), 0)::bigint AS saved_micro_usd
 FROM usage_ledger
 """
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -38,10 +44,10 @@ async def control(postgres_admin_url: str) -> AsyncIterator[ControlDatabase]:
         yield control
 
 
-def entry() -> tuple[datetime, str, int, int | None]:
+def entry() -> tuple[datetime, str, int, int | None, list[str] | None]:
     cost = CHANCE.choice([None, CHANCE.randrange(10**6)])
     at = START + timedelta(minutes=CHANCE.randrange(60 * 24 * 30))
-    return at, CHANCE.choice(["m1", "m2"]), CHANCE.randrange(10**6), cost
+    return at, CHANCE.choice(["m1", "m2"]), CHANCE.randrange(10**6), cost, CHANCE.choice([None, [], ["a"], ["a", "b"]])
 
 
 async def write(control: ControlDatabase, count: int = 1) -> None:
@@ -138,3 +144,17 @@ async def test_on_another_server_sums_are_made_anew(control: ControlDatabase) ->
     await write(control, 1)
     await advanced(control, 11)
     await check(control)
+
+
+async def test_sums_of_before_tags_were_summed_are_made_anew_and_no_total_changes(postgres_admin_url: str) -> None:
+    async with control_database(postgres_admin_url, before=26) as control:
+        for number in range(20):
+            tags = ["a", "b"] if number % 2 else None
+            await control.execute(BEFORE_SAVINGS, START + timedelta(days=number), number, tags)
+        await advanced(control, 20)
+        await migrate(control, range(26, 27))
+        await check(control)
+        await advanced(control, 20)
+        await check(control)
+        by_tag = {row["group"]: row["calls"] for row in (await totals(control, by="tag")).groups}
+        assert by_tag == {"": 10, "a": 10, "b": 10}

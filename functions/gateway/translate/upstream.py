@@ -1,0 +1,132 @@
+"""The provider: where it is, the tenant's key to it, one request, and what becomes of its answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from shared.errors import DeadlineExceeded, NotFound, Problem, Unavailable
+from shared.llm import http
+from shared.llm.google import AccessTokens, NoAccess, ServiceAccount, service_account
+from shared.llm.kinds import KINDS, Kind
+from shared.llm.outbound import NotConnected, Providers
+from shared.llm.translation import BadTranslation
+from shared.postgres import TenantDatabase
+from shared.secrets import TenantSecrets
+
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+SAID_CHARS_MAX = 500
+ASKED = {
+    b"content-type": b"application/json",
+    b"accept": b"text/event-stream, application/json",
+    b"accept-encoding": b"identity",
+    b"user-agent": b"dcoder",
+}
+PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
+
+tokens = AccessTokens()
+"""This process's, of all tenants' service accounts."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A tenant's provider, with its key opened for one call."""
+
+    name: str
+    base_url: str
+    kind: Kind
+    credential: Mapping[bytes, bytes] = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+
+    def hidden(self, text: str) -> str:
+        """The text, cut, without the key."""
+        for secret in self.secrets:
+            text = text.replace(secret, "[key]")
+        return text[:SAID_CHARS_MAX]
+
+
+async def endpoint(name: str, tenant: TenantDatabase, sealing: TenantSecrets, providers: Providers) -> Endpoint:
+    """The provider as it is stored at this moment. Raises `NotFound`, and what asking for an access token raises."""
+    row = await tenant.fetchrow("SELECT base_url, kind, sealed FROM provider_credentials WHERE name = $1", name)
+    if row is None:
+        raise NotFound(f"there is no provider {name[:64]!r}")
+    kind, sealed = KINDS[row["kind"]], bytes(row["sealed"])
+    key = (await sealing.open(f"provider:{name}", sealed)).decode()
+    if kind.service_account:
+        account = hashlib.sha256(f"{tenant.tenant}/{name}/".encode() + sealed).digest()
+        key = await tokens.get(account, service_account_of(key, name), providers)
+    return Endpoint(name, row["base_url"], kind, kind.credential(key), (key,) if key else ())
+
+
+def service_account_of(key: str, name: str) -> ServiceAccount:
+    """Raises `NoAccess`."""
+    try:
+        return service_account(key)
+    except ValueError as flaw:
+        raise NoAccess(f"the key of provider {name!r} cannot be used: {flaw}") from None
+
+
+async def opened(
+    providers: Providers, endpoint: Endpoint, path: str, body: bytes, headers: Mapping[bytes, bytes]
+) -> http.Answer:
+    """The answer with its head read. Raises what `failed` says, or `ForbiddenAddress`."""
+    try:
+        return await providers.client.send(b"POST", endpoint.base_url + path, {**ASKED, **headers}, body)
+    except http.Failure as failure:
+        raise failed(endpoint, failure) from failure
+
+
+async def read(answer: http.Answer, endpoint: Endpoint) -> bytes | None:
+    """The next bytes, None at the end."""
+    try:
+        return await answer.read()
+    except http.Failure as failure:
+        raise failed(endpoint, failure) from failure
+
+
+async def whole(answer: http.Answer, endpoint: Endpoint) -> bytes:
+    """The body, at most 64 MiB."""
+    pieces, size = [], 0
+    try:
+        while (piece := await read(answer, endpoint)) is not None:
+            pieces.append(piece)
+            size += len(piece)
+            if size > ANSWER_BYTES_MAX:
+                raise BadTranslation(f"the answer has more than {ANSWER_BYTES_MAX} bytes")
+    finally:
+        answer.close()
+    return b"".join(pieces)
+
+
+def failed(endpoint: Endpoint, failure: http.Failure) -> Problem:
+    """What happened on the way, as a problem that names the provider."""
+    match failure:
+        case http.Full():
+            return NotConnected("too many calls of providers are in flight", retry_after_s=2)
+        case http.ConnectFailure():
+            return NotConnected(f"provider {endpoint.name!r} is not reachable", retry_after_s=5)
+        case http.Silence():
+            return DeadlineExceeded(f"provider {endpoint.name!r} went silent")
+        case http.Unreadable():
+            return BadTranslation(f"provider {endpoint.name!r} sent an encoding that cannot be read")
+    return Unavailable(f"the connection to provider {endpoint.name!r} broke")
+
+
+def is_stream(answer: http.Answer) -> bool:
+    """Whether it comes as server-sent events; an error and a whole answer do not."""
+    return answer.status == 200 and answer.headers.get("content-type", "").startswith("text/event-stream")
+
+
+def said(content: bytes, endpoint: Endpoint) -> str:
+    """A provider's words of an error, in whichever shape they come."""
+    try:
+        told = json.loads(content)
+    except (ValueError, RecursionError):
+        told = None
+    if isinstance(told, list) and told:  # Google's streams refuse with a list of one
+        told = told[0]
+    error = told.get("error") if isinstance(told, dict) else None
+    message = error.get("message") if isinstance(error, dict) else error
+    return endpoint.hidden(message if isinstance(message, str) else content.decode("utf-8", "replace").strip())

@@ -1,0 +1,1 @@
+"""What caching and compression save, on four fixed workloads."""
