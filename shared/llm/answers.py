@@ -13,12 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shared.errors import Fault
 from shared.ids import TenantId
 from shared.llm.thresholds import Label, learned
 from shared.postgres import TenantDatabase, TenantTransaction
 from shared.redis import CacheServer
 from shared.remembering import Remembered
 from shared.secrets import TenantSecrets
+from shared.telemetry import log
 
 PURPOSE = "answer-cache"
 TTL_S, TTL_S_MAX = 3600, 30 * 86400
@@ -79,15 +81,22 @@ class Answers:
         return learned(labels, (await self.setting(tenant)).wrong_share_max)
 
     async def find(self, sealing: TenantSecrets, key: str) -> Kept | None:
+        """None when there is none that can be read: whoever can write to Redis must not make calls fail."""
         sealed = await self._server.tenant(sealing.tenant).get(key)
-        return None if sealed is None else unpacked(await sealing.open(PURPOSE, sealed))
+        if sealed is None:
+            return None
+        try:
+            return unpacked(await sealing.open(f"{PURPOSE}:{key}", sealed))
+        except (Fault, ValueError, LookupError) as failure:
+            log("kept_answer_unreadable", error=type(failure).__name__)
+            return None
 
     async def keep(self, sealing: TenantSecrets, key: str, kept: Kept, ttl_s: int) -> bool:
         """Whether it is small enough to be kept."""
         packed = kept.packed()
         if len(packed) > KEPT_BYTES_MAX:
             return False
-        await self._server.tenant(sealing.tenant).set(key, await sealing.seal(PURPOSE, packed), ttl_s)
+        await self._server.tenant(sealing.tenant).set(key, await sealing.seal(f"{PURPOSE}:{key}", packed), ttl_s)
         return True
 
 

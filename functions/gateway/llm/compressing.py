@@ -127,7 +127,8 @@ class Compressing:
         try:
             return await self._shortened(wanted, modes, feature)
         except Exception as failure:  # noqa: BLE001  whatever it is, the call is made with the caller's own bytes
-            log("compression_failed", request_id=self.call.request_id, error=repr(failure)[:200])
+            # of its type alone: its words may be the caller's
+            log("compression_failed", request_id=self.call.request_id, error=type(failure).__name__)
             return Short(wanted, None)
 
     async def _shortened(self, wanted: Wanted, modes: frozenset[Mode], feature: str) -> Short:
