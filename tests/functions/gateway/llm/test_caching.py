@@ -223,6 +223,26 @@ async def test_what_redis_holds_is_sealed(cached: Gateway) -> None:
     assert b"content" not in values
 
 
+@pytest.mark.parametrize("instead", ["another's", "nonsense"])
+async def test_what_redis_holds_in_the_place_of_an_answer_is_passed_over(cached: Gateway, instead: str) -> None:
+    cached.provider.will(completion("one"), completion("two"), completion("one again"))
+    server = await cached.application.process.get(CacheServer)
+    await cached.chat(text=f"one of {instead}")
+    await landed(cached)
+    pattern = f"t:{cached.tenant}:answer:*"
+    before = {key async for key in server._client.scan_iter(match=pattern)}
+    await cached.chat(text=f"two of {instead}")
+    await landed(cached)
+    (second,) = {key async for key in server._client.scan_iter(match=pattern)} - before
+    stored = (await server.get(second.decode())) if instead == "another's" else b"nonsense"
+    assert stored
+    for key in before:
+        await server.set(key.decode(), stored, 60)
+    answer = await cached.chat(text=f"one of {instead}")
+    assert (answer.status_code, answer.headers["x-dcoder-cache"]) == (200, "miss")
+    assert answer.json()["choices"][0]["message"]["content"] == "one again"
+
+
 async def test_only_an_administrator_of_the_tenant_sets_it(gateway: Gateway) -> None:
     member = await make_key(gateway.application, gateway.tenant, role="member")
     async with gateway.with_key(member) as client:
