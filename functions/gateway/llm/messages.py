@@ -7,13 +7,14 @@ from starlette.responses import Response
 
 from functions.gateway.llm.bodies import Wanted, for_provider
 from functions.gateway.llm.credentials import Provider
-from functions.gateway.llm.providers import finished, is_stream, opened
+from functions.gateway.llm.providers import finished, opened
 from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.reservation import wish_of
 from functions.gateway.llm.settlement import NOTHING, Settlement
 from functions.gateway.llm.stopping import PIECE_OUTPUT, AnthropicEnding, Room
 from functions.gateway.llm.wires import Anthropic
 from shared.function import Call
+from shared.llm.exchange import is_stream
 from shared.llm.kinds import ANTHROPIC_VERSION
 from shared.llm.outbound import Providers
 from shared.llm.presence import Stream

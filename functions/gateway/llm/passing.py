@@ -18,13 +18,14 @@ from functions.gateway.llm import models
 from functions.gateway.llm.bodies import JSON, Wanted, object_in
 from functions.gateway.llm.credentials import Offer, Provider, offer_of
 from functions.gateway.llm.observing import observe
-from functions.gateway.llm.providers import failed, finished, opened
+from functions.gateway.llm.providers import finished, opened
 from functions.gateway.llm.reservation import IMAGE_TOKENS_MOST, OUTPUT_MOST, input_most, wish_of
 from functions.gateway.llm.settlement import NOTHING, Settlement
 from functions.gateway.llm.wires import OpenAi
 from shared.errors import Malformed, NotFound, Problem, UnsupportedMediaType
 from shared.function import Call
 from shared.llm import http, sse
+from shared.llm.exchange import failed
 from shared.llm.outbound import Providers
 from shared.llm.presence import Stream, answered
 from shared.llm.usage import json_object, tier_of, tokens_in, whole
@@ -105,7 +106,7 @@ class Passed:
         try:
             return await self.answer.read()
         except http.Failure as failure:
-            raise failed(self.provider, failure) from failure
+            raise failed(self.provider.name, failure) from failure
 
 
 class AnyUsage(OpenAi):

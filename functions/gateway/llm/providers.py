@@ -9,20 +9,13 @@ from starlette.responses import Response
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
 from functions.gateway.llm.wires import Wire
-from shared.errors import DeadlineExceeded, Problem, Unavailable
 from shared.llm import http
-from shared.llm.outbound import NotConnected, Providers
+from shared.llm.exchange import ASKED, BadAnswer, failed, whole
+from shared.llm.outbound import Providers
 from shared.llm.usage import json_object
 
-ANSWER_BYTES_MAX = 64 * 1024 * 1024
 ERROR_CHARS_MAX = 500
 STATUS_MAX = 599  # RFC 9110 §15; uvicorn cannot send what is beyond
-ASKED = {
-    b"content-type": b"application/json",
-    b"accept": b"text/event-stream, application/json",
-    b"accept-encoding": b"identity",  # passed on as it comes; who compresses all the same is unpacked
-    b"user-agent": b"dcoder",
-}
 PASSED_HEADERS = (
     "retry-after", "retry-after-ms", "x-should-retry", "openai-processing-ms", "x-ratelimit-limit-requests",
     "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", "x-ratelimit-limit-tokens",
@@ -30,26 +23,6 @@ PASSED_HEADERS = (
     *(f"anthropic-ratelimit-{what}-{kind}" for what in ("requests", "tokens", "input-tokens", "output-tokens")
       for kind in ("limit", "remaining", "reset")),
 )  # fmt: skip
-
-
-class BadAnswer(Problem):
-    """The provider answered with something that is no answer: a redirect, or more than we take."""
-
-    status, code, title = 502, "provider_answer_unusable", "Unusable answer of the provider"
-
-
-def failed(provider: Provider, failure: http.Failure) -> Problem:
-    """What happened on the way, as a problem that names the provider."""
-    match failure:
-        case http.Full():
-            return NotConnected("too many calls of providers are in flight", retry_after_s=2)
-        case http.ConnectFailure():
-            return NotConnected(f"provider {provider.name!r} is not reachable", retry_after_s=5)
-        case http.Silence():
-            return DeadlineExceeded(f"provider {provider.name!r} went silent")
-        case http.Unreadable():
-            return BadAnswer(f"provider {provider.name!r} sent an encoding that cannot be read")
-    return Unavailable(f"the connection to provider {provider.name!r} broke")
 
 
 async def opened(
@@ -66,34 +39,13 @@ async def opened(
     try:
         return await providers.client.send(method, provider.base_url + path, {**ASKED, **headers}, body)
     except http.Failure as failure:
-        raise failed(provider, failure) from failure
-
-
-def is_stream(answer: http.Answer) -> bool:
-    """Whether it comes as server-sent events; an error and a whole answer do not."""
-    return answer.status == 200 and answer.headers.get("content-type", "").startswith("text/event-stream")
-
-
-async def whole(answer: http.Answer, provider: Provider) -> bytes:
-    """The body, at most 64 MiB."""
-    pieces, size = [], 0
-    try:
-        while (piece := await answer.read()) is not None:
-            pieces.append(piece)
-            size += len(piece)
-            if size > ANSWER_BYTES_MAX:
-                raise BadAnswer(f"the answer has more than {ANSWER_BYTES_MAX} bytes")
-    except http.Failure as failure:
-        raise failed(provider, failure) from failure
-    finally:
-        answer.close()
-    return b"".join(pieces)
+        raise failed(provider.name, failure) from failure
 
 
 async def finished(answer: http.Answer, settlement: Settlement, provider: Provider, key: str, wire: Wire) -> Response:
     """A whole answer, or the provider's error, passed on with its status."""
     async with settlement.or_settled():
-        content = await settlement.waiting(whole(answer, provider))
+        content = await settlement.waiting(whole(answer, provider.name))
         if 300 <= answer.status < 400:
             settlement.used = NOTHING
             raise BadAnswer(f"provider {provider.name!r} answered with a redirect, which is not followed")

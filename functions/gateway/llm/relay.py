@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
 from functions.gateway.llm.credentials import Provider
-from functions.gateway.llm.providers import failed
 from functions.gateway.llm.settlement import Settlement
 from functions.gateway.llm.stopping import Room, within
 from functions.gateway.llm.wires import DONE, Wire
 from shared.errors import DeadlineExceeded, Problem, Unavailable
 from shared.llm import http, sse
+from shared.llm.exchange import failed
 from shared.llm.usage import json_object
 from shared.usage import Outcome
 
@@ -93,10 +93,10 @@ class Relay:
                 chunk = await self.answer.read(until=until)
             except http.Silence as late:
                 if clock.time() < until:
-                    raise failed(self.provider, late) from late
+                    raise failed(self.provider.name, late) from late
                 raise DeadlineExceeded(f"the stream took longer than {STREAM_S_MAX:.0f} s") from late
             except http.Failure as failure:
-                raise failed(self.provider, failure) from failure
+                raise failed(self.provider.name, failure) from failure
             if chunk is None:
                 return
             yield chunk

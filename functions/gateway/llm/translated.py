@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.credentials import Provider
-from functions.gateway.llm.providers import finished, is_stream, whole
+from functions.gateway.llm.providers import finished
 from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.reservation import LEAST_OUTPUT, wish_of
 from functions.gateway.llm.settlement import NOTHING, Settlement
@@ -20,6 +20,7 @@ from shared.errors import Unavailable
 from shared.function import Call
 from shared.function.invoke import TRANSLATE_FUNCTION, Invoke
 from shared.llm import http
+from shared.llm.exchange import is_stream, whole
 from shared.llm.kinds import Dialect
 from shared.llm.outbound import NotConnected
 from shared.llm.presence import Stream
@@ -132,7 +133,7 @@ async def opened(invoke: Invoke, body: bytes, provider: Provider, settlement: Se
     kind = answer.headers.get(KIND, "")
     if kind in ("answer", "error"):
         return answer
-    content = json_object(await whole(answer, provider))
+    content = json_object(await whole(answer, provider.name))
     if kind != "problem" and answer.status in AFTER_ALL:
         raise Unavailable(f"the function that translates failed ({answer.status})")
     if kind != "problem":  # an ingress's, or a refusal before the function was reached

@@ -20,6 +20,7 @@ from functions.gateway.translate.to_openai import Completions
 from functions.gateway.translate.upstream import Endpoint
 from shared.errors import Problem, Unavailable
 from shared.llm import http, sse
+from shared.llm.exchange import is_stream, whole
 from shared.llm.outbound import ForbiddenAddress, NotConnected, Providers
 from shared.llm.presence import Stream
 from shared.llm.translation import (
@@ -70,10 +71,10 @@ async def held(asked: Asked, tenant: TenantDatabase, sealing: TenantSecrets, pro
         headers = {**target.headers, **endpoint.credential}
         sent = True
         answer = await upstream.opened(providers, endpoint, target.path, body, headers)
-        if upstream.is_stream(answer):
+        if is_stream(answer):
             stream = Translated(answer, endpoint, target, caller)
             return Stream(stream.pieces(), media_type="text/event-stream", headers={KIND: "answer"})
-        content = await upstream.whole(answer, endpoint)
+        content = await whole(answer, endpoint.name)
         return finished(content, answer, endpoint, target, caller)
     except (ForbiddenAddress, NotConnected) as problem:
         return told(problem, asked=False)

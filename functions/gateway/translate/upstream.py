@@ -7,23 +7,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from shared.errors import DeadlineExceeded, NotFound, Problem, Unavailable
+from shared.errors import NotFound
 from shared.llm import http
+from shared.llm.exchange import ASKED, failed
 from shared.llm.google import AccessTokens, NoAccess, ServiceAccount, service_account
 from shared.llm.kinds import KINDS, Kind
-from shared.llm.outbound import NotConnected, Providers
-from shared.llm.translation import BadTranslation
+from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
 from shared.secrets import TenantSecrets
 
-ANSWER_BYTES_MAX = 64 * 1024 * 1024
 SAID_CHARS_MAX = 500
-ASKED = {
-    b"content-type": b"application/json",
-    b"accept": b"text/event-stream, application/json",
-    b"accept-encoding": b"identity",
-    b"user-agent": b"dcoder",
-}
 PASSED_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
 
 tokens = AccessTokens()
@@ -75,7 +68,7 @@ async def opened(
     try:
         return await providers.client.send(b"POST", endpoint.base_url + path, {**ASKED, **headers}, body)
     except http.Failure as failure:
-        raise failed(endpoint, failure) from failure
+        raise failed(endpoint.name, failure) from failure
 
 
 async def read(answer: http.Answer, endpoint: Endpoint) -> bytes | None:
@@ -83,40 +76,7 @@ async def read(answer: http.Answer, endpoint: Endpoint) -> bytes | None:
     try:
         return await answer.read()
     except http.Failure as failure:
-        raise failed(endpoint, failure) from failure
-
-
-async def whole(answer: http.Answer, endpoint: Endpoint) -> bytes:
-    """The body, at most 64 MiB."""
-    pieces, size = [], 0
-    try:
-        while (piece := await read(answer, endpoint)) is not None:
-            pieces.append(piece)
-            size += len(piece)
-            if size > ANSWER_BYTES_MAX:
-                raise BadTranslation(f"the answer has more than {ANSWER_BYTES_MAX} bytes")
-    finally:
-        answer.close()
-    return b"".join(pieces)
-
-
-def failed(endpoint: Endpoint, failure: http.Failure) -> Problem:
-    """What happened on the way, as a problem that names the provider."""
-    match failure:
-        case http.Full():
-            return NotConnected("too many calls of providers are in flight", retry_after_s=2)
-        case http.ConnectFailure():
-            return NotConnected(f"provider {endpoint.name!r} is not reachable", retry_after_s=5)
-        case http.Silence():
-            return DeadlineExceeded(f"provider {endpoint.name!r} went silent")
-        case http.Unreadable():
-            return BadTranslation(f"provider {endpoint.name!r} sent an encoding that cannot be read")
-    return Unavailable(f"the connection to provider {endpoint.name!r} broke")
-
-
-def is_stream(answer: http.Answer) -> bool:
-    """Whether it comes as server-sent events; an error and a whole answer do not."""
-    return answer.status == 200 and answer.headers.get("content-type", "").startswith("text/event-stream")
+        raise failed(endpoint.name, failure) from failure
 
 
 def said(content: bytes, endpoint: Endpoint) -> str:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from functions.gateway.llm.bodies import Wanted, for_provider
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.models import Target
-from functions.gateway.llm.providers import finished, is_stream, opened
+from functions.gateway.llm.providers import finished, opened
 from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.reservation import LEAST_OUTPUT, wish_of
 from functions.gateway.llm.responses.asked import hosted, referenced
@@ -22,6 +22,7 @@ from functions.gateway.llm.settlement import NOTHING, Settlement
 from functions.gateway.llm.wires import Responses
 from shared.errors import Malformed
 from shared.function import Call
+from shared.llm.exchange import is_stream
 from shared.llm.outbound import Providers
 from shared.llm.presence import Stream
 from shared.quotas import Meter
