@@ -66,7 +66,9 @@ async def asked(client: httpx.AsyncClient, accept: str = "*/*", **query: Any) ->
 async def test_a_report_is_a_sheet_when_it_is_asked_for_as_one(
     client: httpx.AsyncClient, control: ControlDatabase, tenant: TenantId
 ) -> None:
-    key = await control.fetchval("SELECT id FROM virtual_keys WHERE tenant = $1 LIMIT 1", tenant)
+    found = await control.fetchrow("SELECT id, name FROM virtual_keys WHERE tenant = $1 LIMIT 1", tenant)
+    assert found is not None
+    key = found["id"]
     for model in ('=2+3,"x"', "m"):
         await control.execute(CALL, tenant, key, model)
     as_json = (await asked(client, by="model")).json()
@@ -81,5 +83,5 @@ async def test_a_report_is_a_sheet_when_it_is_asked_for_as_one(
         ]
     assert (await asked(client, "text/csv", by="model", format="json")).json() == as_json
     by_key = (await asked(client, by="key")).json()["rows"]
-    assert ("test", 22) in [(row["name"], row["saved_micro_usd"]) for row in by_key if row["group"] == key]
+    assert (found["name"], 22) in [(row["name"], row["saved_micro_usd"]) for row in by_key if row["group"] == key]
     assert read((await asked(client, by="key", format="csv")).text)[0][:2] == ["key", "name"]
