@@ -14,6 +14,7 @@ from shared.identity import Caller
 from shared.postgres import ControlDatabase, ControlTransaction
 from shared.quotas.making import GROUPS_MAX, TAGS_MAX, Limit, check_unlimited, checked_tags, insert_quota, owner_marks
 from shared.settings import Settings
+from shared.tenancy.meant import meant
 
 keys = Function(scale=Scale(max=5))
 
@@ -85,7 +86,7 @@ async def create_key(
     tenant: str = "",
 ) -> CreatedKey:
     """Create a key. It never grants more than its creator has, nor for longer. `?tenant=` is for operators."""
-    owner = await rights.owner(transaction, caller, tenant)
+    owner = await meant(transaction, caller, tenant)
     rights.check_grant(caller, role=body.role, permissions=body.permissions, models=body.models, owner=owner)
     await check_unlimited(transaction, caller)
     expires = clock.now() + timedelta(seconds=body.expires_in_s) if body.expires_in_s else None
@@ -101,7 +102,7 @@ async def create_key(
 @keys.get("/v1/keys", permission="keys:read")
 async def list_keys(control: ControlDatabase, caller: Caller, tenant: str = "") -> KeyList:
     """List a tenant's keys: when each was last used, never the key itself."""
-    owner = await rights.owner(control, caller, tenant)
+    owner = await meant(control, caller, tenant)
     return KeyList(keys=[KeyView(**row) for row in await rights.keys_of(control, owner)])
 
 
@@ -111,7 +112,7 @@ async def give_key(
 ) -> KeyView:
     """Say whose a key is, in place of whose it was. In force everywhere within a second; calls of before stay put down
     to whose it was."""
-    owner = await rights.owner(transaction, caller, tenant)
+    owner = await meant(transaction, caller, tenant)
     await check_unlimited(transaction, caller)
     row = await rights.give(transaction, owner, key, marks=owner_marks(body.member, body.groups))
     if row is None:
@@ -131,7 +132,7 @@ async def rotate_key(
     tenant: str = "",
 ) -> CreatedKey:
     """Replace a key by a new one with the same rights. The old one stays valid for the overlap."""
-    owner = await rights.owner(transaction, caller, tenant)
+    owner = await meant(transaction, caller, tenant)
     old = await rights.valid_key(transaction, owner, key)
     rights.check_grant(caller, role=old.role, permissions=old.permissions, models=old.models, owner=owner)
     row, text = await rights.issue(transaction, settings, caller, old)
@@ -143,7 +144,7 @@ async def rotate_key(
 @keys.delete("/v1/keys/{key}", permission="keys:write")
 async def revoke_key(key: str, transaction: ControlTransaction, caller: Caller, call: Call, tenant: str = "") -> None:
     """Revoke a key. It stops working everywhere within one second."""
-    owner = await rights.owner(transaction, caller, tenant)
+    owner = await meant(transaction, caller, tenant)
     if not await rights.revoke(transaction, owner, key):
         raise NotFound(f"there is no key {key[:40]!r}")
     call.note(resource=f"key/{key}", tenant=owner)

@@ -44,17 +44,6 @@ class Wanted:
     tags: Sequence[str] = ()
 
 
-async def owner(queries: Queries, caller: Caller, named: str) -> TenantId:
-    """The tenant whose keys are meant: the caller's own, or for operators the named one. Raises `NotFound`."""
-    if not named or named == caller.tenant:
-        return caller.tenant
-    if caller.role != "operator":
-        raise NotFound(f"there is no tenant {named[:40]!r}")
-    if not await queries.fetchval("SELECT true FROM tenants WHERE id = $1 AND state IN ('ready', 'moving')", named):
-        raise NotFound(f"there is no tenant {named[:40]!r}")
-    return TenantId(named)
-
-
 def check_grant(
     caller: Caller, *, role: str, permissions: list[str] | None, models: list[str] | None, owner: TenantId
 ) -> None:

@@ -1,4 +1,4 @@
-"""Whose quotas a caller may see and change, and what a quota may be of."""
+"""Which quotas a caller may change, and what a quota may be of."""
 
 from __future__ import annotations
 
@@ -6,22 +6,10 @@ from functions.governance.quotas.views import NewQuota
 from shared.errors import Forbidden, Invalid, NotFound
 from shared.identity import Caller
 from shared.ids import TenantId
-from shared.postgres import ControlDatabase, ControlTransaction
+from shared.postgres import ControlTransaction
 from shared.quotas.making import TAG, check_unlimited, checked_owner, root_key
 
 ID_MAX = 2**63 - 1
-
-
-async def owner(queries: ControlDatabase | ControlTransaction, caller: Caller, named: str) -> TenantId:
-    """The tenant whose quotas are meant: the caller's own, or for operators the named one. Raises `NotFound`."""
-    if not named or named == caller.tenant:
-        return caller.tenant
-    known = caller.role == "operator" and await queries.fetchval(
-        "SELECT true FROM tenants WHERE id = $1 AND state IN ('ready', 'moving')", named
-    )
-    if not known:
-        raise NotFound(f"there is no tenant {named[:40]!r}")
-    return TenantId(named)
 
 
 async def name_of(transaction: ControlTransaction, tenant: TenantId, wanted: NewQuota) -> str:
