@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID, uuid4
 
@@ -18,12 +17,13 @@ from shared.errors import Problem, Unavailable
 from shared.identity import Caller
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
+from shared.quotas.building import TRIES_MAX, Building
 from shared.quotas.charging import charge_of, ended_of, output_that_fits, price_at, refusing, stopping
-from shared.quotas.counters import Counters, Gone, Inside, Missing, Refused, Reserved, Row, State, Wanted
+from shared.quotas.counters import Counters, Gone, Missing, Refused, Reserved, Row, Wanted
 from shared.quotas.limits import Quota, concerning
 from shared.quotas.metered import NOTHING, Metered
 from shared.quotas.refusals import refusal, unpriced
-from shared.quotas.stored import StoredQuotas, sums_of
+from shared.quotas.stored import StoredQuotas
 from shared.quotas.telling import Telling
 from shared.telemetry import log
 from shared.usage import Ledger, OpenCall, Outcome, Price, Tokens
@@ -31,14 +31,9 @@ from shared.usage.ledger import CLOSE_TIMEOUT_S, DEAD_AFTER_S, LATE_MAX, Written
 from shared.usage.own_prices import StoredPrices
 
 SEEN_EVERY_S = 10.0
-BUILD_GRACE_S = 0.25
-"""Between a builder's leave and its snapshot: for the open rows of reservations that were lost with Redis to commit."""
-TRIES_MAX = 20
 LEAST_PIECE = 256
 """Output tokens that a stream has to have room for to begin."""
 SETTLED_WITHIN_S = 1.0
-BUILD_POLL_S = 0.05
-BUILD_POLLS_MAX = 100
 TENANTS = "SELECT id FROM tenants WHERE state <> 'deleted' ORDER BY id"
 
 
@@ -59,13 +54,13 @@ class Meter:
         self._seen_every_s = seen_every_s
         self._ledger = Ledger(control, uuid4().hex)
         self._quotas = StoredQuotas(control)
-        self.telling = Telling(control, self.states)
+        self.building = Building(control, counters)
+        self.telling = Telling(control, self.building.states)
         self._own_prices = StoredPrices(control)
         self._open: dict[UUID, Metered] = {}
         self._late: dict[UUID, Metered] = {}
         self._unsettled: dict[UUID, tuple[Metered, int]] = {}
         self._ending: dict[UUID, asyncio.Task[None]] = {}
-        self._building: dict[tuple[TenantId, int], asyncio.Task[None]] = {}
         self._releasing: set[asyncio.Task[None]] = set()
         self._beating: asyncio.Task[None] | None = None
 
@@ -136,7 +131,7 @@ class Meter:
                     self.telling.refused(metered.call.tenant, quota, piece)
                     return quota
             else:  # Redis was emptied; with the counters the reservation is built too
-                await self.states(metered.call.tenant, metered.quotas)
+                await self.building.states(metered.call.tenant, metered.quotas)
         raise Unavailable("the quotas' counters cannot be built, or change too fast", retry_after_s=2)
 
     def delivered(self, metered: Metered, taken: Tokens) -> None:
@@ -155,28 +150,6 @@ class Meter:
             metered.ended = ended_of(metered.call, outcome, used, saved_micro_usd=saved_micro_usd)
             self._ending[metered.call.id] = asyncio.create_task(self._end(metered), name="call-end")
         return metered.ended.cost_micro_usd
-
-    async def states(self, tenant: TenantId, quotas: Sequence[Quota]) -> list[State]:
-        """How these quotas' counters stand. Raises `Unavailable`."""
-        for _ in range(TRIES_MAX):
-            told = await self._counters.look(tenant, quotas)
-            if isinstance(told, Reserved):
-                return list(told.states)
-            await asyncio.gather(*(self._built(tenant, quotas[place]) for place in told.places))
-        raise Unavailable("the quotas' counters cannot be built", retry_after_s=2)
-
-    async def inside(self, tenant: TenantId, quota: Quota) -> Inside | None:
-        """A quota's counter from within; None when it is not there. Raises `Unavailable`."""
-        return await self._counters.inspect(tenant, quota)
-
-    async def rebuild(self, tenant: TenantId, quota: Quota) -> None:
-        """Build the counter again from the ledger, open calls' reservations included. Calls wait for it meanwhile.
-
-        Raises `Unavailable`; the next call builds it then.
-        """
-        builder = uuid4().hex
-        await self._counters.rebuild(tenant, quota, builder)
-        await self._install(tenant, quota, builder)
 
     async def written(self, metered: Metered) -> None:
         """Return once the call's row is written, or could not be at its time."""
@@ -239,7 +212,7 @@ class Meter:
                 self.telling.saw(call.tenant, quotas, told.states)
                 return await self._begun(metered, wait=self._ledger.doubtful)
             if isinstance(told, Missing):
-                await asyncio.gather(*(self._built(call.tenant, quotas[place]) for place in told.places))
+                await self.building.built(call.tenant, [quotas[place] for place in told.places])
                 continue
             if not settled:
                 settled = True
@@ -307,31 +280,6 @@ class Meter:
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._releasing.add(task)
         task.add_done_callback(self._releasing.discard)
-
-    async def _built(self, tenant: TenantId, quota: Quota) -> None:
-        """Have the counter built, once at a time in this process."""
-        place = tenant, quota.id
-        if (building := self._building.get(place)) is None:
-            building = self._building[place] = asyncio.create_task(self._build(tenant, quota), name="build-counter")
-            building.add_done_callback(lambda _: self._building.pop(place, None))
-        await asyncio.shield(building)
-
-    async def _build(self, tenant: TenantId, quota: Quota) -> None:
-        builder = uuid4().hex
-        for _ in range(BUILD_POLLS_MAX):
-            leave = await self._counters.build(tenant, quota, builder)
-            if leave == "there":
-                return
-            if leave == "build":
-                break
-            await asyncio.sleep(BUILD_POLL_S)
-        else:
-            raise Unavailable(f"the counter of quota {quota.id} is not built in time", retry_after_s=2)
-        await self._install(tenant, quota, builder)
-
-    async def _install(self, tenant: TenantId, quota: Quota, builder: str) -> None:
-        await asyncio.sleep(BUILD_GRACE_S)
-        await self._counters.install(tenant, quota, builder, await sums_of(self._control, tenant, quota))
 
     async def _end(self, metered: Metered) -> None:
         call, ended = metered.call, metered.ended

@@ -6,7 +6,7 @@ from datetime import UTC
 from typing import Any
 
 from functions.governance.quotas import mirror, reconciling
-from functions.governance.quotas.owners import check_changeable, name_of, owner
+from functions.governance.quotas.owners import check_changeable, name_of
 from functions.governance.quotas.reconciling import Reconciled
 from functions.governance.quotas.views import (
     Change,
@@ -31,6 +31,7 @@ from shared.quotas import Meter
 from shared.quotas.making import COLUMNS, check_unlimited, insert_quota
 from shared.quotas.standing import UPDATED, resets_at
 from shared.quotas.telling import quota_of, tell_removed
+from shared.tenancy.meant import meant
 
 quotas = Function(scale=Scale(max=5), timeout_s=300)
 
@@ -51,7 +52,7 @@ async def create_quota(
     body: NewQuota, transaction: ControlTransaction, caller: Caller, call: Call, meter: Meter, tenant: str = ""
 ) -> QuotaView:
     """Set a limit. It holds in every process within a second, and counts what was used in its window before."""
-    of = await owner(transaction, caller, tenant)
+    of = await meant(transaction, caller, tenant)
     await check_unlimited(transaction, caller)
     row = await insert_quota(transaction, caller, of, body.scope, await name_of(transaction, of, body), body)
     call.note(resource=f"quota/{row['id']}", tenant=of, scope=body.scope, metric=body.metric, amount=body.amount)
@@ -64,10 +65,10 @@ async def list_quotas(
     control: ControlDatabase, caller: Caller, meter: Meter, clock: Clock, tenant: str = ""
 ) -> QuotaList:
     """List a tenant's quotas and how each stands."""
-    of = await owner(control, caller, tenant)
+    of = await meant(control, caller, tenant)
     rows = [dict(row) for row in await control.fetch(f"SELECT {COLUMNS} FROM quotas WHERE tenant = $1 ORDER BY id", of)]
     known = [quota_of(row) for row in rows]
-    states = await meter.states(of, known) if known else []
+    states = await meter.building.states(of, known) if known else []
     return QuotaList(
         quotas=[
             StandingQuota(
@@ -84,7 +85,7 @@ async def list_quotas(
 @quotas.get("/v1/quotas/states", permission="quotas:read")
 async def list_states(control: ControlDatabase, process: Process, caller: Caller, tenant: str = "") -> QuotaStates:
     """List how a tenant's quotas stand as events last told, from the mirror in its database. Needs no Redis."""
-    of = await owner(control, caller, tenant)
+    of = await meant(control, caller, tenant)
     rows = [] if of == PLATFORM else await mirror.states(await database_of(process, of))
     return QuotaStates(states=[QuotaState(**row) for row in rows])
 
@@ -112,7 +113,7 @@ async def change_quota(
     tenant: str = "",
 ) -> QuotaView:
     """Change a limit's amount, or what becomes of a stream that reaches it. What was used so far stays counted."""
-    of = await owner(transaction, caller, tenant)
+    of = await meant(transaction, caller, tenant)
     await check_changeable(transaction, caller, of, quota)
     if body.amount is None and body.at_limit is None:
         raise Invalid("say the new amount, or what becomes of a stream")
@@ -129,7 +130,7 @@ async def delete_quota(
     quota: int, transaction: ControlTransaction, caller: Caller, call: Call, tenant: str = ""
 ) -> None:
     """Take a limit away."""
-    of = await owner(transaction, caller, tenant)
+    of = await meant(transaction, caller, tenant)
     await check_changeable(transaction, caller, of, quota)
     await tell_removed(transaction, of, quota)
     await transaction.execute("DELETE FROM quotas WHERE id = $1", quota)
@@ -141,7 +142,7 @@ async def reconcile(
     control: ControlDatabase, process: Process, caller: Caller, call: Call, meter: Meter, tenant: str = ""
 ) -> Reconciled:
     """Compare a tenant's ledger, counters and mirror now, and mend what differs from the ledger. It takes seconds."""
-    of = await owner(control, caller, tenant)
+    of = await meant(control, caller, tenant)
     if of == PLATFORM:
         raise Invalid("name the tenant whose quotas are meant")
     found = await reconciling.reconcile(control, await database_of(process, of), meter)

@@ -111,7 +111,7 @@ async def mend_counters(
         if not suspects:
             break
     for quota in suspects:
-        await meter.rebuild(tenant, quota)
+        await meter.building.rebuild(tenant, quota)
     return [difference for found in suspects.values() for difference in found]
 
 
@@ -120,12 +120,12 @@ async def read(
 ) -> dict[Quota, Reading]:
     """The quotas' counters, before and after the ledger. Those that are not there are left out: who needs them builds
     them from the ledger."""
-    first = {quota: inside for quota in quotas if (inside := await meter.inside(tenant, quota)) is not None}
+    first = {quota: inside for quota in quotas if (inside := await meter.building.inside(tenant, quota)) is not None}
     sums = {quota: (await sums_of(control, tenant, quota)).used for quota in first}
     await asyncio.sleep(SETTLED_S)
     readings = {}
     for quota, before in first.items():
-        after = await meter.inside(tenant, quota)
+        after = await meter.building.inside(tenant, quota)
         if after is not None:
             by_bucket = {bucket_of(quota, second): amount for second, amount in sums[quota]}
             readings[quota] = Reading(before, by_bucket, after)

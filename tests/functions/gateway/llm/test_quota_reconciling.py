@@ -98,7 +98,7 @@ async def test_calls_in_flight_keep_their_reservation_and_do_not_overshoot(limit
         assert found["place"] == "used"
         meter = await limited.application.process.get(Meter)
         (known,) = [one for one in await meter._quotas.of(limited.tenant) if one.id == quota]
-        (state,) = await meter.states(limited.tenant, [known])
+        (state,) = await meter.building.states(limited.tenant, [known])
         assert (state.used, state.reserved) == (900, sent + 4)
         refused = await client.post("/v1/chat/completions", json=question(max_tokens=50))
         assert refused.status_code == 429

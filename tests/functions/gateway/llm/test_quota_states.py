@@ -177,7 +177,7 @@ async def test_a_window_that_passes_while_nobody_calls_is_told_too(mirrored: Gat
     mirrored.provider.will(completion(used=usage(7, 3)))
     meter = await mirrored.application.process.get(Meter)
     (known,) = [one for one in await meter._quotas.of(mirrored.tenant) if one.id == quota]
-    await meter.states(mirrored.tenant, [known])  # builds it
+    await meter.building.states(mirrored.tenant, [known])  # builds it
     redis = await connected(mirrored.application.process.settings.redis_url)
     counter = f"q:{{{mirrored.tenant}}}:{known.counter}"
     await redis.command("HSET", counter, "u", 10)
@@ -196,7 +196,7 @@ async def test_a_window_that_passes_while_nobody_calls_is_told_too(mirrored: Gat
 async def test_processes_that_notice_a_change_at_once_tell_it_once(mirrored: Gateway) -> None:
     quota = await limit(mirrored, scope="tag", name=secrets.token_hex(4), metric="tokens", span="ever", amount=10)
     meter = await mirrored.application.process.get(Meter)
-    several = [Telling(mirrored.control, meter.states) for _ in range(8)]
+    several = [Telling(mirrored.control, meter.building.states) for _ in range(8)]
     await asyncio.gather(*(one.tell(mirrored.tenant, quota) for one in several))
     assert (await told(mirrored, quota, "below"))["version"] == 1
 

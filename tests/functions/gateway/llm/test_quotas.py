@@ -25,7 +25,7 @@ async def standing(gateway: Gateway, quota: int) -> tuple[int, int]:
     meter = await gateway.application.process.get(Meter)
     await meter.flush()
     known = [one for one in await meter._quotas.of(gateway.tenant) if one.id == quota]
-    (state,) = await meter.states(gateway.tenant, known)
+    (state,) = await meter.building.states(gateway.tenant, known)
     return state.used, state.reserved
 
 
