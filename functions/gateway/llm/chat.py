@@ -9,7 +9,7 @@ from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.providers import finished, opened
 from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.reservation import COMPLETION_MOST, LEAST_OUTPUT, OUTPUT_MOST, output_limit, wish_of
-from functions.gateway.llm.settlement import Settlement
+from functions.gateway.llm.settlement import begun
 from functions.gateway.llm.stopping import PIECE_OUTPUT, OpenAiEnding, Room
 from functions.gateway.llm.wires import OpenAi
 from shared.function import Call
@@ -37,18 +37,17 @@ async def relay(
     """Ask the provider, once. `model` is what the provider calls it."""
     key = await provider.key(sealing)
     wish = wish_of(wanted, unlimited=COMPLETION_MOST if feature == "completions" else OUTPUT_MOST)
-    metered = await meter.begin(
-        call.caller,
-        request_id=call.request_id,
-        model=model,
-        provider=provider.name,
-        prices=provider.of.prices,
-        feature=feature,
+    settlement = await begun(
+        meter,
+        call,
+        provider,
+        model,
+        feature,
         most=wish.most,
         least_output=None if wish.stated else LEAST_OUTPUT,
         piece_output=PIECE_OUTPUT if wanted.stream else None,
     )
-    settlement = Settlement(meter, metered)
+    metered = settlement.metered
     ask_usage = wanted.stream and not wanted.wants_usage
     async with settlement.or_settled():
         most = metered.whole.output // wish.answers

@@ -15,7 +15,7 @@ from functions.gateway.llm.models import OWN
 from functions.gateway.llm.neighbours import SEARCH, content_of
 from functions.gateway.llm.providers import finished, opened
 from functions.gateway.llm.reservation import input_most
-from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
+from functions.gateway.llm.settlement import NOTHING, Settlement, begun, cost_header
 from functions.gateway.llm.wires import OpenAi
 from shared.errors import Malformed
 from shared.function import Call
@@ -48,16 +48,14 @@ async def relay(
 ) -> Response:
     """Ask the provider, once. `model` is what the provider calls it."""
     key = await provider.key(sealing)
-    metered = await meter.begin(
-        call.caller,
-        request_id=call.request_id,
-        model=model,
-        provider=provider.name,
-        prices=provider.of.prices,
-        feature=FEATURE,
+    settlement = await begun(
+        meter,
+        call,
+        provider,
+        model,
+        FEATURE,
         most=Tokens(input=input_most(wanted)),
     )
-    settlement = Settlement(meter, metered)
     async with settlement.or_settled():
         body = for_provider(wanted, model, ask_usage=False)
         answer = await settlement.waiting(opened(providers, provider, PATH, body, provider.of.credential(key)))

@@ -10,7 +10,7 @@ from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.providers import finished, opened
 from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.reservation import wish_of
-from functions.gateway.llm.settlement import NOTHING, Settlement
+from functions.gateway.llm.settlement import NOTHING, begun
 from functions.gateway.llm.stopping import PIECE_OUTPUT, AnthropicEnding, Room
 from functions.gateway.llm.wires import Anthropic
 from shared.function import Call
@@ -41,16 +41,16 @@ async def relay(
     wire = Anthropic(call.request_id, billed=not counting)
     key = await provider.key(sealing)
     feature = "count_tokens" if counting else "messages"
-    metered = await meter.begin(
-        call.caller,
-        request_id=call.request_id,
-        model=model,
-        provider=provider.name,
-        feature=feature,
+    settlement = await begun(
+        meter,
+        call,
+        provider,
+        model,
+        feature,
         most=NOTHING if counting else wish_of(wanted).most,
         piece_output=PIECE_OUTPUT if wanted.stream else None,
     )
-    settlement = Settlement(meter, metered)
+    metered = settlement.metered
     async with settlement.or_settled():
         body = for_provider(wanted, model, ask_usage=False)
         asked = headers_of(request, provider.of.credential(key))

@@ -20,7 +20,7 @@ from functions.gateway.llm.credentials import Offer, Provider, offer_of
 from functions.gateway.llm.observing import observe
 from functions.gateway.llm.providers import finished, opened
 from functions.gateway.llm.reservation import IMAGE_TOKENS_MOST, OUTPUT_MOST, input_most, wish_of
-from functions.gateway.llm.settlement import NOTHING, Settlement
+from functions.gateway.llm.settlement import NOTHING, Settlement, begun
 from functions.gateway.llm.wires import OpenAi
 from shared.errors import Malformed, NotFound, Problem, UnsupportedMediaType
 from shared.function import Call
@@ -157,17 +157,15 @@ async def pass_through(
         details = {"request_id": call.request_id, "model": body.model}
         await transaction.audit(call.name, f"provider/{provider}/{path}", actor=call.caller.subject, details=details)
     key = await target.key(sealing)
-    metered = await meter.begin(
-        call.caller,
-        request_id=call.request_id,
-        model=body.model,
-        provider=provider,
-        prices=target.of.prices,
-        feature=FEATURE,
+    observe(call, FEATURE, provider=target, model=body.model, content={})
+    settlement = await begun(
+        meter,
+        call,
+        target,
+        body.model,
+        FEATURE,
         most=body.most,
     )
-    observe(call, FEATURE, provider=target, model=body.model, content={})
-    settlement = Settlement(meter, metered)
 
     async def work() -> Response:
         async with settlement.or_settled():

@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeVar
 
 from starlette.responses import Response
 
+from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.observing import Observation, observation
 from shared.errors import Problem
-from shared.function.call import current_call
+from shared.function.call import Call, current_call
 from shared.llm.outbound import ForbiddenAddress, NotConnected
 from shared.quotas import Meter, Metered
 from shared.quotas.headers import limit_headers
@@ -87,6 +88,34 @@ class Settlement:
                 self.used = NOTHING
             self.settle()
             raise
+
+
+async def begun(
+    meter: Meter,
+    call: Call,
+    provider: Provider,
+    model: str,
+    feature: str,
+    *,
+    most: Tokens,
+    least_output: int | None = None,
+    piece_output: int | None = None,
+    used: Tokens | None = None,
+) -> Settlement:
+    """A call of a provider, let in. `model`: what the provider calls it. The rest is as `Meter.begin` has it, and so is
+    what this raises."""
+    metered = await meter.begin(
+        call.caller,
+        request_id=call.request_id,
+        model=model,
+        provider=provider.name,
+        prices=provider.of.prices,
+        feature=feature,
+        most=most,
+        least_output=least_output,
+        piece_output=piece_output,
+    )
+    return Settlement(meter, metered, used=used)
 
 
 def outcome_of(failure: BaseException) -> Outcome:

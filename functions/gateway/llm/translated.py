@@ -13,7 +13,7 @@ from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.providers import finished
 from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.reservation import LEAST_OUTPUT, wish_of
-from functions.gateway.llm.settlement import NOTHING, Settlement
+from functions.gateway.llm.settlement import NOTHING, Settlement, begun
 from functions.gateway.llm.stopping import PIECE_OUTPUT, AnthropicEnding, OpenAiEnding, Room
 from functions.gateway.llm.wires import Anthropic, OpenAi, Wire
 from shared.errors import Unavailable
@@ -82,18 +82,17 @@ async def relay(
 ) -> Response:
     """Have the provider asked, once. `model` is what the provider calls it."""
     wish = wish_of(wanted)
-    metered = await meter.begin(
-        call.caller,
-        request_id=call.request_id,
-        model=model,
-        provider=provider.name,
-        prices=provider.of.prices,
-        feature=feature,
+    settlement = await begun(
+        meter,
+        call,
+        provider,
+        model,
+        feature,
         most=wish.most,
         least_output=None if wish.stated else LEAST_OUTPUT,
         piece_output=PIECE_OUTPUT if wanted.stream else None,
     )
-    settlement = Settlement(meter, metered)
+    metered = settlement.metered
     asked = {
         "dialect": dialect,
         "provider": provider.name,

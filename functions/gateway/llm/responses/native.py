@@ -18,7 +18,7 @@ from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.reservation import LEAST_OUTPUT, wish_of
 from functions.gateway.llm.responses.asked import hosted, referenced
 from functions.gateway.llm.responses.stored import Stored, Turn
-from functions.gateway.llm.settlement import NOTHING, Settlement
+from functions.gateway.llm.settlement import NOTHING, begun
 from functions.gateway.llm.wires import Responses
 from shared.errors import Malformed
 from shared.function import Call
@@ -58,17 +58,16 @@ async def create(asking: Asking, wanted: Wanted, target: Target, provider: Provi
     previous = await earlier(asking.stored, wanted, provider)
     key = await provider.key(asking.sealing)
     wish = wish_of(wanted, lengths=LENGTHS)
-    metered = await asking.meter.begin(
-        asking.call.caller,
-        request_id=asking.call.request_id,
-        model=target.model,
-        provider=provider.name,
-        prices=provider.of.prices,
-        feature=FEATURE,
+    settlement = await begun(
+        asking.meter,
+        asking.call,
+        provider,
+        target.model,
+        FEATURE,
         most=Tokens(wish.most.input + (previous.tokens if previous else 0), wish.most.output),
         least_output=None if wish.stated else LEAST_OUTPUT,
     )
-    settlement = Settlement(asking.meter, metered)
+    metered = settlement.metered
     async with settlement.or_settled():
         if metered.bounded and (kind := hosted(wanted)):
             settlement.used = NOTHING
@@ -136,16 +135,15 @@ async def passed(asking: Asking, request: Request, turn: Turn, provider: Provide
     """Look at, or delete, what the provider keeps, by the method of the request. It costs nothing."""
     path = f"{PATH}/{turn.id}{more}{query_of(request)}"
     key = await provider.key(asking.sealing)
-    metered = await asking.meter.begin(
-        asking.call.caller,
-        request_id=asking.call.request_id,
-        model=turn.model,
-        provider=provider.name,
-        prices=provider.of.prices,
-        feature=FEATURE,
+    settlement = await begun(
+        asking.meter,
+        asking.call,
+        provider,
+        turn.model,
+        FEATURE,
         most=NOTHING,
+        used=NOTHING,
     )
-    settlement = Settlement(asking.meter, metered, used=NOTHING)
     async with settlement.or_settled():
         credential = provider.of.credential(key)
         answer = await settlement.waiting(
