@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 from shared.compression.modes import MODES, Mode, Original
@@ -15,6 +17,7 @@ from shared.ids import TenantId
 from shared.postgres import TenantDatabase
 from shared.remembering import Remembered
 from shared.secrets import TenantSecrets
+from shared.telemetry import log
 from shared.usage.batches import GroupCommit
 
 PURPOSE = "compression"
@@ -90,10 +93,16 @@ class Compression:
 
     def save(self, tenant: TenantDatabase, saving: Saving) -> None:
         """Have it written soon. Nothing waits for it, and a process that dies takes the last ones with it."""
-        self._saving.put((tenant, saving))
+        written = self._saving.put((tenant, saving))
+        written.add_done_callback(partial(told_if_lost, saving.request_id))
 
     async def close(self) -> None:
         await self._saving.close(CLOSE_TIMEOUT_S)
+
+
+def told_if_lost(request_id: str, written: asyncio.Future[None]) -> None:
+    if not written.cancelled() and (failure := written.exception()) is not None:
+        log("compression_saving_lost", request_id=request_id, error=type(failure).__name__)
 
 
 async def stored_modes(tenant: TenantDatabase) -> Mapping[str, frozenset[Mode]]:

@@ -11,7 +11,7 @@ import pytest
 from functions.gateway.llm import compressing
 from functions.knowledge.documents.ingest import Ingest
 from functions.knowledge.documents.parsing import Parsers
-from shared.compression.stored import REMEMBERED_S, Compression
+from shared.compression.stored import REMEMBERED_S, Compression, Saving
 from shared.embeddings import Embeddings
 from shared.function.tenants import database_of
 from shared.objects import ObjectStore
@@ -285,3 +285,17 @@ async def test_doc_chat_sends_shorter_passages_for_a_key_that_wants_it(gateway: 
     assert "Refunds are made by the same way as the payment came." in sent
     assert "[…]" in sent
     assert "People like to come here." not in sent
+
+
+async def test_savings_that_cannot_be_written_are_logged_and_keep_no_others_from_it(
+    gateway: Gateway, capfd: pytest.CaptureFixture[str]
+) -> None:
+    compression = Compression()
+    database = await database_of(gateway.application.process, gateway.tenant)
+    for request_id, model in (("lost-one", "a\0"), ("kept-one", "a")):  # PostgreSQL takes no null character in a text
+        compression.save(database, Saving(request_id, None, model, ["lossless"], 9, 5, 1, None))
+    await compression.close()
+    rows = await database.fetch("SELECT request_id FROM compression_savings WHERE request_id LIKE '%-one'")
+    assert [row["request_id"] for row in rows] == ["kept-one"]
+    (line,) = [one for one in capfd.readouterr().err.splitlines() if "compression_saving_lost" in one]
+    assert json.loads(line)["request_id"] == "lost-one"
