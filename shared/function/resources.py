@@ -25,7 +25,6 @@ from shared.function.tenants import database_of, own_database
 from shared.guardrails import Guardrails
 from shared.identity import Identity, Tokens, TokenVerifier
 from shared.ids import PLATFORM, TenantId
-from shared.llm.allowed import allowed_models
 from shared.llm.answers import Answers
 from shared.llm.outbound import Providers
 from shared.objects import ObjectStore
@@ -191,6 +190,8 @@ async def open_meter(process: Process) -> Meter:
 
 async def open_providers(process: Process) -> Providers:
     async def allowed(tenant: TenantId) -> tuple[str, ...] | None:
+        from shared.llm.allowed import allowed_models
+
         return await allowed_models(await process.get(ControlDatabase), tenant)  # asked for by who serves models only
 
     return Providers(private=process.settings.private_provider_urls, allowed=allowed)
