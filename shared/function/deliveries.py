@@ -120,7 +120,7 @@ class Deliveries:
                 await self._hand_on(address, event, deployable, traceparent(head.traceparent))
                 continue
             for operation in wanted:
-                await self._handle(deployable, operation, event, head, payload(operation, event))
+                await self._handle(deployable, operation, event, head)
 
     async def _elsewhere(self, event: CloudEvent, deployable: Deployable) -> str | None:
         """The process that serves the event's tenant alone, when there is one."""
@@ -140,7 +140,12 @@ class Deliveries:
                 yield deployable, operation
 
     async def _handle(
-        self, deployable: Deployable, operation: Operation, event: CloudEvent, head: Head, given: Mapping[type, object]
+        self,
+        deployable: Deployable,
+        operation: Operation,
+        event: CloudEvent,
+        head: Head,
+        given: Mapping[type, object] | None = None,
     ) -> None:
         caller = Caller(event.tenant, f"event:{event.id}"[:120], "system", "function")
         trace = traceparent(head.traceparent)
@@ -151,7 +156,7 @@ class Deliveries:
         try:
             with self._process.call_in_flight():
                 async with asyncio.timeout(deployable.function.timeout_s), self._slots[deployable.name]["event"].slot():
-                    await self._run(call, given)
+                    await self._run(call, payload(operation, event) if given is None else given)
         except Refusal as refusal:
             said = f"{refusal.code}: {refusal.detail}"
             if self._process.settings.dedicated_tenant:  # which has no place for the dead: who handed it on keeps it
