@@ -15,7 +15,7 @@ from shared.errors import Busy, DeadlineExceeded, Malformed, Problem, Refusal, U
 from shared.events import CloudEvent, ObjectEvent, from_http
 from shared.events.dead_letters import PATH as DEAD_LETTERS
 from shared.events.dead_letters import Undelivered, undelivered
-from shared.events.subjects import MINUTE_PASSED, SCHEDULE_DUE
+from shared.events.subjects import MINUTE_PASSED, SCHEDULE_DUE, as_signed
 from shared.function import body, problems
 from shared.function.admission import NOBODY, SlotsOf, translate
 from shared.function.call import Call, Tick, current_call
@@ -91,7 +91,7 @@ class Deliveries:
                 content = await body.whole(body.bounded(receive, EVENT_BYTES_MAX))
         except TimeoutError as late:
             raise DeadlineExceeded(f"the event did not arrive within {RECEIVE_S_MAX:.0f} s") from late
-        events = from_http(dict(scope["headers"]), content)
+        events = [as_signed(one) for one in from_http(dict(scope["headers"]), content)]
         await self._verify(events)
         return events
 

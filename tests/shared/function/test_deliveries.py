@@ -14,6 +14,7 @@ import pytest
 from shared.errors import Invalid, Unavailable
 from shared.events import CloudEvent, ObjectEvent, to_http
 from shared.events.http import to_batch, to_structured
+from shared.events.subjects import REDRIVE_FUNCTION, REDRIVE_ID, as_sent
 from shared.function import DomainEvent, Function, ObjectCreated, Scale
 from shared.function.denials import Denials
 from shared.identity import Tokens
@@ -112,6 +113,17 @@ async def test_an_event_delivered_ten_times_at_once_has_one_effect(
     sent = mode(await signed(served[0], event(tenant)))
     answers = await asyncio.gather(*(post(served[1], sent) for _ in range(10)))
     assert {answer.status_code for answer in answers} == {204}
+    assert await counted(database) == 1
+
+
+async def test_a_redriven_event_is_known_by_the_id_that_it_had_before_a_broker_carried_it(
+    served: tuple[Served, httpx.AsyncClient], database: TenantDatabase, tenant: TenantId
+) -> None:
+    first = await signed(served[0], event(tenant))
+    again = {REDRIVE_FUNCTION: "test-made-up", REDRIVE_ID: str(uuid4())}
+    second = as_sent(await signed(served[0], replace(first, extensions=again)))
+    for one in (first, second):
+        assert (await post(served[1], to_structured(one))).status_code == 204
     assert await counted(database) == 1
 
 
