@@ -5,44 +5,18 @@ It wants an environment with `translate_image`, whose first of `private_provider
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from tests.cluster.conftest import Deployed, wait_for
-from tests.fixtures.provider import ScriptedProvider, serving_provider
+from tests.fixtures.provider import ScriptedProvider, provider_at
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 ZERO_S = 180
 ASKED = {"messages": [{"role": "user", "content": "Greet me."}], "max_tokens": 20}
 KINDS = {"claude": "anthropic", "gpt": "openai"}
 """The providers' names, and the dialects that they speak."""
-
-
-@contextmanager
-def provider_at(host: str, port: int) -> Iterator[ScriptedProvider]:
-    """The scripted provider, in a thread of its own: these tests wait for the cluster."""
-    loop, started, ended = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
-    found: list[ScriptedProvider] = []
-
-    async def serve() -> None:
-        async with serving_provider(host, port) as provider:
-            found.append(provider)
-            started.set()
-            await ended.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    try:
-        assert started.wait(10), f"nothing can listen at {host}:{port}"
-        yield found[0]
-    finally:
-        loop.call_soon_threadsafe(ended.set)
-        thread.join()
-        loop.close()
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +75,7 @@ def test_an_anthropic_call_reaches_a_provider_of_openais_dialect_from_no_pod(
     ("path", "model", "last"),
     [
         ("/v1/chat/completions", "claude-1", b"data: [DONE]\n\n"),
-        ("/v1/messages", "gpt-1", b'data: {"type":"message_stop"}\n\n'),
+        ("/v1/messages", "gpt-1", b'data: {"type": "message_stop"}\n\n'),
     ],
 )
 def test_a_stream_is_translated_to_its_end(
