@@ -25,8 +25,8 @@ async def main(tenant: TenantId) -> None:
     registry, control = await process.get(TenantRegistry), await process.get(ControlDatabase)
     make = registry.ground.buckets.make_key
 
-    async def make_and_die(of: TenantId) -> ObjectKey | None:
-        made = await make(of)
+    async def make_and_die(tenant: TenantId) -> ObjectKey | None:
+        made = await make(tenant)
         assert made is not None
         print(json.dumps([made.access_key, made.secret_key]), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
