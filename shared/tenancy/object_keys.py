@@ -60,9 +60,17 @@ async def bring(ground: Ground, transaction: ControlTransaction, tenant: TenantI
         raise Conflict(f"tenant {tenant!r} is {state}; a key can be brought for one that is ready")
     if not await ground.buckets.accepts(tenant, key):
         raise Invalid(f"the object store does not let this key into bucket {bucket_of(tenant)!r}")
-    if more := sorted(set(await ground.buckets.shown(key)) - {bucket_of(tenant)}):
-        raise Invalid(f"this key reaches further than bucket {bucket_of(tenant)!r}: the store lists {more[0]!r} for it")
+    if await reaches_further(ground, transaction, tenant, key):
+        raise Invalid(f"this key reaches further than bucket {bucket_of(tenant)!r}: make one that does not")
     await keep(ground, transaction, tenant, key, brought=True)
+
+
+async def reaches_further(ground: Ground, transaction: ControlTransaction, tenant: TenantId, key: ObjectKey) -> bool:
+    """Whether the store lists another bucket for the key, or lets it into that of one other tenant, which is tried."""
+    if set(await ground.buckets.shown(key)) - {bucket_of(tenant)}:
+        return True
+    other = await transaction.fetchval("SELECT id FROM tenants WHERE id <> $1 AND state = 'ready' LIMIT 1", tenant)
+    return other is not None and await ground.buckets.accepts(TenantId(other), key)
 
 
 async def keep(

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
-from shared.errors import Busy, Forbidden, Problem
+from shared.errors import Busy, Forbidden, Invalid, Problem
 from shared.events import CloudEvent
 from shared.function import Call, DomainEvent, Function, Scale, Tick
 from shared.ids import PLATFORM, TenantId
@@ -142,6 +142,8 @@ async def bring_objects_key(
     It is tried first: it must open that bucket, and the store must list no other for it. Nobody is shown it again.
     """
     call.note(resource=f"tenant/{tenant}/objects-key"[:100])
+    if body.access_key == call.process.settings.objects_access_key:
+        raise Invalid("this is the platform's own key, which opens every bucket; make one for the tenant's alone")
     key = ObjectKey(body.access_key, body.secret_key.get_secret_value())
     await registry.bring_object_key(transaction, TenantId(tenant), key)
 
