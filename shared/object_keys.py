@@ -27,6 +27,7 @@ MINIO = "minio"
 POLICY_NAME = "bucket"
 UNKNOWN = "NoSuchEntity"
 SECRET_BYTES = 24
+NAME_BYTES = 10
 NOT_FOUND = 404
 
 Policy = Mapping[str, object]
@@ -169,10 +170,11 @@ def unless(code: str, work: Callable[[], object]) -> None:
 
 
 class Minio:
-    """MinIO's admin API, version 3: a user and a policy of the same name.
+    """MinIO's admin API, version 3: a group and a policy named like the bucket, and in the group one user.
 
-    A user of its own rather than an access key of the platform's user: it can make itself further keys, and none of
-    them can do more than it does.
+    The user's name is the name of its key, and so is random: nobody guesses it from the tenant's. By the group it is
+    found again. A user, rather than an access key of the platform's user: it can make itself further keys, and none of them
+    can do more than it does.
     """
 
     def __init__(self, url: str, platform: ObjectKey) -> None:
@@ -180,36 +182,42 @@ class Minio:
         self._platform = platform
 
     def make(self, bucket: str) -> ObjectKey:
-        """A user that is there is taken away first, with every key that it made itself."""
         self.end(bucket)
-        made = ObjectKey(bucket, secrets.token_urlsafe(SECRET_BYTES))
+        made = ObjectKey(secrets.token_hex(NAME_BYTES), secrets.token_urlsafe(SECRET_BYTES))
         user = sealed(self._platform.secret_key, json.dumps({"secretKey": made.secret_key, "status": "enabled"}))
-        attached = {"policyName": bucket, "userOrGroup": bucket, "isGroup": "false"}
+        granted = {"policyName": bucket, "userOrGroup": bucket, "isGroup": "true"}
         with said_plainly(bucket):
-            self._call("PUT", "add-canned-policy", {"name": bucket}, bucket, json.dumps(policy_of(bucket)).encode())
-            self._call("PUT", "add-user", {"accessKey": bucket}, bucket, user)
-            self._call("PUT", "set-user-or-group-policy", attached, bucket)
+            self._call("PUT", "add-canned-policy", bucket, {"name": bucket}, json.dumps(policy_of(bucket)).encode())
+            self._call("PUT", "add-user", bucket, {"accessKey": made.access_key}, user)
+            self._members(bucket, [made.access_key], leave=False)
+            self._call("PUT", "set-user-or-group-policy", bucket, granted)
         return made
 
     def end(self, bucket: str) -> None:
         with said_plainly(bucket):
-            self._call("DELETE", "remove-user", {"accessKey": bucket}, bucket, absent=True)
-            self._call("DELETE", "remove-canned-policy", {"name": bucket}, bucket, absent=True)
+            found = self._call("GET", "group", bucket, {"group": bucket})
+            if found is not None:
+                for name in json.loads(found).get("members") or ():
+                    self._call("DELETE", "remove-user", bucket, {"accessKey": name})
+                self._members(bucket, [], leave=True)
+            self._call("DELETE", "remove-canned-policy", bucket, {"name": bucket})
+
+    def _members(self, group: str, members: list[str], *, leave: bool) -> None:
+        """To leave without members takes the group away, once it has none."""
+        wanted = {"group": group, "members": members, "isRemove": leave, "groupStatus": "enabled"}
+        self._call("PUT", "update-group-members", group, {}, json.dumps(wanted).encode())
 
     def _call(
-        self,
-        method: str,
-        action: str,
-        query: Mapping[str, str],
-        bucket: str,
-        content: bytes = b"",
-        *,
-        absent: bool = False,
-    ) -> None:
-        """`absent`: that there is no such thing is fine. Raises `Fault`, `Unavailable`."""
-        answer = signed_call(self._platform, method, f"{self._url}/minio/admin/v3/{action}?{urlencode(query)}", content)
-        if answer.status_code >= 400 and not (absent and answer.status_code == NOT_FOUND):
+        self, method: str, action: str, bucket: str, query: Mapping[str, str], content: bytes = b""
+    ) -> bytes | None:
+        """The answer; None where what it is about is not there, but a PUT needs it. Raises `Fault`, `Unavailable`."""
+        url = f"{self._url}/minio/admin/v3/{action}?{urlencode(query)}"
+        answer = signed_call(self._platform, method, url, content)
+        if answer.status_code == NOT_FOUND and method != "PUT":
+            return None
+        if answer.status_code >= 400:
             raise refused(bucket, answer.status_code, code_in(answer.content))
+        return answer.content
 
 
 def signed_call(key: ObjectKey, method: str, url: str, content: bytes) -> AWSResponse:

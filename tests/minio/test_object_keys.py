@@ -75,16 +75,29 @@ def test_the_admin_api_refuses_it_and_a_further_key_of_its_own_opens_no_more(min
 
     assert signed_call(key, "GET", f"{admin}/list-users", b"").status_code == 403
     assert signed_call(key, "PUT", f"{admin}/add-user?accessKey=evil", user).status_code == 403
-    everything = {"policyName": "consoleAdmin", "userOrGroup": MINE, "isGroup": "false"}
+    everything = {"policyName": "consoleAdmin", "userOrGroup": key.access_key, "isGroup": "false"}
     query = "&".join(f"{name}={value}" for name, value in everything.items())
     assert signed_call(key, "PUT", f"{admin}/set-user-or-group-policy?{query}", b"").status_code == 403
     further = ObjectKey("further-key-of-acme", "hunter2hunter2")
-    wished = {"accessKey": further.access_key, "secretKey": further.secret_key, "targetUser": MINE}
-    signed_call(key, "PUT", f"{admin}/add-service-account", sealed(key.secret_key, json.dumps(wished)))
+    wished = {"accessKey": further.access_key, "secretKey": further.secret_key, "targetUser": key.access_key}
+    made = signed_call(key, "PUT", f"{admin}/add-service-account", sealed(key.secret_key, json.dumps(wished)))
+    assert made.status_code == 200, made.content
+    assert accepted(minio.url, further, MINE)
     for other in OTHERS:
         assert not accepted(minio.url, further, other)
     maker.end(MINE)
     assert not accepted(minio.url, further, MINE)
+
+
+def test_nobody_guesses_a_keys_name_from_its_tenants(minio: Minio, maker: Maker) -> None:
+    first, second = maker.make(MINE), maker.make(MINE)
+
+    assert first.access_key != second.access_key
+    assert "acme" not in second.access_key
+    group = f"{minio.url}/minio/admin/v3/group?group={MINE}"
+    assert signed_call(platform_key(minio), "GET", group, b"").status_code == 200
+    maker.end(MINE)
+    assert signed_call(platform_key(minio), "GET", group, b"").status_code == 404
 
 
 def test_making_again_ends_every_earlier_key_and_ending_may_be_repeated(minio: Minio, maker: Maker) -> None:
