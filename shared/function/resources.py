@@ -28,7 +28,6 @@ from shared.identity import Identity, Tokens, TokenVerifier
 from shared.ids import PLATFORM, TenantId
 from shared.llm.answers import Answers
 from shared.llm.outbound import Providers
-from shared.object_keys import accepted, buckets_shown, maker_of
 from shared.objects import ObjectKey, ObjectStore, bucket_of
 from shared.postgres import ControlDatabase, Databases, TenantDatabase
 from shared.quotas import SCRIPT, Counters, Meter
@@ -94,12 +93,11 @@ async def open_control(process: Process) -> ControlDatabase:
 
 
 class TenantBuckets:
-    """The sagas' view of the object store."""
+    """The sagas' view of the object store. What makes keys is imported by who needs one."""
 
     def __init__(self, store: ObjectStore, settings: Settings) -> None:
         self._store = store
-        self._url = settings.objects_url
-        self._maker = maker_of(settings)
+        self._settings = settings
 
     async def ensure_bucket(self, tenant: TenantId) -> None:
         await self._store.tenant(tenant).ensure_bucket()
@@ -108,18 +106,26 @@ class TenantBuckets:
         await self._store.tenant(tenant).destroy_bucket()
 
     async def make_key(self, tenant: TenantId) -> ObjectKey | None:
-        maker = self._maker
+        from shared.object_keys import maker_of
+
+        maker = maker_of(self._settings)
         return await asyncio.to_thread(maker.make, bucket_of(tenant)) if maker else None
 
     async def end_key(self, tenant: TenantId) -> None:
-        if self._maker is not None:
-            await asyncio.to_thread(self._maker.end, bucket_of(tenant))
+        from shared.object_keys import maker_of
+
+        if maker := maker_of(self._settings):
+            await asyncio.to_thread(maker.end, bucket_of(tenant))
 
     async def accepts(self, tenant: TenantId, key: ObjectKey) -> bool:
-        return await self._store.call(lambda _: accepted(self._url, key, bucket_of(tenant)))
+        from shared.object_keys import accepted
+
+        return await self._store.call(lambda _: accepted(self._settings.objects_url, key, bucket_of(tenant)))
 
     async def shown(self, key: ObjectKey) -> list[str]:
-        return await self._store.call(lambda _: buckets_shown(self._url, key))
+        from shared.object_keys import buckets_shown
+
+        return await self._store.call(lambda _: buckets_shown(self._settings.objects_url, key))
 
 
 async def open_registry(process: Process) -> TenantRegistry:

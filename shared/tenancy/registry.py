@@ -16,7 +16,7 @@ from shared.postgres import ControlDatabase, ControlTransaction, TenantDatabase
 from shared.secrets import DataKey, TenantSecrets, unwrap
 from shared.settings import DEFAULT_SERVER
 from shared.telemetry import log
-from shared.tenancy import moving, object_keys, orphans, saga
+from shared.tenancy import moving, orphans, saga
 from shared.tenancy.dedications import Credentials
 from shared.tenancy.saga import CREATION, DELETION, AtWork, Buckets, Forgetful, Ground
 from shared.tenancy.servers import Servers
@@ -92,15 +92,21 @@ class TenantRegistry:
         opened = await self._opened(tenant)
         if opened is None:
             raise NotFound(f"there is no tenant {tenant!r}")
+        from shared.tenancy import object_keys
+
         object_key = await object_keys.kept(self.ground, self._control, tenant)
         return Credentials(opened[0], opened[1].key, issuer_key, object_key)
 
     async def ensure_object_key(self, transaction: ControlTransaction, tenant: TenantId) -> None:
         """Let there be a key of the tenant's bucket, in a transaction that holds its row: see `object_keys.ensure`."""
+        from shared.tenancy import object_keys
+
         await object_keys.ensure(self.ground, transaction, tenant)
 
     async def bring_object_key(self, transaction: ControlTransaction, tenant: TenantId, key: ObjectKey) -> None:
         """Keep a key of the tenant's bucket that an operator made: see `object_keys.bring`."""
+        from shared.tenancy import object_keys
+
         await object_keys.bring(self.ground, transaction, tenant, key)
 
     async def create(self, name: str, server: str = "") -> Tenant:

@@ -26,7 +26,6 @@ from shared.postgres import (
 from shared.secrets import DataKey, new_data_key, wrap
 from shared.secrets.envelope import seal, unseal
 from shared.settings import DEFAULT_SERVER
-from shared.tenancy import object_keys
 from shared.tenancy.migrations import apply, available, newest
 from shared.tenancy.servers import Servers, connected, opened
 from shared.tenancy.template import build_template, grant_data
@@ -277,6 +276,8 @@ async def drop_role_on(ground: Ground, tenant: TenantId, server_name: str) -> No
 
 async def end_object_key(ground: Ground, tenant: TenantId) -> None:
     """Before the bucket: a process that still runs puts nothing into it any more."""
+    from shared.tenancy import object_keys
+
     await object_keys.destroy(ground, tenant)
 
 
