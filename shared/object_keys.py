@@ -173,8 +173,8 @@ class Minio:
     """MinIO's admin API, version 3: a group and a policy named like the bucket, and in the group one user.
 
     The user's name is the name of its key, and so is random: nobody guesses it from the tenant's. By the group it is
-    found again. A user, rather than an access key of the platform's user: it can make itself further keys, and none of them
-    can do more than it does.
+    found again. A user, rather than an access key of the platform's user: it can make itself further keys, and none of
+    them can do more than it does.
     """
 
     def __init__(self, url: str, platform: ObjectKey) -> None:

@@ -133,7 +133,7 @@ async def put_allowed_models(
     return body
 
 
-@tenants.put("/v1/tenants/{tenant}/objects-key", permission="tenants:write")
+@tenants.put("/v1/tenants/{tenant}/objects-key", permission="tenants:write", success=204)
 async def bring_objects_key(
     tenant: str, body: ObjectsKey, registry: TenantRegistry, transaction: ControlTransaction, call: Call
 ) -> None:
