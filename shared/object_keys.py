@@ -1,8 +1,8 @@
 """Keys of the object store that open one bucket and no other, made where the store lets them be made.
 
-Two ways: IAM's API, which AWS and SeaweedFS have, and MinIO's admin API. Either makes a user named like the bucket,
-whose policy allows what `TenantObjects` does in that bucket, and takes all earlier keys of that user away: who was
-killed before it kept a key makes another. Everything here may be repeated.
+Two ways: IAM's API, which AWS and SeaweedFS have, and MinIO's admin API. Either makes a user whose policy allows what
+`TenantObjects` does in that bucket, and takes away all keys that were made for the bucket before: who was killed before
+it kept a key makes another. Everything here may be repeated.
 """
 
 from __future__ import annotations
