@@ -198,6 +198,7 @@ TENANT_GRANTS: Mapping[type, frozenset[str]] = {
     Clock: NOTHING,
     TenantDatabase: frozenset({"postgres"}),
     TenantTransaction: frozenset({"postgres"}),
+    TenantObjects: frozenset({"objects"}),
     TenantSecrets: frozenset({"data-key"}),
     Embeddings: NOTHING,
     Cache: NOTHING,
