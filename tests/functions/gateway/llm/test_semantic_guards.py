@@ -16,7 +16,7 @@ from functions.gateway.llm.semantic.redundancy import shortened
 from shared.ids import TenantId
 from shared.llm.answers import key_of
 from shared.secrets import DataKey, TenantSecrets
-from tests.load.gateway.semantic import Drawn, groups
+from tests.load.gateway.semantic import INDEPENDENT, PAIRS, Drawn, asked_of, groups
 
 Json = Any  # Any: JSON
 
@@ -70,7 +70,9 @@ def test_other_words_are_no_difference(one: str, other: str) -> None:
     assert 0.8 < agreement(read(one), read(other)) <= 1
 
 
-TEXTS = sorted({text for group in groups() for text in group.texts})
+TEXTS = sorted(
+    {asked_of(text).question for path in (PAIRS, INDEPENDENT) for group in groups(path) for text in group.texts}
+)
 
 
 @given(st.sampled_from(TEXTS), st.sampled_from(TEXTS))
