@@ -5,7 +5,7 @@ from __future__ import annotations
 from functions.gateway.llm.semantic.lexicon import lexicon
 from functions.gateway.llm.semantic.reading import Reading, Word
 
-TENSED = frozenset({"@if", "@what", "@who"})
+TENSED = frozenset({"@if", "@what", "@who", "@when", "@many", "@why"})
 """What is asked for where it matters whether it was, is or will be."""
 
 SURENESS = (1.0, 0.95, 0.85)
@@ -15,6 +15,8 @@ FORMLESS = frozenset({"@what", "@how", "@if", "@when", "@many"})
 WEAK_COUNTS = 0.9
 WORDS = "words"
 """The last difference that is looked for: there is no other."""
+FREE = frozenset({"@how"})
+"""How something can be done is how it has to be done."""
 OPPOSITES = {"from": ("to", "into"), "to": ("from",), "into": ("from",)}
 
 
@@ -25,11 +27,19 @@ def difference(one: Reading, other: Reading) -> str:
     for (kind, marks), (_, others) in zip(one.marks, other.marks, strict=True):
         if marks != others:
             return kind
+    for (kind, told), (_, otherwise) in zip(one.told, other.told, strict=True):
+        if (
+            told
+            and otherwise
+            and not told & otherwise
+            and not (kind == "modality" and (one.asked | other.asked) & FREE)
+        ):
+            return kind
     if one.tense and other.tense and one.tense != other.tense and (one.asked | other.asked) <= TENSED:
         return "tense"
     if one.asked != other.asked and not alike(one, other):
         return "asked"
-    if turned(one, other):
+    if turned(one, other) or crossed(one, other):
         return "direction"
     left, right, _ = matched(one.words, other.words)
     return WORDS if (left and right) or not all(word.weak for word in left + right) else ""
@@ -78,6 +88,15 @@ def turned(one: Reading, other: Reading) -> bool:
     return False
 
 
+def crossed(one: Reading, other: Reading) -> bool:
+    """Whether two words have changed what they stand before, as in `private phone in a company car`."""
+    return any(
+        (first, last) in other.pairs and (begin, end) in other.pairs and begin != first and end != last
+        for first, end in one.pairs - other.pairs
+        for begin, last in one.pairs - other.pairs
+    )
+
+
 def exchanged(role: str, one: tuple[Reading, str], other: tuple[Reading, str]) -> bool:
     """Whether two words have the same part, each in its question, and both are in both questions."""
     (reading, filler), (another, instead) = one, other
@@ -95,7 +114,7 @@ def is_telling(role: str, filler: str, reading: Reading) -> bool:
     if role == "in":
         return "@many" in reading.asked
     return (
-        role in ("than", "by", "to", "into", "from")
+        role in ("than", "by", "to", "into", "from", "all", "instead_of")
         or role[0].isdigit()
         or filler in reading.names
         or filler[0].isdigit()

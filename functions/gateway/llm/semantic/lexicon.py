@@ -87,7 +87,14 @@ class Lexicon:
 
         text = self.bases.get(text, text) if language == "en" else text
         stem = text if "_" in text else stem_of(text, language)
-        return Word(text, stem, exact or language != "en", language == "en" and not exact and text in self.weak)
+        exact = exact or language != "en" or text in self.units
+        return Word(text, stem, exact, language == "en" and not exact and text in self.weak)
+
+    def meant(self, text: str, language: str) -> str:
+        """What is the same for words of one line, and stands for a word where only its place is looked at."""
+        word = self.word(text, language)
+        numbers = self.groups.get(word.text) or self.groups.get(word.stem)
+        return f"={min(numbers)}" if numbers else word.stem
 
     def same(self, one: Word, other: Word) -> float:
         """How surely two words may stand for each other: 1 for the same word, 0 for a difference."""

@@ -6,11 +6,12 @@ English is read closely. Of German, French and Spanish only the small words are 
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from functions.gateway.llm.semantic.lexicon import Lexicon, lexicon
 
@@ -19,6 +20,7 @@ IDENTIFIER = re.compile(r"(?=\S*[A-Za-z])(?=\S*[\d_/\\@#.:-])[\w/\\@#.:+-]*[\w/]
 HYPHENATED = re.compile(r"(?<=[a-z])[-‐‑–](?=[a-z])", re.IGNORECASE)
 NAME = re.compile(r"(?<![.?!:] )(?<!^)(?<!\w)[A-ZÀ-Ý][\w']*")
 WORD = re.compile(r"@\w+|\d+[^\W\d]\w*|\d+(?:[.,:]\d+)*|[^\W\d]\w*|[€$£%°]")
+SIGN = re.compile(r"\^|(?<=\s)(?:[=!<>]=|=)(?=\s)|(?<=\s)[-+*/<>](?=\s*(?:\(|\d|[a-zA-Z]\b))")
 ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)")
 CONTRACTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), plain)
@@ -35,15 +37,37 @@ CONTRACTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"'ll\b", " will"),
         (r"'s\b", ""),
         (r"s'(?= |$)", "s"),
+        (r"\bus (?=dollar)", ""),
+        (r"(?:°|\bdegrees?) ?(f|c)\b", r" \1"),
+        (r"(?:°|\bdegrees?) ?(?=fahrenheit|celsius)", " "),
+        (r"(?<=\d) +f\b|(?<=\bto) +f\b|(?<=\bin) +f\b", " fahrenheit"),
+        (r"(?<=\d) +c\b|(?<=\bto) +c\b|(?<=\bin) +c\b", " celsius"),
         (r"\bus \$|\$(?=\d)", " dollar "),
         (r"'", " "),
     )
 )
-ROLES = frozenset({"from", "to", "into", "than", "by", "of", "in", "von", "nach", "vers"})
+ROLES = frozenset({"from", "to", "into", "than", "by", "of", "in", "all", "instead_of", "von", "nach", "vers"})
 """Small words behind which a word has a part of its own: who gives, who takes, what is compared with what."""
 READ_MAX = 1000
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 ROLE_WORDS_MAX = 3
+MODALITIES = (
+    (
+        "must",
+        r"must|(?:ha(?:ve|s|d|ving)|needs?) to|needs?|require[sd]?|mandatory|obligatory|obliged|compulsory|necessary",
+    ),
+    ("must", r"müssen|muss|musst|müsst|doi[st]|doivent|devons|devez|faut|debo|debes?|debemos|deben|tengo que|hay que"),
+    ("may", r"may|might|can|could|(?<!dis)allow(?:ed|s)?|permit(?:ted|s)?|possible|able|optional|voluntary"),
+    (
+        "may",
+        r"dürfen|darf|dürft|kann|können|könnt|peu[xt]|peuvent|pouvons|puis|possible|pued[eo]|pueden|podemos|posible",
+    ),
+    ("should", r"should|ought|advisable|soll|sollte|sollten|devrai[st]|debería"),
+)
+"""What must be, what may be and what should be, in the four languages."""
+ASKING = re.compile(
+    r"^(?:\w+,? )?(?:can|could|would|will|may|might) (?:you|i ask)\b|^(?:kannst|können|könnten) (?:du|sie)\b"
+)
 PAST, PRESENT = frozenset({"was", "were", "did", "had"}), frozenset({"is", "are", "do", "does", "am", "will"})
 
 
@@ -68,10 +92,14 @@ class Reading:
     words: tuple[Word, ...]
     marks: tuple[tuple[str, tuple[str, ...]], ...]
     """What must be the same to the letter: numbers, names of files and codes, quoted words, negations, and so on."""
+    told: tuple[tuple[str, frozenset[str]], ...]
+    """What must not be told otherwise, but may be left untold: when, and whether something must, may or should be."""
     names: frozenset[str]
     roles: Mapping[str, tuple[str, ...]]
     content: frozenset[str]
     """Stems and numbers, all of them."""
+    pairs: frozenset[tuple[str, str]]
+    """Words of weight of which one stands right before the other."""
     tense: str = ""
 
 
@@ -79,6 +107,7 @@ class Reading:
 def read(question: str) -> Reading:
     known = lexicon()
     text = unicodedata.normalize("NFKC", question).replace("’", "'").strip()
+    signs = sorted(SIGN.findall(text))
     quoted = sorted(next(filter(None, found)).casefold() for found in QUOTED.findall(text))
     text = QUOTED.sub(" quotedtext ", text)
     text = re.sub(r"\bv(?=\d)", "version ", text)
@@ -97,7 +126,9 @@ def read(question: str) -> Reading:
     language = known.language(words)
     if language == "en":
         words = WORD.findall(known.rewritten(" ".join(known.joined(words)))) if words else []
-    return put_together(plain, words, names, language, {"code": tuple(codes), "quoted": tuple(quoted)})
+    return put_together(
+        plain, words, names, language, {"code": tuple(codes), "quoted": tuple(quoted), "sign": tuple(signs)}
+    )
 
 
 def put_together(
@@ -111,25 +142,28 @@ def put_together(
         "number": tuple(sorted(word for word in content if NUMBER.fullmatch(word))),
         "negation": told("negation", content),
         "quantifier": told("quantifier", content),
-        "modality": modality(content, asked),
+        "bound": told("bound", content),
+        "modality": told_in_yes_or_no(plain, asked),
         "person": told("person", content),
     }
-    skipped = {"must", "should"}.union(*(known.marks[kind] for kind in ("negation", "quantifier", "person")))
+    skipped = {"must", "should"}.union(*(known.marks[kind] for kind in ("negation", "quantifier", "bound", "person")))
     kept = tuple(
         known.word(word, language, exact=word in names)
         for word in content
         if word not in skipped and not NUMBER.fullmatch(word) and not known.is_light(word, language)
     )
-    stems_of_names = frozenset(known.word(name, language).stem for name in names)
-    all_of = frozenset(known.word(word, language).stem for word in content)
+    stems_of_names = frozenset(known.meant(name, language) for name in names)
+    all_of = frozenset(known.meant(word, language) for word in content)
     return Reading(
         language,
         asked,
         kept,
         tuple(sorted(marks.items())),
+        (("span", frozenset(told("span", content))), ("modality", modality(plain))),
         stems_of_names,
         roles_in(content, known, language),
         all_of,
+        pairs_in(content, known, language),
         tense(plain),
     )
 
@@ -144,19 +178,38 @@ def roles_in(words: list[str], known: Lexicon, language: str) -> Mapping[str, tu
     """The words that count behind each number and each small word that gives them a part, up to the next such."""
     found: dict[str, tuple[str, ...]] = {}
     role = ""
+    every = known.marks["quantifier"]
     for word in words:
+        word = "all" if every.get(word) == "all" else word
         filling = word not in ROLES and not known.is_light(word, language)
-        if role and role != word and filling and len(found.get(role, ())) < ROLE_WORDS_MAX:
-            found[role] = (*found.get(role, ()), known.word(word, language).stem)
+        if role and role != word and filling and len(found.get(role, ())) < (1 if role == "all" else ROLE_WORDS_MAX):
+            found[role] = (*found.get(role, ()), known.meant(word, language))
         if word in ROLES or NUMBER.fullmatch(word):
             role = word
     return found
 
 
-def modality(words: list[str], asked: frozenset[str]) -> tuple[str, ...]:
-    """Who asks whether something should be, asks otherwise than who asks what should be done."""
-    telling = {"must", "should"} if "@if" in asked else {"must"}
-    return tuple(sorted(telling & set(words)))
+def pairs_in(words: list[str], known: Lexicon, language: str) -> frozenset[tuple[str, str]]:
+    return frozenset(
+        (known.meant(one, language), known.meant(other, language))
+        for one, other in itertools.pairwise(words)
+        if not known.is_light(one, language) and not known.is_light(other, language)
+    )
+
+
+@cache
+def modal_patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    return tuple((kind, re.compile(rf"\b(?:{words})\b")) for kind, words in MODALITIES)
+
+
+def modality(plain: str) -> frozenset[str]:
+    text = ASKING.sub("", plain)
+    return frozenset(kind for kind, pattern in modal_patterns() if pattern.search(text))
+
+
+def told_in_yes_or_no(plain: str, asked: frozenset[str]) -> tuple[str, ...]:
+    """Who asks whether something must or should be, asks otherwise than who asks whether it is."""
+    return tuple(sorted(modality(plain) - {"may"})) if "@if" in asked else ()
 
 
 def is_code(found: str) -> bool:

@@ -12,7 +12,7 @@ from functions.gateway.llm.semantic.guards import matched
 from functions.gateway.llm.semantic.lexicon import lexicon
 from functions.gateway.llm.semantic.reading import Reading, Word
 
-REDUNDANT = 0.88
+REDUNDANT = 0.92
 """The cosine of a question with and without a word, from which on the word adds nothing to it."""
 MORE_WORDS_MAX = 3
 
