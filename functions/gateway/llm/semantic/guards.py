@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from functions.gateway.llm.semantic.lexicon import lexicon
-from functions.gateway.llm.semantic.reading import Reading, Word
+from functions.gateway.llm.semantic.reading import UNKNOWN, Reading, Word
 
 TENSED = frozenset({"@if", "@what", "@who", "@when", "@many", "@why"})
 """What is asked for where it matters whether it was, is or will be."""
 
 SURENESS = (1.0, 0.95, 0.85)
 """Of the same word, of one in the same line of our list, and of one that WordNet has as a synonym."""
-FORMLESS = frozenset({"@what", "@how", "@if", "@when", "@many"})
-"""`@what` is also what a question in no known form is read as; these may be meant then."""
+MEANT = frozenset({"@how", "@what", "@differ"})
+"""What may be meant by a question in no known form."""
 WEAK_COUNTS = 0.9
 WORDS = "words"
 """The last difference that is looked for: there is no other."""
@@ -46,9 +46,10 @@ def difference(one: Reading, other: Reading) -> str:
 
 
 def alike(one: Reading, other: Reading) -> bool:
-    """Whether the form of one was not understood, and every word of one stands in the other."""
-    kinds = one.asked ^ other.asked
-    return "@what" in kinds and len(kinds) == 2 and kinds <= FORMLESS and not any(matched(one.words, other.words)[:2])
+    """Whether the form of one is not known, and what the other asks may be meant, or all their words are the same."""
+    if UNKNOWN not in (one.asked, other.asked):
+        return False
+    return (one.asked | other.asked) - UNKNOWN <= MEANT or not any(matched(one.words, other.words)[:2])
 
 
 def agreement(one: Reading, other: Reading) -> float:

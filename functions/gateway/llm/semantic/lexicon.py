@@ -38,7 +38,8 @@ class Lexicon:
     groups: Mapping[str, frozenset[int]]
     meanings: Mapping[str, frozenset[int]]
     light: frozenset[str]
-    forms: Sequence[tuple[re.Pattern[str], str]]
+    forms: Mapping[str, Sequence[tuple[re.Pattern[str], str]]]
+    """Of each language."""
     phrases: Mapping[str, Sequence[Phrase]]
     weak: frozenset[str]
     telling: frozenset[str]
@@ -68,9 +69,9 @@ class Lexicon:
             place += len(phrase.stems) if phrase else 1
         return found
 
-    def rewritten(self, text: str) -> str:
+    def rewritten(self, text: str, language: str) -> str:
         """The question in its plainest form."""
-        for pattern, plain in self.forms:
+        for pattern, plain in self.forms[language]:
             text = " ".join(pattern.sub(f" {plain} ", text).split())
         return text
 
@@ -87,6 +88,7 @@ class Lexicon:
 
         text = self.bases.get(text, text) if language == "en" else text
         stem = text if "_" in text else stem_of(text, language)
+        stem = stem if language == "en" else f"{language}:{stem}"
         exact = exact or language != "en" or text in self.units
         return Word(text, stem, exact, language == "en" and not exact and text in self.weak)
 
@@ -95,6 +97,9 @@ class Lexicon:
         word = self.word(text, language)
         numbers = self.groups.get(word.text) or self.groups.get(word.stem)
         return f"={min(numbers)}" if numbers else word.stem
+
+    def knows(self, word: Word) -> bool:
+        return word.stem in self.meanings or word.text in self.groups or word.stem in self.groups
 
     def same(self, one: Word, other: Word) -> float:
         """How surely two words may stand for each other: 1 for the same word, 0 for a difference."""
@@ -105,6 +110,8 @@ class Lexicon:
         ):
             return 0.95
         if derived(one.stem, other.stem):
+            return 0.85
+        if misspelt(one.text, other.text) and self.knows(one) != self.knows(other):
             return 0.85
         if one.exact or other.exact:
             return 0.0
@@ -122,18 +129,38 @@ def derived(one: str, other: str) -> bool:
     return len(short) >= ROOT_CHARS_MIN and long.startswith(short) and bool(SUFFIX.fullmatch(long[len(short) :]))
 
 
+MISSPELT_CHARS_MIN, SHORTENED_CHARS_MIN = 5, 7
+REPEATED = re.compile(r"(.)\1")
+
+
+def misspelt(one: str, other: str) -> bool:
+    """Whether two long words that begin alike differ in a doubled letter, in two letters that are exchanged, or, if they
+    are longer still, in one letter more."""
+    short, long = sorted((one, other), key=len)
+    if len(short) < MISSPELT_CHARS_MIN or short[0] != long[0] or not (short + long).isalpha():
+        return False
+    if REPEATED.sub(r"\1", short) == REPEATED.sub(r"\1", long):
+        return True
+    if len(short) == len(long):
+        apart = [place for place in range(len(short)) if short[place] != long[place]]
+        return len(apart) == 2 and short[apart[0] : apart[1] + 1] == long[apart[0] : apart[1] + 1][::-1]
+    more = next((place for place in range(len(short)) if short[place] != long[place]), len(short))
+    return len(long) == len(short) + 1 >= SHORTENED_CHARS_MIN and short[more:] == long[more + 1 :]
+
+
 @cache
 def lexicon() -> Lexicon:
     """Read once, by the first question of a process that is compared with another."""
     groups: dict[str, set[int]] = defaultdict(set)
     plain = [line for line in lines("groups.txt") if not line.startswith("unit ")]
     for number, line in enumerate(plain):
-        for word in line.split():
-            groups[word].add(number)
-            groups[stem_of(word, "en")].add(number)
+        language, _, words = line.rpartition(": ")
+        for word in words.split():
+            for known_as in (f"{language}:{stem_of(word, language)}",) if language else (word, stem_of(word, "en")):
+                groups[known_as].add(number)
     meanings: dict[str, set[int]] = defaultdict(set)
     for number, line in enumerate(lines("wordnet.txt")):
-        for stem in line.split():
+        for stem in map(american, line.split()):
             meanings[stem].add(number)
     units = [line.split()[1:] for line in lines("groups.txt") if line.startswith("unit ")]
     light = [line.split() for line in lines("light.txt")]
@@ -141,7 +168,7 @@ def lexicon() -> Lexicon:
         {word: frozenset(numbers) for word, numbers in groups.items()},
         {stem: frozenset(numbers) for stem, numbers in meanings.items()},
         frozenset(word for words in light if words[0] not in ("weak", "telling") for word in words),
-        tuple(forms()),
+        {language: tuple(of) for language, of in forms().items()},
         phrases_in([*groups, *(name for names in units for name in names)]),
         frozenset(word for words in light if words[0] == "weak" for word in words[1:]),
         frozenset(word for words in light if words[0] == "telling" for word in words[1:]),
@@ -180,17 +207,24 @@ def phrases_in(words: Iterable[str]) -> Mapping[str, Sequence[Phrase]]:
     return found
 
 
-def forms() -> Iterator[tuple[re.Pattern[str], str]]:
+def forms() -> Mapping[str, Sequence[tuple[re.Pattern[str], str]]]:
+    """Of English, and of each language behind its name in brackets."""
     named: dict[str, str] = {}
+    found: dict[str, list[tuple[re.Pattern[str], str]]] = defaultdict(list)
+    language = "en"
     for line in lines("forms.txt"):
         if line.startswith("<"):
             name, _, alternatives = line.partition(" = ")
             named[name] = f"(?:{alternatives})"
             continue
+        if line.startswith("["):
+            language = line.strip("[]")
+            continue
         pattern, _, plain = line.partition(" =>")
         for name, alternatives in named.items():
             pattern = pattern.replace(name, alternatives)
-        yield re.compile(bounded(pattern)), plain.strip()
+        found[language].append((re.compile(bounded(pattern)), plain.strip()))
+    return found
 
 
 def bounded(pattern: str) -> str:
@@ -213,4 +247,24 @@ def stemmer(language: str) -> Any:  # Any: the stemmer has no types
 
 
 def stem_of(word: str, language: str) -> str:
-    return str(stemmer(language).stemWord(word))
+    stem = str(stemmer(language).stemWord(word))
+    return american(stem) if language == "en" else stem
+
+
+BRITISH = tuple(
+    (re.compile(pattern), plain)
+    for pattern, plain in (
+        (r"(?<=\w{3})is$", "iz"),
+        (r"(?<=\w{3})isat$", "izat"),
+        (r"(?<=\w{3})ys$", "yz"),
+        (r"(?<=\w{2})our$", "or"),
+        (r"(?<=cent|thea|.met|.lit|.fib)er$", "r"),
+    )
+)
+
+
+def american(stem: str) -> str:
+    """A stem as it would be in American spelling: whatever else it makes of a stem, it makes of both questions."""
+    for pattern, plain in BRITISH:
+        stem = pattern.sub(plain, stem)
+    return stem

@@ -46,8 +46,27 @@ CONTRACTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"'", " "),
     )
 )
+LETTERED = re.compile(
+    r"(?<![\w.])(\d+(?:\.\d+)?)(?=(?:ms|s|secs?|h|hrs?|mins?|[kmgt]i?b|km|cm|mm|kg|am|pm)\b)", re.IGNORECASE
+)
+"""A number with its unit right behind it."""
+THOUSANDS = re.compile(r"\d{1,3}(?:\.\d{3})+")
+INTERROGATIVE = (
+    r"(?:(?:by|for|in|at|on|to|from|with) )?(?:what|which|how|who|whom|whose|when|where|why)\b|"
+    r"(?:is|are|was|were|can|could|do|does|did|should|must|may|will|would|has|have|am)\b|"
+    r"(?:wie|was|wann|warum|wer|wo|welche\w?|worin|kann|ist|darf)\b|¿|(?:quel\w*|comment|quand|où|qui|pourquoi|puis|est)\b"
+)
+FRONTED = re.compile(rf"^([^,?.!:;]{{3,120}}), (?=(?:{INTERROGATIVE}))([^?]+?)\??$", re.IGNORECASE)
+"""What stands before its question, as in `In Paris, how do I ...`."""
+STATED = re.compile(rf"^(.{{3,300}}[.!;:?]) (?=(?:{INTERROGATIVE}))([^?]+?)\?$", re.IGNORECASE)
+"""Sentences before their question."""
+GREETING = re.compile(
+    r"^(?:hi|hello|hey|hallo|bonjour|hola|please|also|well)(?: there| all| team)?[,!.]? (?=\w|¿)", re.IGNORECASE
+)
 ROLES = frozenset({"from", "to", "into", "than", "by", "of", "in", "all", "instead_of", "von", "nach", "vers"})
 """Small words behind which a word has a part of its own: who gives, who takes, what is compared with what."""
+UNKNOWN = frozenset({"@unknown"})
+"""What is asked for where no form was known: keywords, an imperative."""
 READ_MAX = 1000
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 ROLE_WORDS_MAX = 3
@@ -68,7 +87,8 @@ MODALITIES = (
 ASKING = re.compile(
     r"^(?:\w+,? )?(?:can|could|would|will|may|might) (?:you|i ask)\b|^(?:kannst|können|könnten) (?:du|sie)\b"
 )
-PAST, PRESENT = frozenset({"was", "were", "did", "had"}), frozenset({"is", "are", "do", "does", "am", "will"})
+PAST = frozenset("was were did had war waren wurde wurden hatte était étaient fue fueron era".split())
+PRESENT = frozenset("is are do does am will ist sind wird werden muss est sont sera es son será".split())
 
 
 @dataclass(frozen=True)
@@ -110,7 +130,7 @@ def read(question: str) -> Reading:
     signs = sorted(SIGN.findall(text))
     quoted = sorted(next(filter(None, found)).casefold() for found in QUOTED.findall(text))
     text = QUOTED.sub(" quotedtext ", text)
-    text = re.sub(r"\bv(?=\d)", "version ", text)
+    text = LETTERED.sub(r"\1 ", re.sub(r"\bv(?=\d)", "version ", text))
     text = re.sub(r"(?<!^)\bMay\b", "month_may", text)
     text = re.sub(r"\bU\.?S\.?(?:A\.?)?(?!\w)", "usa", text)
     codes = sorted(
@@ -121,21 +141,24 @@ def read(question: str) -> Reading:
     for code in codes:
         text = text.replace(code, " ")
     names = frozenset(found.casefold().removesuffix("'s") for found in NAME.findall(text) if found != "I")
-    plain = in_small_letters(text)
+    exact = {"code": tuple(codes), "quoted": tuple(quoted), "sign": tuple(signs)}
+    text = FRONTED.sub(r"\2 \1", GREETING.sub("", text))
+    found = put_together(in_small_letters(text), names, exact)
+    if found.asked == UNKNOWN and (turned := STATED.sub(r"\2 \1", text)) != text:
+        return put_together(in_small_letters(turned), names, exact)
+    return found
+
+
+def put_together(plain: str, names: frozenset[str], exact: Mapping[str, tuple[str, ...]]) -> Reading:
+    known = lexicon()
     words = with_units([numbered(word) for word in WORD.findall(plain)], known)
     language = known.language(words)
     if language == "en":
-        words = WORD.findall(known.rewritten(" ".join(known.joined(words)))) if words else []
-    return put_together(
-        plain, words, names, language, {"code": tuple(codes), "quoted": tuple(quoted), "sign": tuple(signs)}
-    )
-
-
-def put_together(
-    plain: str, words: list[str], names: frozenset[str], language: str, exact: Mapping[str, tuple[str, ...]]
-) -> Reading:
-    known = lexicon()
-    asked = frozenset(word for word in words if word.startswith("@")) or frozenset({"@what"})
+        words = known.joined(words)
+    else:
+        words = [word.replace(".", "") if THOUSANDS.fullmatch(word) else word for word in words]
+    words = WORD.findall(known.rewritten(" ".join(words), language))
+    asked = frozenset(word for word in words if word.startswith("@")) or UNKNOWN
     content = [word for word in words if not word.startswith("@")]
     marks = {
         **exact,
