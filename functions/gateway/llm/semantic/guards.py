@@ -72,7 +72,25 @@ def matched(one: tuple[Word, ...], other: tuple[Word, ...]) -> tuple[list[Word],
                 left.remove(word)
                 right.remove(partner)
                 sureness.append(surely)
+    for shorts, words in ((left, right), (right, left)):
+        for word in list(shorts):
+            if run := spelled_out(word, words):
+                shorts.remove(word)
+                words[:] = [each for each in words if each not in run]
+                sureness.extend([SURENESS[1]] * len(run))
     return left, right, sureness
+
+
+def spelled_out(short: Word, words: list[Word]) -> list[Word]:
+    """The words one behind the other whose first letters it is, as in `dpo` for data protection officer."""
+    if len(short.text) < 2 or (lexicon().knows(short) and not short.exact):
+        return []
+    runs = (words[start:end] for start in range(len(words)) for end in range(start + 1, len(words) + 1))
+    return next((run for run in runs if short.text == "".join(part[0] for word in run for part in initial(word))), [])
+
+
+def initial(word: Word) -> list[str]:
+    return [part for part in word.text.split("_") if part]
 
 
 def turned(one: Reading, other: Reading) -> bool:

@@ -134,8 +134,8 @@ REPEATED = re.compile(r"(.)\1")
 
 
 def misspelt(one: str, other: str) -> bool:
-    """Whether two long words that begin alike differ in a doubled letter, in two letters that are exchanged, or, if they
-    are longer still, in one letter more."""
+    """Whether two long words that begin alike differ in a doubled letter or in two that are exchanged, or, if they are
+    longer still, in one letter more."""
     short, long = sorted((one, other), key=len)
     if len(short) < MISSPELT_CHARS_MIN or short[0] != long[0] or not (short + long).isalpha():
         return False

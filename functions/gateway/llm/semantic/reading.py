@@ -37,7 +37,6 @@ CONTRACTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"'ll\b", " will"),
         (r"'s\b", ""),
         (r"s'(?= |$)", "s"),
-        (r"\bus (?=dollar)", ""),
         (r"(?:°|\bdegrees?) ?(f|c)\b", r" \1"),
         (r"(?:°|\bdegrees?) ?(?=fahrenheit|celsius)", " "),
         (r"(?<=\d) +f\b|(?<=\bto) +f\b|(?<=\bin) +f\b", " fahrenheit"),
@@ -56,17 +55,19 @@ INTERROGATIVE = (
     r"(?:is|are|was|were|can|could|do|does|did|should|must|may|will|would|has|have|am)\b|"
     r"(?:wie|was|wann|warum|wer|wo|welche\w?|worin|kann|ist|darf)\b|¿|(?:quel\w*|comment|quand|où|qui|pourquoi|puis|est)\b"
 )
-FRONTED = re.compile(rf"^([^,?.!:;]{{3,120}}), (?=(?:{INTERROGATIVE}))([^?]+?)\??$", re.IGNORECASE)
+FRONTED = re.compile(rf"^((?:[^,?.!:;]|\d[.,]\d){{3,120}}), (?=(?:{INTERROGATIVE}))([^?]+?)\??$", re.IGNORECASE)
 """What stands before its question, as in `In Paris, how do I ...`."""
 STATED = re.compile(rf"^(.{{3,300}}[.!;:?]) (?=(?:{INTERROGATIVE}))([^?]+?)\?$", re.IGNORECASE)
 """Sentences before their question."""
 GREETING = re.compile(
     r"^(?:hi|hello|hey|hallo|bonjour|hola|please|also|well)(?: there| all| team)?[,!.]? (?=\w|¿)", re.IGNORECASE
 )
+ALIKE = {"into": "to", "onto": "to", "rather_than": "instead_of"}
 ROLES = frozenset({"from", "to", "into", "than", "by", "of", "in", "all", "instead_of", "von", "nach", "vers"})
 """Small words behind which a word has a part of its own: who gives, who takes, what is compared with what."""
 UNKNOWN = frozenset({"@unknown"})
 """What is asked for where no form was known: keywords, an imperative."""
+AMBIGUOUS = frozenset({"hr", "min"})
 READ_MAX = 1000
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 ROLE_WORDS_MAX = 3
@@ -81,14 +82,17 @@ MODALITIES = (
         "may",
         r"dürfen|darf|dürft|kann|können|könnt|peu[xt]|peuvent|pouvons|puis|possible|pued[eo]|pueden|podemos|posible",
     ),
-    ("should", r"should|ought|advisable|soll|sollte|sollten|devrai[st]|debería"),
+    (
+        "should",
+        r"should|ought|advisable|good idea|(?:is|are) (?:\w+ ){1,3}to be|soll|sollte|sollten|devrai[st]|debería",
+    ),
 )
 """What must be, what may be and what should be, in the four languages."""
 ASKING = re.compile(
     r"^(?:\w+,? )?(?:can|could|would|will|may|might) (?:you|i ask)\b|^(?:kannst|können|könnten) (?:du|sie)\b"
 )
-PAST = frozenset("was were did had war waren wurde wurden hatte était étaient fue fueron era".split())
-PRESENT = frozenset("is are do does am will ist sind wird werden muss est sont sera es son será".split())
+PAST = re.compile(r"was|were|did|had|war|waren|wurden?|hatte|était|étaient|fue|fueron|era")
+PRESENT = re.compile(r"is|are|do|does|am|will|ist|sind|wird|werden|muss|est|sont|sera|es|son|será")
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ def read(question: str) -> Reading:
     text = QUOTED.sub(" quotedtext ", text)
     text = LETTERED.sub(r"\1 ", re.sub(r"\bv(?=\d)", "version ", text))
     text = re.sub(r"(?<!^)\bMay\b", "month_may", text)
+    text = re.sub(r"\bUS (?=dollar)", "", text)
     text = re.sub(r"\bU\.?S\.?(?:A\.?)?(?!\w)", "usa", text)
     codes = sorted(
         found.rstrip(".:")
@@ -182,7 +187,7 @@ def put_together(plain: str, names: frozenset[str], exact: Mapping[str, tuple[st
         asked,
         kept,
         tuple(sorted(marks.items())),
-        (("span", frozenset(told("span", content))), ("modality", modality(plain))),
+        (("span", frozenset(told("span", content))), ("modality", modality(plain) - {"should"})),
         stems_of_names,
         roles_in(content, known, language),
         all_of,
@@ -203,7 +208,7 @@ def roles_in(words: list[str], known: Lexicon, language: str) -> Mapping[str, tu
     role = ""
     every = known.marks["quantifier"]
     for word in words:
-        word = "all" if every.get(word) == "all" else word
+        word = ALIKE.get(word, "all" if every.get(word) == "all" else word)
         filling = word not in ROLES and not known.is_light(word, language)
         if role and role != word and filling and len(found.get(role, ())) < (1 if role == "all" else ROLE_WORDS_MAX):
             found[role] = (*found.get(role, ()), known.meant(word, language))
@@ -252,9 +257,11 @@ def in_small_letters(text: str) -> str:
 
 
 def with_units(words: list[str], known: Lexicon) -> list[str]:
-    """The words with units in one form. A letter alone is a unit only behind a number."""
+    """The words with units in one form. A letter alone, and what has other meanings, is one only behind a number."""
     return [
-        known.units.get(word, word) if len(word) > 1 or not word.isalpha() or words[place - 1][:1].isdigit() else word
+        known.units.get(word, word)
+        if words[place - 1][:1].isdigit() or not word.isalpha() or (len(word) > 1 and word not in AMBIGUOUS)
+        else word
         for place, word in enumerate(words)
     ]
 
@@ -268,8 +275,8 @@ def numbered(word: str) -> str:
 def tense(plain: str) -> str:
     """Of the first word that tells it; empty when none does."""
     for word in plain.split():
-        if word in PAST:
+        if PAST.fullmatch(word):
             return "past"
-        if word in PRESENT:
+        if PRESENT.fullmatch(word):
             return "present"
     return ""
