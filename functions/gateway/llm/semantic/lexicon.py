@@ -129,7 +129,7 @@ def derived(one: str, other: str) -> bool:
     return len(short) >= ROOT_CHARS_MIN and long.startswith(short) and bool(SUFFIX.fullmatch(long[len(short) :]))
 
 
-MISSPELT_CHARS_MIN, SHORTENED_CHARS_MIN = 5, 7
+MISSPELT_CHARS_MIN, SHORTENED_CHARS_MIN = 4, 7
 REPEATED = re.compile(r"(.)\1")
 
 
