@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 DOUBT = 0.05
 """How likely the bound may be missed."""
-TRIED = (0.62, 0.68, 0.76, 0.82, 0.88, 0.92, 0.96, 0.99)
+TRIED = (0.45, 0.55, 0.62, 0.68, 0.76, 0.82, 0.88, 0.92, 0.96, 0.99)
 """Thresholds that can be learned. Below the first nothing is given, whatever was said."""
 NEVER = 1.01
 JUST_ABOVE = 0.001

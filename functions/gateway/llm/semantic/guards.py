@@ -98,7 +98,9 @@ def turned(one: Reading, other: Reading) -> bool:
     the opposite part, as in `from A to B` and `from B to A`."""
     for role, fillers in one.roles.items():
         others = other.roles.get(role, ())
-        if others and exchanged(role, (one, fillers[0]), (other, others[0])) and not set(fillers[:1]) & set(others):
+        filler = next((each for each in fillers if each not in others), "")
+        instead = next((each for each in others if each not in fillers), "")
+        if filler and instead and exchanged(role, (one, filler), (other, instead)):
             return True
         for opposite in OPPOSITES.get(role, ()):
             moved = set(fillers) & set(other.roles.get(opposite, ()))
@@ -120,8 +122,6 @@ def exchanged(role: str, one: tuple[Reading, str], other: tuple[Reading, str]) -
     """Whether two words have the same part, each in its question, and both are in both questions."""
     (reading, filler), (another, instead) = one, other
     if not (is_telling(role, filler, reading) and is_telling(role, instead, another)):
-        return False
-    if filler in another.roles[role] or instead in reading.roles[role]:
         return False
     return filler in another.content and instead in reading.content
 

@@ -17,7 +17,7 @@ from functions.gateway.llm.semantic.lexicon import Lexicon, lexicon
 
 QUOTED = re.compile(r"[\"“”„«»]([^\"“”„«»]{1,80})[\"“”„«»]|`([^`]{1,80})`")
 IDENTIFIER = re.compile(r"(?=\S*[A-Za-z])(?=\S*[\d_/\\@#.:-])[\w/\\@#.:+-]*[\w/](?:\+\+|#)?|C\+\+|C#")
-HYPHENATED = re.compile(r"(?<=[a-z])[-‐‑–](?=[a-z])", re.IGNORECASE)
+HYPHENATED = re.compile(r"(?<=[a-z])[-‐‑–](?=[a-z])|(?<=\d)-(?=[a-z]{3})", re.IGNORECASE)
 NAME = re.compile(r"(?<![.?!:] )(?<!^)(?<!\w)[A-ZÀ-Ý][\w']*")
 WORD = re.compile(r"@\w+|\d+[^\W\d]\w*|\d+(?:[.,:]\d+)*|[^\W\d]\w*|[€$£%°]")
 SIGN = re.compile(r"\^|(?<=\s)(?:[=!<>]=|=)(?=\s)|(?<=\s)[-+*/<>](?=\s*(?:\(|\d|[a-zA-Z]\b))")
@@ -174,7 +174,9 @@ def put_together(plain: str, names: frozenset[str], exact: Mapping[str, tuple[st
         "modality": told_in_yes_or_no(plain, asked),
         "person": told("person", content),
     }
-    skipped = {"must", "should"}.union(*(known.marks[kind] for kind in ("negation", "quantifier", "bound", "person")))
+    skipped = {"must", "should"}.union(
+        *(known.marks[kind] for kind in ("negation", "quantifier", "bound", "measure", "person"))
+    )
     kept = tuple(
         known.word(word, language, exact=word in names)
         for word in content
@@ -187,7 +189,11 @@ def put_together(plain: str, names: frozenset[str], exact: Mapping[str, tuple[st
         asked,
         kept,
         tuple(sorted(marks.items())),
-        (("span", frozenset(told("span", content))), ("modality", modality(plain) - {"should"})),
+        (
+            ("span", frozenset(told("span", content))),
+            ("measure", frozenset(told("measure", content))),
+            ("modality", modality(plain) - {"should"}),
+        ),
         stems_of_names,
         roles_in(content, known, language),
         all_of,
@@ -212,7 +218,8 @@ def roles_in(words: list[str], known: Lexicon, language: str) -> Mapping[str, tu
         filling = word not in ROLES and not known.is_light(word, language)
         if role and role != word and filling and len(found.get(role, ())) < (1 if role == "all" else ROLE_WORDS_MAX):
             found[role] = (*found.get(role, ()), known.meant(word, language))
-        if word in ROLES or NUMBER.fullmatch(word):
+        within = word == "of" and role in ("to", "from")  # a list of strings to a list of numbers
+        if (word in ROLES or NUMBER.fullmatch(word)) and not within:
             role = word
     return found
 
