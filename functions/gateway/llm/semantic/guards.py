@@ -102,6 +102,9 @@ def turned(one: Reading, other: Reading) -> bool:
         instead = next((each for each in others if each not in fillers), "")
         if filler and instead and exchanged(role, (one, filler), (other, instead)):
             return True
+        places = [each for each in fillers if each in one.names and each in others]
+        if role == "in" and places != [each for each in others if each in places]:
+            return True
         for opposite in OPPOSITES.get(role, ()):
             moved = set(fillers) & set(other.roles.get(opposite, ()))
             if moved - set(others) - set(one.roles.get(opposite, ())):
@@ -110,7 +113,9 @@ def turned(one: Reading, other: Reading) -> bool:
 
 
 def crossed(one: Reading, other: Reading) -> bool:
-    """Whether two words have changed what they stand before, as in `private phone in a company car`."""
+    """Whether two words have changed places: who does it, or before what, as in `private phone, company car`."""
+    if one.doer != other.doer and one.doer in other.content and other.doer in one.content:
+        return True
     return any(
         (first, last) in other.pairs and (begin, end) in other.pairs and begin != first and end != last
         for first, end in one.pairs - other.pairs

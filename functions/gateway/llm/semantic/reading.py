@@ -68,6 +68,12 @@ ROLES = frozenset({"from", "to", "into", "than", "by", "of", "in", "all", "inste
 UNKNOWN = frozenset({"@unknown"})
 """What is asked for where no form was known: keywords, an imperative."""
 AMBIGUOUS = frozenset({"hr", "min"})
+LOOSELY = re.compile(r"\b(?:when|whenever|once|if|then|already|passed|over|ago|wenn|sobald|quand|lorsque|si|cuando)\b")
+ACTIVE = re.compile(
+    r"^(?!.*\b(?:by|be|been|differ|compare)\b)(?:why )?"
+    r"(?:do|does|did|can|could|may|must|should|will|would) (?!i\b|we\b|you\b)"
+    r"|^(?:is|are) (?:an?|all|any|each|every) \w+ an? \w+"
+)
 READ_MAX = 1000
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 ROLE_WORDS_MAX = 3
@@ -124,6 +130,8 @@ class Reading:
     """Stems and numbers, all of them."""
     pairs: frozenset[tuple[str, str]]
     """Words of weight of which one stands right before the other."""
+    doer: str
+    """Who does what is asked about, where that is told by the order of the words alone."""
     tense: str = ""
 
 
@@ -190,7 +198,7 @@ def put_together(plain: str, names: frozenset[str], exact: Mapping[str, tuple[st
         kept,
         tuple(sorted(marks.items())),
         (
-            ("span", frozenset(told("span", content))),
+            ("span", span(plain, content)),
             ("measure", frozenset(told("measure", content))),
             ("modality", modality(plain) - {"should"}),
         ),
@@ -198,6 +206,9 @@ def put_together(plain: str, names: frozenset[str], exact: Mapping[str, tuple[st
         roles_in(content, known, language),
         all_of,
         pairs_in(content, known, language),
+        next((known.meant(word, language) for word in content if not known.is_light(word, language)), "")
+        if ACTIVE.search(plain)
+        else "",
         tense(plain),
     )
 
@@ -206,6 +217,12 @@ def told(kind: str, words: list[str]) -> tuple[str, ...]:
     """The marks of a kind, sorted."""
     meaning = lexicon().marks[kind]
     return tuple(sorted(meaning[word] for word in words if word in meaning))
+
+
+def span(plain: str, words: list[str]) -> frozenset[str]:
+    """Before, during, after what. Untold it may be any of them, but after only beside a word like `once`."""
+    spans = frozenset(lexicon().marks["span"].values())
+    return frozenset(told("span", words)) or (spans if LOOSELY.search(plain) else spans - {"after"})
 
 
 def roles_in(words: list[str], known: Lexicon, language: str) -> Mapping[str, tuple[str, ...]]:
