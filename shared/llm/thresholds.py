@@ -17,7 +17,7 @@ TRIED = (0.45, 0.55, 0.62, 0.68, 0.76, 0.82, 0.88, 0.92, 0.96, 0.99)
 NEVER = 1.01
 JUST_ABOVE = 0.001
 CALIBRATED_ON, CALIBRATED_WRONG = 2261, (0.779, 0.852, 0.8881)
-"""Of how many questions that nearly say the same, in the halves for learning of `tests/load/gateway/semantic.py`, which were
+"""Of how many questions that nearly say the same, in the halves of `tests/load/gateway/semantic.py`, which were
 given a wrong answer: their similarities. Where nobody of a tenant has said anything, this is what is known."""
 
 

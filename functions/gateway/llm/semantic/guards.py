@@ -12,6 +12,7 @@ SURENESS = (1.0, 0.95, 0.85)
 """Of the same word, of one in the same line of our list, and of one that WordNet has as a synonym."""
 MEANT = frozenset({"@how", "@what", "@differ"})
 """What may be meant by a question in no known form."""
+LISTING = frozenset({"and", "or", "und", "oder", "et", "ou", "y", "o"})
 WEAK_COUNTS = 0.9
 WORDS = "words"
 """The last difference that is looked for: there is no other."""
@@ -39,7 +40,7 @@ def difference(one: Reading, other: Reading) -> str:
         return "tense"
     if one.asked != other.asked and not alike(one, other):
         return "asked"
-    if turned(one, other) or crossed(one, other):
+    if permuted(one, other) or turned(one, other) or crossed(one, other):
         return "direction"
     left, right, _ = matched(one.words, other.words)
     return WORDS if (left and right) or not all(word.weak for word in left + right) else ""
@@ -93,6 +94,11 @@ def initial(word: Word) -> list[str]:
     return [part for part in word.text.split("_") if part]
 
 
+def permuted(one: Reading, other: Reading) -> bool:
+    """Whether the same words stand in another order, but for what may be listed in any."""
+    return one.order != other.order and sorted(one.order) == sorted(other.order) and not LISTING & set(one.order)
+
+
 def turned(one: Reading, other: Reading) -> bool:
     """Whether a word has a part in one question that another word has in the other, as in `to Alice` and `to Bob`, or
     the opposite part, as in `from A to B` and `from B to A`."""
@@ -132,14 +138,9 @@ def exchanged(role: str, one: tuple[Reading, str], other: tuple[Reading, str]) -
 
 
 def is_telling(role: str, filler: str, reading: Reading) -> bool:
-    """Whether what is behind the small word is there for its part: names, numbers, and what is compared or counted."""
+    """Whether what is behind the small word is there for its part, and not behind another as well."""
     if role == "of":
         return filler[0].isdigit()
     if role == "in":
-        return "@many" in reading.asked
-    return (
-        role in ("than", "by", "to", "into", "from", "all", "instead_of")
-        or role[0].isdigit()
-        or filler in reading.names
-        or filler[0].isdigit()
-    )
+        return "@many" in reading.asked or filler in reading.names or filler[0].isdigit()
+    return True

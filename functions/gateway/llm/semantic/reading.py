@@ -62,13 +62,18 @@ STATED = re.compile(rf"^(.{{3,300}}[.!;:?]) (?=(?:{INTERROGATIVE}))([^?]+?)\?$",
 GREETING = re.compile(
     r"^(?:hi|hello|hey|hallo|bonjour|hola|please|also|well)(?: there| all| team)?[,!.]? (?=\w|¿)", re.IGNORECASE
 )
-ALIKE = {"into": "to", "onto": "to", "rather_than": "instead_of"}
-ROLES = frozenset({"from", "to", "into", "than", "by", "of", "in", "all", "instead_of", "von", "nach", "vers"})
+ALIKE = {"into": "to", "onto": "to", "as": "to", "rather_than": "instead_of"}
+ROLES = frozenset(
+    (
+        "from to into than by of in all instead_of with for on over against before after under above below behind without "
+        "von nach vers mit für vor avec pour avant sur con para desde hacia antes"
+    ).split()
+)
 """Small words behind which a word has a part of its own: who gives, who takes, what is compared with what."""
 UNKNOWN = frozenset({"@unknown"})
 """What is asked for where no form was known: keywords, an imperative."""
 AMBIGUOUS = frozenset({"hr", "min"})
-LOOSELY = re.compile(r"\b(?:when|whenever|once|if|then|already|passed|over|ago|wenn|sobald|quand|lorsque|si|cuando)\b")
+LOOSELY = re.compile(r"\b(?:when|once|if|then|already|passed|over|ago|wenn|sobald|quand|lorsque|si|cuando)\b")
 ACTIVE = re.compile(
     r"^(?!.*\b(?:by|be|been|differ|compare)\b)(?:why )?"
     r"(?:do|does|did|can|could|may|must|should|will|would) (?!i\b|we\b|you\b)"
@@ -132,6 +137,8 @@ class Reading:
     """Words of weight of which one stands right before the other."""
     doer: str
     """Who does what is asked about, where that is told by the order of the words alone."""
+    order: tuple[str, ...]
+    """All words as they stand, what was before the question behind it."""
     tense: str = ""
 
 
@@ -209,6 +216,7 @@ def put_together(plain: str, names: frozenset[str], exact: Mapping[str, tuple[st
         next((known.meant(word, language) for word in content if not known.is_light(word, language)), "")
         if ACTIVE.search(plain)
         else "",
+        tuple(WORD.findall(plain)),
         tense(plain),
     )
 
