@@ -63,11 +63,9 @@ GREETING = re.compile(
     r"^(?:hi|hello|hey|hallo|bonjour|hola|please|also|well)(?: there| all| team)?[,!.]? (?=\w|¿)", re.IGNORECASE
 )
 ALIKE = {"into": "to", "onto": "to", "as": "to", "rather_than": "instead_of"}
-ROLES = frozenset(
-    (
-        "from to into than by of in all instead_of with for on over against before after under above below behind without "
-        "von nach vers mit für vor avec pour avant sur con para desde hacia antes"
-    ).split()
+ROLES = re.compile(
+    r"from|to|into|than|by|of|in|all|instead_of|with|for|on|over|against|before|after|under|above|below|behind|without|"
+    r"von|nach|mit|für|vor|vers|avec|pour|avant|sur|con|para|desde|hacia|antes"
 )
 """Small words behind which a word has a part of its own: who gives, who takes, what is compared with what."""
 UNKNOWN = frozenset({"@unknown"})
@@ -240,11 +238,11 @@ def roles_in(words: list[str], known: Lexicon, language: str) -> Mapping[str, tu
     every = known.marks["quantifier"]
     for word in words:
         word = ALIKE.get(word, "all" if every.get(word) == "all" else word)
-        filling = word not in ROLES and not known.is_light(word, language)
+        filling = not ROLES.fullmatch(word) and not known.is_light(word, language)
         if role and role != word and filling and len(found.get(role, ())) < (1 if role == "all" else ROLE_WORDS_MAX):
             found[role] = (*found.get(role, ()), known.meant(word, language))
         within = word == "of" and role in ("to", "from")  # a list of strings to a list of numbers
-        if (word in ROLES or NUMBER.fullmatch(word)) and not within:
+        if (ROLES.fullmatch(word) or NUMBER.fullmatch(word)) and not within:
             role = word
     return found
 
