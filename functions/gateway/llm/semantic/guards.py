@@ -83,10 +83,14 @@ def matched(one: tuple[Word, ...], other: tuple[Word, ...]) -> tuple[list[Word],
 
 
 def spelled_out(short: Word, words: list[Word]) -> list[Word]:
-    """The words one behind the other whose first letters it is, as in `dpo` for data protection officer."""
+    """The words one behind the other that it is written together, as in `timezone`, or whose first letters it is, as in
+    `dpo` for data protection officer."""
+    runs = [words[start:end] for start in range(len(words)) for end in range(start + 2, len(words) + 1)]
+    if together := next((run for run in runs if short.text == "".join(word.text for word in run)), []):
+        return together
     if len(short.text) < 2 or (lexicon().knows(short) and not short.exact):
         return []
-    runs = (words[start:end] for start in range(len(words)) for end in range(start + 1, len(words) + 1))
+    runs += [[word] for word in words if "_" in word.text]
     return next((run for run in runs if short.text == "".join(part[0] for word in run for part in initial(word))), [])
 
 

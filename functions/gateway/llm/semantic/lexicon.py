@@ -90,7 +90,7 @@ class Lexicon:
         stem = text if "_" in text else stem_of(text, language)
         stem = stem if language == "en" else f"{language}:{stem}"
         exact = exact or language != "en" or text in self.units
-        return Word(text, stem, exact, language == "en" and not exact and text in self.weak)
+        return Word(text, stem, exact, language == "en" and not exact and (text in self.weak or stem in self.weak))
 
     def meant(self, text: str, language: str) -> str:
         """What is the same for words of one line, and stands for a word where only its place is looked at."""
@@ -121,11 +121,13 @@ class Lexicon:
 NONE: frozenset[int] = frozenset()
 SUFFIX = re.compile(r"(?:abl|ibl|li|ical|ment|ness|ation|ian|iti|anc|enc)$")
 """Endings, as the stemmer leaves them, that make another kind of word of one that means the same."""
-ROOT_CHARS_MIN = 5
+ROOT_CHARS_MIN, PLURAL_CHARS_MIN = 5, 3
 
 
 def derived(one: str, other: str) -> bool:
     short, long = sorted((one, other), key=len)
+    if len(short) >= PLURAL_CHARS_MIN and long == short + "s":
+        return True
     return len(short) >= ROOT_CHARS_MIN and long.startswith(short) and bool(SUFFIX.fullmatch(long[len(short) :]))
 
 
@@ -170,7 +172,9 @@ def lexicon() -> Lexicon:
         frozenset(word for words in light if words[0] not in ("weak", "telling") for word in words),
         {language: tuple(of) for language, of in forms().items()},
         phrases_in([*groups, *(name for names in units for name in names)]),
-        frozenset(word for words in light if words[0] == "weak" for word in words[1:]),
+        frozenset(
+            form for words in light if words[0] == "weak" for word in words[1:] for form in (word, stem_of(word, "en"))
+        ),
         frozenset(word for words in light if words[0] == "telling" for word in words[1:]),
         {name: names[0] for names in units for one in names for name in ((one, one + "s") if len(one) > 1 else (one,))},
         {form: forms[0] for forms in map(str.split, lines("irregular.txt")) for form in forms[1:]},
