@@ -167,10 +167,12 @@ def pairs_of(half: Iterable[Group]) -> Iterator[Pair]:
 async def report(name: str, half: list[Group], judge: Judge, threshold: float) -> None:
     given = [(pair, await judge.similarity(pair.one, pair.other) >= threshold) for pair in pairs_of(half)]
     right = [(pair.kind, hit) for pair, hit in given if pair.same]
+    apart = sum(pair.same and asked_of(pair.one).rest != asked_of(pair.other).rest for pair, _ in given)
     wrong = [(pair.kind, hit) for pair, hit in given if not pair.same and pair.direct]
     crossed = [(pair.kind, hit) for pair, hit in given if not pair.same and not pair.direct]
     print(f"{name}: {len(half)} groups of {len({one.domain for one in half})} domains, threshold {threshold:.2f}")
     print(f"  rewordings that get the kept answer              {share([hit for _, hit in right])}")
+    print(f"  of them another earlier turn, which is another scope {apart:4}")
     print(f"  edits that get a wrong answer                    {share([hit for _, hit in wrong])}")
     print(f"  edits beside rewordings that get a wrong answer  {share([hit for _, hit in crossed])}")
     print(f"  edits of either sort that get a wrong answer     {share([hit for _, hit in wrong + crossed])}")
@@ -213,7 +215,7 @@ async def together(half: list[Group], judge: Judge, threshold: float) -> None:
 
 
 async def calibrate(half: list[Group], judge: Judge) -> None:
-    """What `shared/llm/thresholds.py` has to say of the half for learning."""
+    """What `shared/llm/thresholds.py` has to say of what was held out."""
     seen = [await judge.similarity(pair.one, pair.other) for pair in pairs_of(half) if not pair.same]
     wrong = sorted(round(each, 4) for each in seen if each)
     print(f"calibrated on {len(seen)} pairs that differ; similarities of those that no guard stopped: {wrong}")
@@ -286,12 +288,18 @@ async def crossings(half: list[Group], judge: Judge, threshold: float) -> None:
     print(f"random requests: {REQUESTS}, exact hits {hits}, semantic hits {semantic_hits}, across a scope {crossed}")
 
 
-def timed(texts: Sequence[str]) -> None:
+def timed(half: Sequence[Group]) -> None:
+    texts = list(dict.fromkeys(asked_of(text).question for one in half for text in one.texts))
     started = time.perf_counter()
     for text in texts:
         read.__wrapped__(text)
     each_us = (time.perf_counter() - started) / len(texts) * 1e6
-    print(f"reading a question: {each_us:.0f} µs, of {len(texts)}")
+    pairs = [(read(asked_of(pair.one).question), read(asked_of(pair.other).question)) for pair in pairs_of(half)]
+    started = time.perf_counter()
+    for one, other in pairs:
+        _ = difference(one, other) or agreement(one, other)
+    both_us = (time.perf_counter() - started) / len(pairs) * 1e6
+    print(f"reading a question: {each_us:.0f} µs, of {len(texts)}; comparing it with a candidate: {both_us:.0f} µs")
 
 
 async def main() -> None:
@@ -300,14 +308,14 @@ async def main() -> None:
     judge = Judge()
     await judge.learn(texts)
     threshold = calibrated(BOUND)
-    await calibrate([one for found in sets.values() for one in found if not one.held_out], judge)
+    await calibrate([one for found in sets.values() for one in found if one.held_out], judge)
     for name, found in sets.items():
         await report(f"{name}half for learning", [one for one in found if not one.held_out], judge, threshold)
         held_out = [one for one in found if one.held_out]
         await report(f"{name}held out", held_out, judge, threshold)
         by_cosine_alone(held_out, judge)
     await crossings([one for one in sets[""] if one.held_out], judge, threshold)
-    timed(texts)
+    timed([one for one in sets[""] if one.held_out])
     await judge.close()
 
 
