@@ -99,8 +99,12 @@ def initial(word: Word) -> list[str]:
 
 
 def permuted(one: Reading, other: Reading) -> bool:
-    """Whether the same words stand in another order, but for what may be listed in any."""
-    return one.order != other.order and sorted(one.order) == sorted(other.order) and not LISTING & set(one.order)
+    """Whether the same words stand in another order, small ones aside, but for what may be listed in any."""
+    return (
+        one.all == other.all
+        and not LISTING & set(one.all)
+        and [word.stem for word in one.words] != [word.stem for word in other.words]
+    )
 
 
 def turned(one: Reading, other: Reading) -> bool:

@@ -135,8 +135,8 @@ class Reading:
     """Words of weight of which one stands right before the other."""
     doer: str
     """Who does what is asked about, where that is told by the order of the words alone."""
-    order: tuple[str, ...]
-    """All words as they stand, what was before the question behind it."""
+    all: tuple[str, ...]
+    """Every word as it is written, sorted."""
     tense: str = ""
 
 
@@ -214,7 +214,7 @@ def put_together(plain: str, names: frozenset[str], exact: Mapping[str, tuple[st
         next((known.meant(word, language) for word in content if not known.is_light(word, language)), "")
         if ACTIVE.search(plain)
         else "",
-        tuple(WORD.findall(plain)),
+        tuple(sorted(WORD.findall(plain))),
         tense(plain),
     )
 
