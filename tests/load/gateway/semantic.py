@@ -99,11 +99,14 @@ class Judge:
         self._embeddings = Embeddings()
         self._vectors: dict[str, np.ndarray[Any, Any]] = {}
         self._readings: dict[str, Reading] = {}
+        self._shortened: dict[tuple[str, ...], bool] = {}
 
     async def learn(self, texts: Iterable[str]) -> None:
-        """Make the vectors of these texts' last turns, all at once."""
+        """Make the vectors of these texts' last turns, each alone, as the gateway asks for them: beside others they
+        differ a little."""
         unknown = sorted({asked_of(text).question for text in texts} - self._vectors.keys())
-        self._vectors |= dict(zip(unknown, await self._embeddings.embed(unknown), strict=True))
+        for text in unknown:
+            (self._vectors[text],) = await self._embeddings.embed([text])
         self._readings |= {text: read(text) for text in unknown}
 
     def cosine(self, one: str, other: str) -> float:
@@ -120,10 +123,17 @@ class Judge:
         left, right = self._readings[one], self._readings[other]
         if differing := difference(left, right):
             shorter = shortened((one, left), (other, right)) if differing == WORDS else []
-            await self.learn(text for pair in shorter for text in pair)
-            if not shorter or any(self.cosine(*pair) < REDUNDANT for pair in shorter):
+            if not shorter or not await self._redundant(tuple(text for pair in shorter for text in pair)):
                 return 0.0
         return self.cosine(one, other) * agreement(left, right)
+
+    async def _redundant(self, texts: tuple[str, ...]) -> bool:
+        """As the gateway asks for it: all of them at once."""
+        if texts not in self._shortened:
+            vectors = await self._embeddings.embed(list(texts))
+            pairs = zip(vectors[::2], vectors[1::2], strict=True)
+            self._shortened[texts] = all(float(one @ other) >= REDUNDANT for one, other in pairs)
+        return self._shortened[texts]
 
     async def found(self, asked: str, kept: Sequence[str], threshold: float) -> str:
         """Which of the kept questions' answers is given, or an empty text."""

@@ -99,12 +99,11 @@ def initial(word: Word) -> list[str]:
 
 
 def permuted(one: Reading, other: Reading) -> bool:
-    """Whether the same words stand in another order, small ones aside, but for what may be listed in any."""
-    return (
-        one.all == other.all
-        and not LISTING & set(one.all)
-        and [word.stem for word in one.words] != [word.stem for word in other.words]
-    )
+    """Whether the same words stand in another order. What was behind the question may stand before it, and what is
+    listed in any order."""
+    if sorted(one.order) != sorted(other.order) or LISTING & set(one.order):
+        return False
+    return f" {' '.join(other.order)} " not in f" {' '.join(one.order * 2)} "
 
 
 def turned(one: Reading, other: Reading) -> bool:

@@ -68,6 +68,7 @@ ROLES = re.compile(
     r"von|nach|mit|für|vor|vers|avec|pour|avant|sur|con|para|desde|hacia|antes"
 )
 """Small words behind which a word has a part of its own: who gives, who takes, what is compared with what."""
+FLOATING = re.compile(r"the|an?|is|are|was|were|am|be|been|do|does|did|has|have|had|can|could|will|would")
 UNKNOWN = frozenset({"@unknown"})
 """What is asked for where no form was known: keywords, an imperative."""
 AMBIGUOUS = frozenset({"hr", "min"})
@@ -135,8 +136,8 @@ class Reading:
     """Words of weight of which one stands right before the other."""
     doer: str
     """Who does what is asked about, where that is told by the order of the words alone."""
-    all: tuple[str, ...]
-    """Every word as it is written, sorted."""
+    order: tuple[str, ...]
+    """The words as they stand, but for articles and auxiliaries, which move when a question becomes a sentence."""
     tense: str = ""
 
 
@@ -214,7 +215,7 @@ def put_together(plain: str, names: frozenset[str], exact: Mapping[str, tuple[st
         next((known.meant(word, language) for word in content if not known.is_light(word, language)), "")
         if ACTIVE.search(plain)
         else "",
-        tuple(sorted(WORD.findall(plain))),
+        tuple(word for word in WORD.findall(plain) if not FLOATING.fullmatch(word)),
         tense(plain),
     )
 

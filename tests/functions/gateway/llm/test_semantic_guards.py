@@ -77,6 +77,7 @@ Json = Any  # Any: JSON
             "direction",
         ),
         ("What do cats think of dogs?", "What do dogs think of cats?", "direction"),
+        ("Is 3 less than 5?", "Is 5 less than 3?", "direction"),
         ("Why does tax follow income?", "Why does income follow tax?", "direction"),
     ],
 )
