@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from functions.gateway.llm.semantic.lexicon import lexicon
 from functions.gateway.llm.semantic.reading import UNKNOWN, Reading, Word
 
@@ -14,11 +17,11 @@ MEANT = frozenset({"@how", "@what", "@differ"})
 """What may be meant by a question in no known form."""
 LISTING = frozenset({"and", "or", "und", "oder", "et", "ou", "y", "o"})
 WEAK_COUNTS = 0.9
+LEFT_WORDS_MAX = 8
+"""Where more words of each have no counterpart by their stem, the questions are not looked at more closely."""
 WORDS = "words"
 """The last difference that is looked for: there is no other."""
-FREE = frozenset({"@how"})
-"""How something can be done is how it has to be done."""
-OPPOSITES = {"from": ("to", "into"), "to": ("from",), "into": ("from",)}
+OPPOSITES = {"from": "to", "to": "from"}
 
 
 def difference(one: Reading, other: Reading) -> str:
@@ -29,12 +32,7 @@ def difference(one: Reading, other: Reading) -> str:
         if marks != others:
             return kind
     for (kind, told), (_, otherwise) in zip(one.told, other.told, strict=True):
-        if (
-            told
-            and otherwise
-            and not told & otherwise
-            and not (kind == "modality" and (one.asked | other.asked) & FREE)
-        ):
+        if told and otherwise and not told & otherwise:
             return kind
     if one.tense and other.tense and one.tense != other.tense and (one.asked | other.asked) <= TENSED:
         return "tense"
@@ -65,14 +63,11 @@ def agreement(one: Reading, other: Reading) -> float:
 def matched(one: tuple[Word, ...], other: tuple[Word, ...]) -> tuple[list[Word], list[Word], list[float]]:
     """The words of each that nothing in the other stands for, and how surely the others stand for each other."""
     left, right = list(one), list(other)
-    sureness: list[float] = []
-    for surely in SURENESS:
-        for word in list(left):
-            partner = next((each for each in right if lexicon().same(word, each) >= surely), None)
-            if partner is not None:
-                left.remove(word)
-                right.remove(partner)
-                sureness.append(surely)
+    sureness = [SURENESS[0]] * paired_off(left, right, lambda word, each: word.stem == each.stem)
+    if min(len(left), len(right)) > LEFT_WORDS_MAX:
+        return left, right, sureness
+    for surely in SURENESS[1:]:
+        sureness.extend([surely] * paired_off(left, right, partial(stands_for, surely)))
     for shorts, words in ((left, right), (right, left)):
         for word in list(shorts):
             if run := spelled_out(word, words):
@@ -80,6 +75,21 @@ def matched(one: tuple[Word, ...], other: tuple[Word, ...]) -> tuple[list[Word],
                 words[:] = [each for each in words if each not in run]
                 sureness.extend([SURENESS[1]] * len(run))
     return left, right, sureness
+
+
+def stands_for(surely: float, one: Word, other: Word) -> bool:
+    return lexicon().same(one, other) >= surely
+
+
+def paired_off(left: list[Word], right: list[Word], alike: Callable[[Word, Word], bool]) -> int:
+    """Take away the words of each that stand for one another, and tell how many."""
+    before = len(left)
+    for word in list(left):
+        partner = next((each for each in right if alike(word, each)), None)
+        if partner is not None:
+            left.remove(word)
+            right.remove(partner)
+    return before - len(left)
 
 
 def spelled_out(short: Word, words: list[Word]) -> list[Word]:
@@ -91,11 +101,11 @@ def spelled_out(short: Word, words: list[Word]) -> list[Word]:
     if len(short.text) < 2 or (lexicon().knows(short) and not short.exact):
         return []
     runs += [[word] for word in words if "_" in word.text]
-    return next((run for run in runs if short.text == "".join(part[0] for word in run for part in initial(word))), [])
+    return next((run for run in runs if short.text == initials(run)), [])
 
 
-def initial(word: Word) -> list[str]:
-    return [part for part in word.text.split("_") if part]
+def initials(words: list[Word]) -> str:
+    return "".join(part[0] for word in words for part in word.text.split("_") if part)
 
 
 def permuted(one: Reading, other: Reading) -> bool:
@@ -118,10 +128,10 @@ def turned(one: Reading, other: Reading) -> bool:
         places = [each for each in fillers if each in one.names and each in others]
         if role == "in" and places != [each for each in others if each in places]:
             return True
-        for opposite in OPPOSITES.get(role, ()):
-            moved = set(fillers) & set(other.roles.get(opposite, ()))
-            if moved - set(others) - set(one.roles.get(opposite, ())):
-                return True
+        opposite = OPPOSITES.get(role, "")
+        moved = set(fillers) & set(other.roles.get(opposite, ()))
+        if moved - set(others) - set(one.roles.get(opposite, ())):
+            return True
     return False
 
 

@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ PARTICLES = frozenset({"on", "off", "out", "up", "down", "back", "over"})
 ENDING = frozenset({"in", "at", "for", "from", "to", "with", "when", "if", "after", "befor", "by", "on"})
 """Words that may follow a particle at the end of its verb's object."""
 PARTED_MAX = 6
+STEMS_MAX = 8192
 HERE = Path(__file__).parent
 STEMMERS: Mapping[str, str] = {"en": "english", "de": "german", "fr": "french", "es": "spanish"}
 
@@ -71,8 +72,10 @@ class Lexicon:
 
     def rewritten(self, text: str, language: str) -> str:
         """The question in its plainest form."""
+        text = " ".join(text.split())
         for pattern, plain in self.forms[language]:
-            text = " ".join(pattern.sub(f" {plain} ", text).split())
+            if pattern.search(text):
+                text = " ".join(pattern.sub(f" {plain} ", text).split())
         return text
 
     def language(self, words: Sequence[str]) -> str:
@@ -114,7 +117,7 @@ class Lexicon:
         if misspelt(one.text, other.text) and self.knows(one) != self.knows(other):
             return 0.85
         if one.exact or other.exact:
-            return 0.0
+            return 0.85 if plural(one.stem, other.stem) else 0.0
         return 0.85 if self.meanings.get(one.stem, NONE) & self.meanings.get(other.stem, NONE) else 0.0
 
 
@@ -126,9 +129,13 @@ ROOT_CHARS_MIN, PLURAL_CHARS_MIN = 5, 3
 
 def derived(one: str, other: str) -> bool:
     short, long = sorted((one, other), key=len)
-    if len(short) >= PLURAL_CHARS_MIN and long == short + "s":
-        return True
     return len(short) >= ROOT_CHARS_MIN and long.startswith(short) and bool(SUFFIX.fullmatch(long[len(short) :]))
+
+
+def plural(one: str, other: str) -> bool:
+    """Of a name, which the stemmer leaves as it is, or its genitive."""
+    short, long = sorted((one, other), key=len)
+    return len(short) >= PLURAL_CHARS_MIN and long == short + "s"
 
 
 MISSPELT_CHARS_MIN, SHORTENED_CHARS_MIN = 4, 7
@@ -250,6 +257,7 @@ def stemmer(language: str) -> Any:  # Any: the stemmer has no types
     return Stemmer.Stemmer(STEMMERS[language])
 
 
+@lru_cache(maxsize=STEMS_MAX)
 def stem_of(word: str, language: str) -> str:
     return str(stemmer(language).stemWord(american(word) if language == "en" else word))
 

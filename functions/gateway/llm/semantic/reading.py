@@ -101,8 +101,13 @@ MODALITIES = (
 ASKING = re.compile(
     r"^(?:\w+,? )?(?:can|could|would|will|may|might) (?:you|i ask)\b|^(?:kannst|können|könnten) (?:du|sie)\b"
 )
-PAST = re.compile(r"was|were|did|had|war|waren|wurden?|hatte|était|étaient|fue|fueron|era")
-PRESENT = re.compile(r"is|are|do|does|am|will|ist|sind|wird|werden|muss|est|sont|sera|es|son|será")
+TENSES = {
+    "en": (r"was|were|did|had", r"is|are|do|does|am|will"),
+    "de": (r"war|waren|wurden?|hatten?", r"ist|sind|wird|werden|muss|hat"),
+    "fr": (r"était|étaient|avait", r"est|sont|sera|seront"),
+    "es": (r"fue|fueron|era|eran", r"es|son|será|serán"),
+}
+"""Words of the past, and of the present and what is to come."""
 
 
 @dataclass(frozen=True)
@@ -170,24 +175,9 @@ def read(question: str) -> Reading:
 
 def put_together(plain: str, names: frozenset[str], exact: Mapping[str, tuple[str, ...]]) -> Reading:
     known = lexicon()
-    words = with_units([numbered(word) for word in WORD.findall(plain)], known)
-    language = known.language(words)
-    if language == "en":
-        words = known.joined(words)
-    else:
-        words = [word.replace(".", "") if THOUSANDS.fullmatch(word) else word for word in words]
-    words = WORD.findall(known.rewritten(" ".join(words), language))
+    words, language = in_plain_form(plain)
     asked = frozenset(word for word in words if word.startswith("@")) or UNKNOWN
     content = [word for word in words if not word.startswith("@")]
-    marks = {
-        **exact,
-        "number": tuple(sorted(word for word in content if NUMBER.fullmatch(word))),
-        "negation": told("negation", content),
-        "quantifier": told("quantifier", content),
-        "bound": told("bound", content),
-        "modality": told_in_yes_or_no(plain, asked),
-        "person": told("person", content),
-    }
     skipped = {"must", "should"}.union(
         *(known.marks[kind] for kind in ("negation", "quantifier", "bound", "measure", "person"))
     )
@@ -196,28 +186,47 @@ def put_together(plain: str, names: frozenset[str], exact: Mapping[str, tuple[st
         for word in content
         if word not in skipped and not NUMBER.fullmatch(word) and not known.is_light(word, language)
     )
-    stems_of_names = frozenset(known.meant(name, language) for name in names)
-    all_of = frozenset(known.meant(word, language) for word in content)
+    doer = next((word for word in content if not known.is_light(word, language)), "") if ACTIVE.search(plain) else ""
     return Reading(
         language,
         asked,
         kept,
-        tuple(sorted(marks.items())),
-        (
-            ("span", span(plain, content)),
-            ("measure", frozenset(told("measure", content))),
-            ("modality", modality(plain) - {"should"}),
-        ),
-        stems_of_names,
+        marks_in(content, exact, told_in_yes_or_no(plain, asked)),
+        told_in(content, plain, asked),
+        frozenset(known.meant(name, language) for name in names),
         roles_in(content, known, language),
-        all_of,
+        frozenset(known.meant(word, language) for word in content),
         pairs_in(content, known, language),
-        next((known.meant(word, language) for word in content if not known.is_light(word, language)), "")
-        if ACTIVE.search(plain)
-        else "",
+        known.meant(doer, language) if doer else "",
         tuple(word for word in WORD.findall(plain) if not FLOATING.fullmatch(word)),
-        tense(plain),
+        tense(plain, language),
     )
+
+
+def in_plain_form(plain: str) -> tuple[list[str], str]:
+    """The words of the question in its plainest form, and its language."""
+    known = lexicon()
+    words = with_units([numbered(word) for word in WORD.findall(plain)], known)
+    language = known.language(words)
+    if language == "en":
+        words = known.joined(words)
+    else:
+        words = [word.replace(".", "") if THOUSANDS.fullmatch(word) else word for word in words]
+    return WORD.findall(known.rewritten(" ".join(words), language)), language
+
+
+def marks_in(
+    content: list[str], exact: Mapping[str, tuple[str, ...]], modality: tuple[str, ...]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    numbers = tuple(sorted(word for word in content if NUMBER.fullmatch(word)))
+    counted = {kind: told(kind, content) for kind in ("negation", "quantifier", "bound", "person")}
+    return tuple(sorted({**exact, **counted, "number": numbers, "modality": modality}.items()))
+
+
+def told_in(content: list[str], plain: str, asked: frozenset[str]) -> tuple[tuple[str, frozenset[str]], ...]:
+    """How something can be done is how it has to be done, so modality does not tell then."""
+    told_so = frozenset[str]() if "@how" in asked else modality(plain) - {"should"}
+    return ("span", span(plain, content)), ("measure", frozenset(told("measure", content))), ("modality", told_so)
 
 
 def told(kind: str, words: list[str]) -> tuple[str, ...]:
@@ -303,11 +312,12 @@ def numbered(word: str) -> str:
     return lexicon().marks["number"].get(word, word)
 
 
-def tense(plain: str) -> str:
+def tense(plain: str, language: str) -> str:
     """Of the first word that tells it; empty when none does."""
+    past, present = TENSES[language]
     for word in plain.split():
-        if PAST.fullmatch(word):
+        if re.fullmatch(past, word):
             return "past"
-        if PRESENT.fullmatch(word):
+        if re.fullmatch(present, word):
             return "present"
     return ""
