@@ -154,7 +154,7 @@ def read(question: str) -> Reading:
     quoted = sorted(next(filter(None, found)).casefold() for found in QUOTED.findall(text))
     text = QUOTED.sub(" quotedtext ", text)
     text = LETTERED.sub(r"\1 ", re.sub(r"\bv(?=\d)", "version ", text))
-    text = re.sub(r"(?<!^)\bMay\b", "month_may", text)
+    text = re.sub(r"(?<!^)\bMay\b", "month_may", re.sub(r"\bQ([1-4])\b", r"quarter \1", text))
     text = re.sub(r"\bUS (?=dollar)", "", text)
     text = re.sub(r"\bU\.?S\.?(?:A\.?)?(?!\w)", "usa", text)
     codes = sorted(
