@@ -73,7 +73,7 @@ class Lane:
                     raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
                 return await built_in(target)
             asked = aliased.asked(wanted, target)
-            ask = self._translating(dialect, feature) if provider.of.dialect != dialect else relay
+            ask = self._translating(dialect, feature) if models.dialect_of(target) != dialect else relay
             compressing = Compressing(self.request, self.compression, self.call, self.tenant, self.sealing)
             modes = await compressing.modes(feature)
             relayed = compressing.relayed(ask, modes, feature) if modes else ask

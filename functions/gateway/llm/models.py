@@ -43,7 +43,7 @@ class OtherDialect(Refusal):
 
 def dialect_of(target: Target) -> Wire:
     """What is built in speaks OpenAI's."""
-    return target.provider.of.dialect if target.provider else "openai"
+    return target.provider.of.wire(target.model) if target.provider else "openai"
 
 
 def check_dialect(target: Target, model: str, dialect: Dialect, *, translates: bool) -> None:

@@ -15,6 +15,7 @@ from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.observing import Observation, observation
 from shared.errors import Problem
 from shared.function.call import Call, current_call
+from shared.llm.google import NoAccess
 from shared.llm.outbound import ForbiddenAddress, NotConnected
 from shared.quotas import Meter, Metered
 from shared.quotas.headers import limit_headers
@@ -84,7 +85,7 @@ class Settlement:
             yield
         except BaseException as failure:
             self.outcome = outcome_of(failure)
-            if isinstance(failure, ForbiddenAddress | NotConnected):
+            if isinstance(failure, ForbiddenAddress | NotConnected | NoAccess):
                 self.used = NOTHING
             self.settle()
             raise

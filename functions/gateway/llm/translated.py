@@ -62,6 +62,9 @@ class Told:
     def told(self, content: Json) -> Tokens | None:
         return self.used
 
+    def is_error(self, content: Json) -> bool:
+        return self.inner.is_error(content)
+
     def error(self, message: str, status: int) -> Json:
         return self.inner.error(message, status)
 

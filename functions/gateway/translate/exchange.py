@@ -91,12 +91,13 @@ def told(problem: Problem, *, asked: bool) -> Response:
 def target_of(asked: Asked, body: Json, endpoint: Endpoint) -> Target:
     """The call in the format of the provider. Raises `Untranslatable`."""
     kind = endpoint.kind
-    check_attachments(body.get("messages"), addresses=kind.fetches)
+    wire, vertex = kind.wire(asked.model), kind.service_account
+    check_attachments(body.get("messages"), addresses=kind.fetched(asked.model))
     limit = asked.most if asked.bounded else None
-    if kind.dialect == "anthropic":
-        return Messages(asked.model, body, most=asked.most, stream=asked.stream)
-    if kind.dialect == "gemini":
-        return GenerateContent(asked.model, body, limit=limit, stream=asked.stream, vertex=kind.service_account)
+    if wire == "anthropic":
+        return Messages(asked.model, body, most=asked.most, stream=asked.stream, vertex=vertex)
+    if wire == "gemini":
+        return GenerateContent(asked.model, body, limit=limit, stream=asked.stream, vertex=vertex)
     return Completions(asked.model, body, limit=limit, stream=asked.stream, new_length=kind.new_length)
 
 

@@ -11,6 +11,7 @@ from functions.gateway.translate.chat import Piece, pieces_of
 from functions.gateway.translate.parameters import mapped
 from shared.llm.kinds import ANTHROPIC_VERSION
 from shared.llm.usage import AnthropicUsage
+from shared.llm.vertex import message_body, message_path
 from shared.usage import Tokens
 
 EXTRA = frozenset({"top_k"})
@@ -20,13 +21,12 @@ ROOM_BESIDE_THINKING = 1024
 class Messages:
     """One call over a provider that speaks Anthropic's dialect."""
 
-    path = "/v1/messages"
-
-    def __init__(self, model: str, body: Json, *, most: int | None, stream: bool) -> None:
+    def __init__(self, model: str, body: Json, *, most: int | None, stream: bool, vertex: bool) -> None:
         from litellm.llms.anthropic.chat.handler import ModelResponseIterator
         from litellm.llms.anthropic.chat.transformation import ANTHROPIC_TOOL_NAME_REVERSE_MAP_KEY, AnthropicConfig
+        from litellm.llms.vertex_ai.vertex_ai_partner_models.anthropic.transformation import VertexAIAnthropicConfig
 
-        self._config = AnthropicConfig()
+        self._config = VertexAIAnthropicConfig() if vertex else AnthropicConfig()
         longest: int = AnthropicConfig.get_max_tokens_for_model(model)
         limited = {} if stated(body) else {"max_tokens": min(most or longest, longest)}  # Anthropic wants one always
         parameters = mapped(self._config, model, {**body, **limited}, extra=EXTRA)
@@ -39,7 +39,11 @@ class Messages:
         if stream:
             self.body["stream"] = True
         self.headers = {name.lower().encode(): str(value).encode() for name, value in heads.items()}
-        self.headers[b"anthropic-version"] = ANTHROPIC_VERSION
+        self.path = "/v1/messages"
+        if vertex:
+            self.path, self.body = message_path(model, stream=stream), message_body(self.body)
+        else:
+            self.headers[b"anthropic-version"] = ANTHROPIC_VERSION
         self._names: dict[str, str] = kept.get(ANTHROPIC_TOOL_NAME_REVERSE_MAP_KEY) or {}
         self._events = ModelResponseIterator(None, False, self._json_mode, None, self._names)
         self._usage = AnthropicUsage()

@@ -16,10 +16,9 @@ from functions.gateway.translate.asked import Json
 from functions.gateway.translate.chat import Piece, pieces_of
 from functions.gateway.translate.parameters import mapped
 from functions.gateway.translate.to_anthropic import stated
+from shared.llm.vertex import PLAIN
 from shared.usage import Tokens
 
-PLAIN = "-._~@"
-"""What may stand in a model's name and is no part of a path."""
 EXTRA = frozenset({"top_k"})
 
 

@@ -54,7 +54,7 @@ async def create_response(
         async def ask(conversation: Wanted) -> Response:
             if provider is None:
                 return await doc_chat.respond(call, conversation, target, meter, invoke)
-            if provider.of.dialect != "openai":
+            if models.dialect_of(target) != "openai":
                 return await crossing.relay(
                     call, conversation, provider, target.model, dialect="openai", feature=native.FEATURE, meter=meter,
                     invoke=invoke,
