@@ -20,6 +20,7 @@ from shared.llm.exchange import is_stream
 from shared.llm.kinds import ANTHROPIC_VERSION
 from shared.llm.outbound import Providers
 from shared.llm.presence import Stream
+from shared.llm.translation import BY_PROVIDER, COUNTED
 from shared.llm.vertex import COUNT_PATH as VERTEX_COUNT_PATH
 from shared.llm.vertex import count_body, message_body, message_path
 from shared.quotas import Meter
@@ -27,6 +28,7 @@ from shared.secrets import TenantSecrets
 
 PATH, COUNT_PATH = "/v1/messages", "/v1/messages/count_tokens"
 VERSION = b"anthropic-version"
+OK = 200
 PASSED = {VERSION, b"anthropic-beta"}
 
 
@@ -54,6 +56,7 @@ async def relay(
         feature,
         most=NOTHING if counting else wish_of(wanted).most,
         piece_output=PIECE_OUTPUT if wanted.stream else None,
+        used=NOTHING if counting else None,
     )
     metered = settlement.metered
     async with settlement.or_settled():
@@ -64,6 +67,8 @@ async def relay(
     if not is_stream(answer):
         passed = await finished(answer, settlement, provider, key, wire)
         passed.headers["request-id"] = call.request_id
+        if counting and passed.status_code == OK:
+            passed.headers[COUNTED] = BY_PROVIDER
         return passed
     room = Room(settlement, AnthropicEnding()) if metered.in_pieces else None
     stream = Relay(answer, provider, settlement, wire, room)
