@@ -98,8 +98,7 @@ async def completions(
     answers: Answers,
     compression: Compression,
 ) -> Response:
-    """A completion of a text, with `suffix` of what follows it: OpenAI's older route. A provider that has only chat is
-    asked by that."""
+    """A completion of a text, with `suffix` of what follows it: by a provider that has OpenAI's older route, or by chat."""
     wanted = await parsed(request, required="prompt")
     lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression, invoke)
     relay = partial(chat.relay, call, providers=providers, sealing=sealing, meter=meter, feature="completions")
@@ -165,8 +164,7 @@ async def count_message_tokens(
     answers: Answers,
     compression: Compression,
 ) -> Response:
-    """How many tokens a message's input has, by the provider's own count, or by an estimate where it has none. That
-    costs nothing."""
+    """How many tokens a message's input has: the provider's count, or an estimate that says so. It costs nothing."""
     wanted = await conversation(request)
     lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression, invoke)
     relay = partial(messages.relay, call, request, providers=providers, sealing=sealing, meter=meter)

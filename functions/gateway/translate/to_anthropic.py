@@ -27,7 +27,7 @@ class Messages:
         from litellm.llms.vertex_ai.vertex_ai_partner_models.anthropic.transformation import VertexAIAnthropicConfig
 
         self._config = VertexAIAnthropicConfig() if vertex else AnthropicConfig()
-        longest: int = AnthropicConfig.get_max_tokens_for_model(model)
+        longest: int = AnthropicConfig.get_max_tokens_for_model(anthropics_name(model))
         limited = {} if stated(body) else {"max_tokens": min(most or longest, longest)}  # Anthropic wants one always
         parameters = mapped(self._config, model, {**body, **limited}, extra=EXTRA)
         self._json_mode = bool(parameters.pop("json_mode", False))
@@ -80,6 +80,12 @@ class Messages:
         """What an event says that tells of an error; empty for any other."""
         error = content.get("error") if content.get("type") == "error" else None
         return str(error.get("message") or "error") if isinstance(error, dict) else ""
+
+
+def anthropics_name(model: str) -> str:
+    """What Anthropic calls a model, of which Vertex AI writes the version after an `@`. litellm knows by that name how
+    long its answers can be."""
+    return model.removesuffix("@default").replace("@", "-")
 
 
 def stated(body: Json) -> bool:

@@ -104,7 +104,7 @@ async def test_openais_sdk_gets_a_whole_answer(known: Gateway) -> None:
     assert call.path == f"{CLAUDE_PATH}:rawPredict"
     told = call.json
     assert (told["anthropic_version"], "model" in told) == ("vertex-2023-10-16", False)
-    assert told["max_tokens"] > 0
+    assert told["max_tokens"] == 16_384
     assert call.headers["authorization"] == f"Bearer {TOKEN}"
     (row,) = await known.ledger()
     assert (row["feature"], row["provider"], row["cost_micro_usd"]) == ("chat", "known", 66)
