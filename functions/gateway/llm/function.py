@@ -98,7 +98,7 @@ async def completions(
     answers: Answers,
     compression: Compression,
 ) -> Response:
-    """A completion of a text, with `suffix` of what follows it: by a provider that has OpenAI's older route, or by chat."""
+    """A completion of a text, with `suffix` of what follows: by a provider with OpenAI's older route, or by chat."""
     wanted = await parsed(request, required="prompt")
     lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression, invoke)
     relay = partial(chat.relay, call, providers=providers, sealing=sealing, meter=meter, feature="completions")

@@ -252,13 +252,18 @@ async def test_its_tokens_are_counted_by_google_for_nothing(known: Gateway) -> N
     assert (row["feature"], row["outcome"], row["cost_micro_usd"]) == ("count_tokens", "done", 0)
 
 
-async def test_an_alias_leads_to_it(known: Gateway) -> None:
-    body = {"provider": "known", "model": VERTEX_CLAUDE, "defaults": {"temperature": 0.5}}
+async def test_an_alias_leads_to_it_and_takes_away_what_vertex_refuses(known: Gateway) -> None:
+    body = {
+        "provider": "known",
+        "model": VERTEX_CLAUDE,
+        "defaults": {"temperature": 0.5},
+        "request": {"without": ["output_config"]},
+    }
     assert (await known.client.put("/v1/aliases/house-claude", json=body)).status_code == 200
-    answer = await send(known, model="house-claude")
+    answer = await send(known, model="house-claude", output_config={"effort": "low"})
     assert answer.status_code == 200, answer.text
     told = models_calls(known)[0].json
-    assert (told["temperature"], "model" in told) == (0.5, False)
+    assert (told["temperature"], "model" in told, "output_config" in told) == (0.5, False, False)
 
 
 async def test_responses_go_the_same_way(known: Gateway) -> None:
