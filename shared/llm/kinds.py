@@ -43,6 +43,8 @@ class Kind:
     """How addresses begin from which it fetches images and files by itself."""
     responses: bool = False
     """Whether it has /responses and keeps them."""
+    counts: bool = False
+    """Whether it has /responses/input_tokens, which counts for nothing."""
 
     def wire(self, model: str) -> Wire:
         """What it speaks for that model: Vertex AI serves each publisher's models in the publisher's own format."""
@@ -59,7 +61,9 @@ class Kind:
 
 FILES = ("https://generativelanguage.googleapis.com/v1beta/files/",)
 KINDS: Mapping[str, Kind] = {
-    "openai": Kind(base_url="https://api.openai.com/v1", new_length=True, responses=True, fetches=("https://",)),
+    "openai": Kind(
+        base_url="https://api.openai.com/v1", new_length=True, responses=True, counts=True, fetches=("https://",)
+    ),
     "anthropic": Kind("anthropic", "https://api.anthropic.com", b"x-api-key", b"", fetches=("https://",)),
     "azure": Kind(
         header=b"api-key", scheme=b"", new_length=True, prices="azure", responses=True, fetches=("https://",)

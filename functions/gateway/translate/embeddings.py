@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from functions.gateway.translate.asked import Asked, Json
 from functions.gateway.translate.counting import ESTIMATED, of_texts
 from functions.gateway.translate.exchange import Exchange, passed_on, translating
-from functions.gateway.translate.to_gemini import count_path, total_in
+from functions.gateway.translate.to_gemini import count_in, count_path
 from shared.errors import Malformed, Problem
 from shared.llm.dialect import error_type
 from shared.llm.translation import COUNTED, KIND, USED, BadTranslation, Untranslatable, used_text
@@ -165,7 +165,7 @@ async def counted(model: str, wanted: Wanted, exchange: Exchange) -> Tokens | No
         async with asyncio.timeout(COUNT_S_MAX):
             told = await exchange.ask(count_path(model, vertex=False), {"contents": contents}, {})
             content, refusal = await exchange.content(told, error)
-            return None if refusal is not None else Tokens(total_in(content))
+            return None if refusal is not None else Tokens(count_in(content))
     except (Problem, TimeoutError):
         return None
 

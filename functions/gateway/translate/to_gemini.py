@@ -22,6 +22,8 @@ from shared.llm.vertex import PLAIN
 from shared.usage import Tokens
 
 EXTRA = frozenset({"top_k"})
+TOTAL = "totalTokens"
+"""What `countTokens` answers."""
 COUNTED_PARTS = frozenset({"contents", "system_instruction", "tools", "generationConfig"})
 
 
@@ -133,9 +135,9 @@ def count_body(model: str, body: Json, *, vertex: bool) -> Json:
     return {"generateContentRequest": {"model": f"models/{model}", **asked}}
 
 
-def total_in(content: Json) -> int:
-    """What `countTokens` answers. Raises `BadTranslation`."""
-    total = whole(content.get("totalTokens"))
+def count_in(content: Json, member: str = TOTAL) -> int:
+    """What a provider's count says. Raises `BadTranslation`."""
+    total = whole(content.get(member))
     if total is None:
         raise BadTranslation("the provider's answer has no count of tokens")
     return total

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anthropic
 import httpx
 import pytest
 
-from tests.fixtures.provider import Script, Stall, google_error, whole
-from tests.functions.gateway.conftest import CLAUDES, Gateway, make_key
+from tests.fixtures.provider import Script, Stall, error, google_error, whole
+from tests.functions.gateway.conftest import CLAUDES, Gateway, make_key, store
 from tests.functions.gateway.translate.conftest import PROJECT
 from tests.functions.gateway.translate.test_anthropic_to_openai import HI, WEATHER, sdk
 
-GEMINI, VERTEX, OPENAI = "gemini-2.5-flash", "known/gemini-2.5-flash", "gpt-4o-mini"
+GEMINI, VERTEX, OPENAI, GPT = "gemini-2.5-flash", "known/gemini-2.5-flash", "gpt-4o-mini", "gpt-4.1"
 HEADER = "x-dcoder-token-count"
 
 
@@ -61,6 +62,49 @@ async def test_anthropics_own_count_says_whose_it_is(known: Gateway) -> None:
     answer = await count(known, CLAUDES[0])
     assert (answer.json(), answer.headers[HEADER]) == ({"input_tokens": 11}, "provider")
     await free(known)
+
+
+@pytest.fixture
+async def openais(known: Gateway) -> AsyncIterator[Gateway]:
+    """With a provider that is OpenAI itself."""
+    await store(known.client, "openais", known.provider.base_url, [GPT], kind="openai")
+    yield known
+    await known.client.delete("/v1/secrets/providers/openais")
+
+
+async def test_openai_itself_counts_the_input_of_a_response(openais: Gateway) -> None:
+    turns = [
+        *HI,
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "weather", "input": {"a": 1}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "rain"}]},
+    ]
+    answer = await count(openais, GPT, messages=turns, system="Be brief.", tools=[WEATHER])
+    assert (answer.json(), answer.headers[HEADER]) == ({"input_tokens": 11}, "provider")
+    (call,) = openais.provider.calls
+    assert call.path == "/v1/responses/input_tokens"
+    assert (call.json["model"], call.json["instructions"]) == (GPT, "Be brief.")
+    assert [one.get("type") or one["role"] for one in call.json["input"]] == [
+        "user", "function_call", "function_call_output",
+    ]  # fmt: skip
+    assert call.json["tools"][0]["name"] == "weather"
+    await free(openais)
+
+
+async def test_who_is_stored_as_openai_and_has_no_count_is_estimated(openais: Gateway) -> None:
+    openais.provider.will(error(404, "no such route"))
+    answer = await count(openais, GPT)
+    assert answer.headers[HEADER] == "estimate; tokenizer=o200k_base"
+    assert answer.json()["input_tokens"] >= 1
+    assert len(openais.provider.calls) == 1
+    await free(openais)
+
+
+async def test_what_openai_refuses_is_not_estimated(openais: Gateway) -> None:
+    openais.provider.will(error(429, "slow down", headers=[("retry-after", "9")]))
+    answer = await count(openais, GPT)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "9")
+    assert answer.json()["error"] == {"type": "rate_limit_error", "message": "slow down"}
+    await free(openais)
 
 
 async def test_openais_dialect_has_no_count_and_an_estimate_says_that_it_is_one(known: Gateway) -> None:
