@@ -28,6 +28,11 @@ def openai_error(problem: Problem) -> dict[str, object]:
     }
 
 
+def provider_error(message: str, status: int) -> dict[str, Any]:  # Any: JSON
+    """A provider's own error in OpenAI's shape."""
+    return {"error": {"message": message, "type": error_type(status), "param": None, "code": "provider_error"}}
+
+
 def refusal_in(content: bytes) -> dict[str, Any]:  # Any: JSON of the provider's
     """What a provider refuses with; empty for what is no JSON object. Google's streams refuse with a list of one."""
     try:

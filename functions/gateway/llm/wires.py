@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from shared.errors import Problem
 from shared.llm import sse
-from shared.llm.dialect import anthropic_error, anthropic_type, error_type, message_in, openai_error
+from shared.llm.dialect import anthropic_error, anthropic_type, message_in, openai_error, provider_error
 from shared.llm.usage import AnthropicUsage, json_object, tier_of, tokens_in, whole
 from shared.usage import Tokens
 
@@ -81,7 +81,7 @@ class OpenAi:
         return isinstance(content.get("error"), dict) and isinstance(message_in(content), str)
 
     def error(self, message: str, status: int) -> Json:
-        return {"error": {"message": message, "type": error_type(status), "param": None, "code": "provider_error"}}
+        return provider_error(message, status)
 
     def error_event(self, problem: Problem) -> bytes:
         return sse.encode(json.dumps(openai_error(problem), ensure_ascii=False))

@@ -9,6 +9,7 @@ Sources: Gemini API, `models.batchEmbedContents`; Vertex AI, "Text embeddings AP
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 from urllib.parse import quote
 
@@ -19,7 +20,7 @@ from functions.gateway.translate.counting import ESTIMATED, of_texts
 from functions.gateway.translate.exchange import Exchange, passed_on, translating
 from functions.gateway.translate.to_gemini import count_in, count_path
 from shared.errors import Malformed, Problem
-from shared.llm.dialect import error_type
+from shared.llm.dialect import provider_error
 from shared.llm.translation import COUNTED, KIND, USED, BadTranslation, Untranslatable, used_text
 from shared.llm.usage import whole
 from shared.llm.vectors import base64_of
@@ -71,11 +72,15 @@ def texts_in(given: object) -> list[str]:
     return texts
 
 
+def refused(status: int, message: str) -> Json:
+    return provider_error(message, status)
+
+
 async def answer(asked: Asked, exchange: Exchange) -> Response:
     wanted, vertex = Wanted(asked.body), exchange.endpoint.kind.service_account
     path, body = asked_of(asked.model, wanted, vertex=vertex)
     told = await exchange.ask(path, body, {})
-    content, refusal = await exchange.content(told, error)
+    content, refusal = await exchange.content(told, refused)
     if refusal is not None:
         return refusal
     with translating(answer=True):
@@ -84,7 +89,7 @@ async def answer(asked: Asked, exchange: Exchange) -> Response:
             {"object": "embedding", "index": index, "embedding": base64_of(vector) if wanted.packed else vector}
             for index, vector in enumerate(vectors)
         ]
-    used = used_in(content)
+        used = used_in(content)
     if used is None and not vertex:
         used = await counted(asked.model, wanted, exchange)
     headers = {**passed_on(told), KIND: "answer"}
@@ -132,10 +137,12 @@ def vectors_in(content: Json, count: int) -> list[list[float]]:
 
 
 def is_vector(values: Any) -> bool:  # Any: JSON of the provider's
-    numbers = isinstance(values, list) and all(
-        isinstance(one, int | float) and not isinstance(one, bool) for one in values
-    )
-    return numbers and bool(values)
+    """Python reads `NaN` and `Infinity` in JSON, which no caller does."""
+    return isinstance(values, list) and bool(values) and all(is_number(one) for one in values)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def used_in(content: Json) -> Tokens | None:
@@ -164,11 +171,7 @@ async def counted(model: str, wanted: Wanted, exchange: Exchange) -> Tokens | No
     try:
         async with asyncio.timeout(COUNT_S_MAX):
             told = await exchange.ask(count_path(model, vertex=False), {"contents": contents}, {})
-            content, refusal = await exchange.content(told, error)
+            content, refusal = await exchange.content(told, refused)
             return None if refusal is not None else Tokens(count_in(content))
     except (Problem, TimeoutError):
         return None
-
-
-def error(status: int, message: str) -> Json:
-    return {"error": {"message": message, "type": error_type(status), "param": None, "code": "provider_error"}}

@@ -11,11 +11,10 @@ from typing import Any
 from uuid import uuid4
 
 from functions.gateway.translate.asked import Json
-from functions.gateway.translate.chat import Piece, completion_of, usage_of
-from functions.gateway.translate.for_openai import encoded
+from functions.gateway.translate.chat import Piece, completion_of
+from functions.gateway.translate.for_openai import encoded, ended, wants_usage
 from functions.gateway.translate.parameters import WITHOUT_EFFECT
-from shared.llm import sse
-from shared.llm.dialect import error_type
+from shared.llm.dialect import provider_error
 from shared.llm.translation import Untranslatable
 from shared.usage import Tokens
 
@@ -39,8 +38,7 @@ class CompletionCaller:
                 )
         carried = {name: value for name, value in body.items() if name in CARRIED}
         self.body: Json = {**carried, "messages": [{"role": "user", "content": prompt_in(body)}]}
-        options = body.get("stream_options")
-        self._wants_usage = isinstance(options, dict) and options.get("include_usage") is True
+        self._wants_usage = wants_usage(body)
         self._head: Json = {
             "id": f"cmpl-{uuid4().hex}",
             "object": "text_completion",
@@ -66,13 +64,10 @@ class CompletionCaller:
         return encoded({**self._head, "choices": [choice(piece.index, text, piece.finish)]})
 
     def end(self, used: Tokens | None) -> bytes:
-        usage = b""
-        if self._wants_usage and used is not None:
-            usage = encoded({**self._head, "choices": [], "usage": usage_of(used)})
-        return usage + sse.encode("[DONE]")
+        return ended(self._head, used if self._wants_usage else None)
 
     def error(self, status: int, message: str) -> Json:
-        return {"error": {"message": message, "type": error_type(status), "param": None, "code": "provider_error"}}
+        return provider_error(message, status)
 
 
 def choice(index: int, text: str, finish: str | None) -> Json:
