@@ -40,6 +40,10 @@ class Target(Protocol):
     def used(self) -> Tokens | None: ...
     @property
     def complete(self) -> bool: ...
+    @property
+    def tells_at_end(self) -> bool:
+        """Whether a stream tells what it used when nothing more is written: it holds then, also of one that breaks."""
+
     def answer(self, content: Json, headers: Mapping[str, str]) -> Any: ...  # Any: litellm's ModelResponse
     def pieces(self, content: Json) -> list[Piece]: ...
     def failure(self, content: Json) -> str: ...
@@ -100,7 +104,8 @@ class Translated:
                 last = self.caller.end(self.target.used)
             yield (used_event(self.target.used) if self.target.used is not None else b"") + last
         except Problem as problem:
-            yield problem_event(problem)
+            used = self.target.used if self.target.tells_at_end else None
+            yield (used_event(used) if used is not None else b"") + problem_event(problem)
         finally:
             self.answer.close()
 

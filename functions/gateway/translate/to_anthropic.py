@@ -21,6 +21,8 @@ ROOM_BESIDE_THINKING = 1024
 class Messages:
     """One call over a provider that speaks Anthropic's dialect."""
 
+    tells_at_end = True
+
     def __init__(self, model: str, body: Json, *, most: int | None, stream: bool, vertex: bool) -> None:
         from litellm.llms.anthropic.chat.handler import ModelResponseIterator
         from litellm.llms.anthropic.chat.transformation import ANTHROPIC_TOOL_NAME_REVERSE_MAP_KEY, AnthropicConfig

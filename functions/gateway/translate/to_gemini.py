@@ -31,6 +31,8 @@ class GenerateContent:
     """One call over Gemini or Vertex AI."""
 
     headers: Mapping[bytes, bytes] = {}
+    tells_at_end = False
+    """Each event tells the whole so far."""
 
     def __init__(self, model: str, body: Json, *, limit: int | None, stream: bool, vertex: bool) -> None:
         from litellm.llms.gemini.chat.transformation import GoogleAIStudioGeminiConfig
