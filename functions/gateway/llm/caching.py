@@ -123,7 +123,7 @@ class Caching:
     async def _again(self, kept: Kept, target: Target, feature: str, how: str) -> Response:
         """A kept answer, and how it was found. It costs nothing, and counts as a call."""
         settlement = await self._free(target, feature)
-        async with settlement.or_settled():
+        with settlement.or_settled():
             await settlement.metered.durable()
         settlement.outcome, settlement.saved_micro_usd = "done", kept.cost
         settlement.cache = "semantic" if how.startswith("semantic") else "hit"
@@ -140,7 +140,7 @@ class Caching:
         place = (self.sealing.tenant, question.key)
         while question.find and (flight := self._in_flight(question.key)) is not None:
             settlement = await self._free(target, feature)
-            async with settlement.or_settled():
+            with settlement.or_settled():
                 try:
                     joined = await settlement.waiting(flight.join())
                 except Problem:  # it was refused for whoever began it: that is no answer for others

@@ -59,7 +59,7 @@ async def relay(
         used=NOTHING if counting else None,
     )
     metered = settlement.metered
-    async with settlement.or_settled():
+    with settlement.or_settled():
         key = await settlement.waiting(provider.access(sealing, key, providers))
         path, body = asked_of(request, wanted, provider, model)
         asked = headers_of(request, provider) | provider.of.credential(key)
