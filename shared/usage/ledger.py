@@ -61,7 +61,8 @@ UPDATE usage_open SET seen_at = clock_timestamp() FROM (
     SELECT id FROM usage_open WHERE id = ANY($1) FOR UPDATE SKIP LOCKED
 ) AS living WHERE usage_open.id = living.id
 """
-"""A row that is locked is being ended. To wait for it while others wait for rows that are locked here would never end."""
+"""A row that is locked is being ended. To wait for it, while that waits for a row that is locked here, would never
+end."""
 UNKNOWN = "'unknown', false, false, reserved_micro_usd, reserved_tokens"
 UNKNOWN_FIELDS = "outcome, usage_known, price_known, charged_micro_usd, charged_tokens"
 SWEEP = f"""
