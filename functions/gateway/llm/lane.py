@@ -33,6 +33,8 @@ from shared.secrets import TenantSecrets
 
 Relayed = Callable[[Wanted, Provider, str], Coroutine[None, None, Response]]
 """Asks the provider for what is wanted, by the provider's own name of the model."""
+IN_OTHER_WORDS = frozenset({"chat", "messages"})
+"""Whose questions are compared by what they say. A count of tokens is of those very words."""
 BuiltIn = Callable[[Target], Awaitable[Response]]
 
 
@@ -49,9 +51,7 @@ class Lane:
     guardrails: Guardrails
     answers: Answers
     compression: Compression
-    invoke: Invoke | None = None
-    """Given where calls are translated for providers that speak another dialect, and questions compared by what they
-    say."""
+    invoke: Invoke
 
     async def answer(
         self, wanted: Wanted, dialect: Dialect, feature: str, relay: Relayed, built_in: BuiltIn | None = None
@@ -65,7 +65,7 @@ class Lane:
 
         async def work() -> Response:
             target = await models.chosen(self.call.caller, wanted.model, self.tenant, self.providers)
-            models.check_dialect(target, wanted.model, dialect, translates=self.invoke is not None)
+            models.check_dialect(target, wanted.model, dialect, feature)
             provider = target.provider
             observe(self.call, feature, provider=provider, model=wanted.model, content=wanted.content)
             if provider is None:
@@ -73,11 +73,12 @@ class Lane:
                     raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
                 return await built_in(target)
             asked = aliased.asked(wanted, target)
-            ask = self._translating(dialect, feature) if provider.of.dialect != dialect else relay
+            ask = self._translating(feature) if models.dialect_of(target) != dialect else relay
             compressing = Compressing(self.request, self.compression, self.call, self.tenant, self.sealing)
             modes = await compressing.modes(feature)
             relayed = compressing.relayed(ask, modes, feature) if modes else ask
-            caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter, modes, self.invoke)
+            invoke = self.invoke if feature in IN_OTHER_WORDS else None
+            caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter, modes, invoke)
             answer = await caching.answer(
                 self.request, asked, target, feature, lambda: relayed(asked, provider, target.model)
             )
@@ -86,8 +87,5 @@ class Lane:
         response = await answered(self.request, work())
         return response if feature == "embeddings" else watch.answered(response)  # vectors say nothing
 
-    def _translating(self, dialect: Dialect, feature: str) -> Relayed:
-        assert self.invoke is not None
-        return partial(
-            translated.relay, self.call, dialect=dialect, feature=feature, meter=self.meter, invoke=self.invoke
-        )
+    def _translating(self, feature: str) -> Relayed:
+        return partial(translated.relay, self.call, feature=feature, meter=self.meter, invoke=self.invoke)

@@ -45,7 +45,7 @@ async def create_response(
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
-        models.check_dialect(target, wanted.model, "openai", translates=True)
+        models.check_dialect(target, wanted.model, "openai", FEATURE)
         body, provider = aliased.asked(wanted, target), target.provider
         observe(call, FEATURE, provider=provider, model=wanted.model, content=wanted.content)
         if provider is not None and provider.of.responses:
@@ -54,11 +54,10 @@ async def create_response(
         async def ask(conversation: Wanted) -> Response:
             if provider is None:
                 return await doc_chat.respond(call, conversation, target, meter, invoke)
-            if provider.of.dialect != "openai":
+            if models.dialect_of(target) != "openai":
                 return await crossing.relay(
-                    call, conversation, provider, target.model, dialect="openai", feature=native.FEATURE, meter=meter,
-                    invoke=invoke,
-                )  # fmt: skip
+                    call, conversation, provider, target.model, feature=FEATURE, meter=meter, invoke=invoke
+                )
             return await chat.relay(
                 call, conversation, provider, target.model, providers=providers, sealing=sealing, meter=meter,
                 feature=native.FEATURE,
