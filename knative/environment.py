@@ -178,6 +178,8 @@ class Environment(Typed):
     objects: Objects
     collector: Collector | None = None
     """Null: nobody is told of calls."""
+    private_providers: list[Listener] = []
+    """Where model providers of your own network listen. Empty: providers are on the internet."""
     keys_secret: Label
     """Secret with root.key, tokens.key, audit.key, pepper.key and hooks.key, 32 bytes each."""
     sizes: Sizes

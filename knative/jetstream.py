@@ -11,6 +11,7 @@ import json
 from knative import network
 from knative.environment import Environment, JetStream
 from knative.manifest import BROKER, Manifest
+from shared.events.stream import DUPLICATES_S
 
 BROKER_NAMESPACE = "knative-eventing"
 INGRESS = "nats-broker-ingress"
@@ -19,9 +20,6 @@ FILTER = f"{BROKER}-broker-filter"
 FILTER_LABELS = {"eventing.knative.dev/broker": BROKER, "eventing.knative.dev/role": "filter"}
 CONFIG = "natsjetstream.eventing.knative.dev/config"
 MIB = 1024 * 1024
-DUPLICATE_WINDOW = "1s"
-"""Within it a second event of the same id is dropped. A dead letter that is delivered again has its old id, and may
-have died within moments; who hears an event twice knows it."""
 
 
 def notes(jetstream: JetStream) -> dict[str, str]:
@@ -30,7 +28,7 @@ def notes(jetstream: JetStream) -> dict[str, str]:
         "maxAge": f"{jetstream.keep_hours}h",
         "maxBytes": jetstream.keep_mib * MIB,
         "replicas": jetstream.replicas,
-        "duplicateWindow": DUPLICATE_WINDOW,
+        "duplicateWindow": f"{DUPLICATES_S:.0f}s",
     }
     # A batch is handed on one after the other, and all of it must be done within one event's timeout.
     one_by_one = [{"name": "CONSUMER_FETCH_BATCH_SIZE", "value": "1"}]

@@ -81,6 +81,9 @@ def egress(grants: frozenset[str], environment: Environment, platform: str = "")
         rules.append({"to": [namespace("kourier-system")]})
     if "internet" in grants:
         rules.append({"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": PRIVATE}}], "ports": [tcp(443)]})
+        if not platform:
+            found = environment.private_providers
+            rules += [{"to": [{"ipBlock": {"cidr": one.cidr}}], "ports": [tcp(one.port)]} for one in found]
     return rules
 
 

@@ -178,6 +178,8 @@ def variables(group: Group, everyone: tuple[Group, ...], environment: Environmen
         settings.append(secret_variable("DCODER_POSTGRES_SERVERS", secret, "servers", granted=True))
     if environment.collector is not None:
         settings += collector(environment.collector)
+    if environment.private_providers and "internet" in group.grants:
+        settings.append({"name": "DCODER_PRIVATE_PROVIDER_URLS", "value": "true"})
     granted = "objects" in group.grants
     keys = granted and environment.objects.keys
     secret = environment.objects.secret

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from shared.errors import TooLarge, Unavailable
 from shared.events.cloudevent import CloudEvent
 from shared.events.publishing import whole
+from shared.events.subjects import as_sent
 from shared.ids import TenantId
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Broker:
         """Hand the event over; always True, as a Broker does not tell duplicates. Raises `Unavailable`, `TooLarge`."""
         import httpx
 
-        headers, body = whole(event)
+        headers, body = whole(as_sent(event))
         try:
             answer = await self._http().post(self._url, headers=headers, content=body)
         except httpx.HTTPError as failure:

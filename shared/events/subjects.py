@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from shared.events.cloudevent import CloudEvent
 from shared.function.declaration import DomainEvent, Every, ObjectCreated, ObjectRemoved, Trigger
@@ -39,6 +40,17 @@ def message_id(event: CloudEvent) -> str:
     """What the stream deduplicates on: the event's id, and for a re-driven event its re-drive too."""
     again = event.extensions.get(REDRIVE_ID, "")
     return f"{event.id}/{again}" if again else event.id
+
+
+def as_sent(event: CloudEvent) -> CloudEvent:
+    """The event as a Broker is given it: one on JetStream drops what has an id that it has lately seen."""
+    return replace(event, id=message_id(event))
+
+
+def as_signed(event: CloudEvent) -> CloudEvent:
+    """What `as_sent` was given: a function knows an event, re-driven or not, by one id."""
+    again = event.extensions.get(REDRIVE_ID, "")
+    return replace(event, id=event.id.removesuffix(f"/{again}")) if again else event
 
 
 def filters(function: str, triggers: Iterable[Trigger]) -> list[str]:

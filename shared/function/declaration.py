@@ -129,6 +129,8 @@ class Function:
     """How errors look: RFC 9457 problems, or what OpenAI's SDKs parse."""
     image: Literal["functions", "translate"] = "functions"
     """The image that holds what its handlers import (`dcoder image build --variant`)."""
+    early: Callable[[], None] | None = None
+    """Loads what every call needs and takes long: in a container at its start, else at the first call."""
     operations: list[Operation] = field(default_factory=list, init=False)
 
     def get(self, path: str, *, permission: str, success: int = 200) -> Callable[[H], H]:

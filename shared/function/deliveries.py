@@ -15,7 +15,7 @@ from shared.errors import Busy, DeadlineExceeded, Malformed, Problem, Refusal, U
 from shared.events import CloudEvent, ObjectEvent, from_http
 from shared.events.dead_letters import PATH as DEAD_LETTERS
 from shared.events.dead_letters import Undelivered, undelivered
-from shared.events.subjects import MINUTE_PASSED, SCHEDULE_DUE
+from shared.events.subjects import MINUTE_PASSED, SCHEDULE_DUE, as_signed
 from shared.function import body, problems
 from shared.function.admission import NOBODY, SlotsOf, translate
 from shared.function.call import Call, Tick, current_call
@@ -91,7 +91,7 @@ class Deliveries:
                 content = await body.whole(body.bounded(receive, EVENT_BYTES_MAX))
         except TimeoutError as late:
             raise DeadlineExceeded(f"the event did not arrive within {RECEIVE_S_MAX:.0f} s") from late
-        events = from_http(dict(scope["headers"]), content)
+        events = [as_signed(one) for one in from_http(dict(scope["headers"]), content)]
         await self._verify(events)
         return events
 
@@ -120,7 +120,7 @@ class Deliveries:
                 await self._hand_on(address, event, deployable, traceparent(head.traceparent))
                 continue
             for operation in wanted:
-                await self._handle(deployable, operation, event, head, payload(operation, event))
+                await self._handle(deployable, operation, event, head)
 
     async def _elsewhere(self, event: CloudEvent, deployable: Deployable) -> str | None:
         """The process that serves the event's tenant alone, when there is one."""
@@ -140,7 +140,12 @@ class Deliveries:
                 yield deployable, operation
 
     async def _handle(
-        self, deployable: Deployable, operation: Operation, event: CloudEvent, head: Head, given: Mapping[type, object]
+        self,
+        deployable: Deployable,
+        operation: Operation,
+        event: CloudEvent,
+        head: Head,
+        given: Mapping[type, object] | None = None,
     ) -> None:
         caller = Caller(event.tenant, f"event:{event.id}"[:120], "system", "function")
         trace = traceparent(head.traceparent)
@@ -151,7 +156,7 @@ class Deliveries:
         try:
             with self._process.in_flight:
                 async with asyncio.timeout(deployable.function.timeout_s), self._slots[deployable.name]["event"]:
-                    await self._run(call, given)
+                    await self._run(call, payload(operation, event) if given is None else given)
         except Refusal as refusal:
             said = f"{refusal.code}: {refusal.detail}"
             if self._process.settings.dedicated_tenant:  # which has no place for the dead: who handed it on keeps it

@@ -5,6 +5,7 @@ Times are seconds since the epoch, to be read beside those of a cluster: what wa
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from contextlib import suppress
@@ -67,6 +68,9 @@ async def open_early(application: Application) -> None:
 
     What fails here fails again at the first probe or call, which says so.
     """
+    for one in application.deployables:
+        if one.function.early is not None:
+            application.process.background(asyncio.to_thread(one.function.early), name=f"early-{one.name}")
     from shared.function.injection import REGISTRY_GRANTS, grants_of
     from shared.function.tenants import own_database
     from shared.identity import Identity

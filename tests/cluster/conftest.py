@@ -85,6 +85,18 @@ def wait_for(condition: Callable[[], object], *, timeout_s: float, what: str) ->
         time.sleep(1)
 
 
+def evict(deployed: Deployed, pod: str) -> None:
+    """As a node that is drained does it: refused when a disruption budget forbids it."""
+    namespace = deployed.environment.namespace
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
+    deployed.kubectl("create", "--raw", path, "-f", "-", given=json.dumps(eviction))
+
+
+def identity(deployed: Deployed, pod: str) -> str:
+    return deployed.kubectl("get", "pod", pod, "--ignore-not-found", "-o", "jsonpath={.metadata.uid}")
+
+
 def certified(environment: Environment, folder: Path) -> dict[str, str]:
     """Variables for a certificate by an authority of our own, where the environment has one; this process trusts it."""
     if environment.tls_secret is None:

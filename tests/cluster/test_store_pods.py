@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from secrets import token_hex
 
@@ -10,7 +9,7 @@ import pytest
 
 from shared.cli.documents import ask, list_documents, wait_until_final
 from shared.cli.failures import Failed
-from tests.cluster.conftest import Deployed, wait_for
+from tests.cluster.conftest import Deployed, evict, identity, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 BACK_S = 180
@@ -21,18 +20,6 @@ PIER = b"# Pier\n\nThe pier closes at 19:20.\n"
 def pods(deployed: Deployed) -> None:
     if not deployed.environment.pods:
         pytest.skip(f"the stores of environment {deployed.environment.name!r} are no pods")
-
-
-def evict(deployed: Deployed, pod: str) -> None:
-    """As a node that is drained does it: refused when a disruption budget forbids it."""
-    namespace = deployed.environment.namespace
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
-    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
-    deployed.kubectl("create", "--raw", path, "-f", "-", given=json.dumps(eviction))
-
-
-def identity(deployed: Deployed, pod: str) -> str:
-    return deployed.kubectl("get", "pod", pod, "--ignore-not-found", "-o", "jsonpath={.metadata.uid}")
 
 
 def upload(deployed: Deployed, name: str) -> str:

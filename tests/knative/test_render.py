@@ -183,6 +183,18 @@ def test_only_who_calls_providers_reaches_the_internet() -> None:
     ]
 
 
+def test_a_provider_of_the_own_network_is_reached_by_who_calls_providers_and_by_no_tenants_own_process() -> None:
+    place = "private_providers: [{cidr: 10.9.0.9/32, port: 8001}]\nplacement: alone\n"
+    environment = parse(files_text().replace("placement: capability\n", place), "local.yaml")
+    rendered = render(CATALOG, environment)
+    reach = {one["metadata"]["name"] for one in of_kind(rendered, "networking.k8s.io", "NetworkPolicy")
+             if "10.9.0.9/32" in str(one)}  # fmt: skip
+    may = {name for name, one in services(rendered).items() if "DCODER_PRIVATE_PROVIDER_URLS" in variables(one)}
+
+    assert reach == may == {"gateway-llm", "governance-secrets"}
+    assert "10.9.0.9/32" not in str(network.egress(frozenset({"internet"}), environment, "dcoder"))
+
+
 @pytest.mark.parametrize("name", names())
 def test_passwords_and_keys_come_from_secrets_only(name: str) -> None:
     for service in services(render(CATALOG, load(name))).values():

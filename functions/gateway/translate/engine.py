@@ -1,4 +1,4 @@
-"""litellm behind a wall: loaded at first use, kept from the network and from the log.
+"""litellm behind a wall: loaded when a container starts or at first use, kept from the network and from the log.
 
 Only its translation of formats is used. It opens no connection: while it works, a try to open one is refused, so an
 image's address in a message cannot make this process fetch it.
@@ -7,6 +7,7 @@ image's address in a message cannot make this process fetch it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import logging
 import os
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from threading import Lock
 
 from shared.errors import Fault
 from shared.llm.translation import TranslationUnavailable
@@ -50,18 +52,26 @@ class ReachesOut(Exception):
     """What is translated would make this process open a connection."""
 
 
+loading = Lock()
+
+
 async def loaded() -> None:
     """Return once litellm can be used: seconds of processor time, once in a process, and not on the event loop.
 
     Raises `TranslationUnavailable` where it is not installed.
     """
-    if "litellm" not in sys.modules or not load.cache_info().currsize:
+    if not load_once.cache_info().currsize:
         await asyncio.to_thread(load)
 
 
-@cache
 def load() -> None:
-    """Raises `TranslationUnavailable` or `Fault`. What failed is tried again."""
+    """Raises `TranslationUnavailable` or `Fault`. What failed is tried again; who comes meanwhile waits."""
+    with loading:
+        load_once()
+
+
+@cache
+def load_once() -> None:
     try:
         found = version("litellm")
     except PackageNotFoundError:
@@ -73,9 +83,14 @@ def load() -> None:
         logger = logging.getLogger(name)
         logger.disabled, logger.propagate = True, False
     sys.addaudithook(refuse)
-    with wall():
-        for module in MODULES:
-            importlib.import_module(module)
+    gc.disable()  # nothing that imports make is garbage
+    try:
+        with wall():
+            for module in MODULES:
+                importlib.import_module(module)
+    finally:
+        gc.enable()
+    gc.freeze()
     silence()
 
 

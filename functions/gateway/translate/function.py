@@ -25,6 +25,7 @@ translate = Function(
     timeout_s=600,
     body_bytes_max=17 * MIB,  # the gateway's 16, and what it says besides
     image="translate",
+    early=engine.load,
     scale=Scale(max=10, concurrency=100, reason="calls wait for providers; each frame of a stream is translated"),
 )
 

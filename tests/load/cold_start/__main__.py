@@ -1,32 +1,39 @@
 """From no pod to the first byte, step by step: a platform function on a cluster, beside bare hello worlds there.
 
     python -m tests.load.cold_start [--environment local] [--gateway http://host:port] [--runs 9] [--go IMAGE]
+                                    [--translator]
 
 It wants a platform that `knative/up existing` brought up from DCODER_HOME, and kubectl on its cluster. The platform's
 function lists documents: a virtual key is checked and the tenant's database is asked. The hello worlds are a plain
 function under functions-framework in the same image and, with `--go`, a static program whose image
 `tests.load.cold_start.go_image` makes. They have the same resources and security context, in a namespace that is made
-and deleted here. All take turns. Each start is one request to a Service that has no pod; the seconds go from opening
-the connection to the answer's first byte, through Kourier, activator and queue-proxy.
+and deleted here. All take turns. With `--translator` there is one more: a call through the gateway, which has a pod,
+of a model of a scripted provider of Anthropic's dialect, at the first address of the environment's
+`private_providers`. Each start is one request to a Service that has no pod; the seconds go from opening the connection
+to the answer's first byte, through Kourier, activator and queue-proxy.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
-from knative.environment import load
-from knative.kubectl import kubectl
+from knative.environment import Environment, load
+from knative.kubectl import Kubectl, kubectl
 from shared.cli.bringup import TENANT, gateway_of
-from shared.cli.client import key_of
+from shared.cli.client import Client, key_of
 from shared.host.home import find_home
+from tests.fixtures.provider import provider_at
 from tests.load.cold_start.moments import SAID, Watch
 from tests.load.cold_start.targets import NAMESPACE, WINDOW, Target, delete_hello, hello_targets
 
 SERVICE = "knowledge"
+MODEL = "claude-1"
 BAR_RATIO, BAR_S, BAR_READY_S = 1.25, 1.6, 0.9
 
 
@@ -35,6 +42,7 @@ def main() -> int:
     parser.add_argument("--environment", default="local")
     parser.add_argument("--gateway", default=os.environ.get("DCODER_TEST_GATEWAY", ""))
     parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--translator", action="store_true", help="start gateway-translate too, by calls of a model")
     parser.add_argument("--go", default="", help="the static hello world's image, if the nodes have it")
     wanted = parser.parse_args()
     environment, cluster = load(wanted.environment), kubectl()
@@ -47,28 +55,55 @@ def main() -> int:
         "platform", environment.namespace, SERVICE, f"platform.{environment.domain}",
         "/v1/documents", {"Authorization": f"Bearer {key}"}, tells_in_log=True,
     )  # fmt: skip
-    revision = deployed["status"]["latestReadyRevisionName"]
-    quick = [f"{name}={value}" for name, value in WINDOW.items()]
-    slow = [f"{name}-" for name in WINDOW]
-    annotate = ("annotate", "podautoscalers.autoscaling.internal.knative.dev", revision, "--namespace", ours.namespace)
     watches: dict[str, Watch] = {}
-    try:
+    with ExitStack() as ends:
+        translators = [ends.enter_context(translator(environment, gateway))] if wanted.translator else []
         container = deployed["spec"]["template"]["spec"]["containers"][0]
-        targets = [*hello_targets(cluster, container, wanted.go), ours]
-        watches |= {name: Watch(cluster, name) for name in (NAMESPACE, ours.namespace)}
-        cluster.run(*annotate, "--overwrite", *quick)
+        ends.callback(delete_hello, cluster)
+        targets = [*hello_targets(cluster, container, wanted.go), ours, *translators]
+        for name in (NAMESPACE, ours.namespace):
+            watches[name] = Watch(cluster, name)
+            ends.callback(watches[name].close)
+        ends.enter_context(gone_soon(cluster, [ours, *translators]))
         for _ in range(wanted.runs):
             for target in targets:
                 target.start(cluster, gateway, watches[target.namespace])
-    finally:
-        for watch in watches.values():
-            watch.close()
-        cluster.run(*annotate, *slow)
-        delete_hello(cluster)
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {wanted.runs} starts each, from no pod")
     report(targets)
     verdict(ours, next(one for one in targets if one.service == "hello"))
     return 0
+
+
+@contextmanager
+def gone_soon(cluster: Kubectl, targets: Sequence[Target]) -> Iterator[None]:
+    """Meanwhile the platform's pods go as soon as Knative lets them."""
+    kind, place = "podautoscalers.autoscaling.internal.knative.dev", ("--namespace", targets[0].namespace)
+    deployed = [cluster.one("ksvc", one.service, one.namespace) for one in targets]
+    revisions = [one["status"]["latestReadyRevisionName"] for one in deployed if one]
+    try:
+        cluster.run("annotate", kind, *revisions, *place, "--overwrite", *(f"{a}={b}" for a, b in WINDOW.items()))
+        yield
+    finally:
+        cluster.run("annotate", kind, *revisions, *place, *(f"{name}-" for name in WINDOW))
+
+
+@contextmanager
+def translator(environment: Environment, gateway: str) -> Iterator[Target]:
+    """The function that translates, as a caller of the gateway meets it, and a provider for it."""
+    if environment.translate_image is None or not environment.private_providers:
+        raise SystemExit(f"environment {environment.name!r} has no translate_image, or no private_providers")
+    place, key = environment.private_providers[0], key_of(find_home(), "tenants", TENANT)
+    with provider_at(place.cidr.partition("/")[0], place.port) as provider:
+        told = {"kind": "anthropic", "base_url": provider.origin, "api_key": "sk-scripted", "models": [MODEL]}
+        platform = Client(gateway, key, host=f"platform.{environment.domain}")
+        platform.call("PUT", "/v1/secrets/providers/cold-start", told)
+        asked = {"model": MODEL, "max_tokens": 9, "messages": [{"role": "user", "content": "Greet me."}]}
+        yield Target(
+            "translator", environment.namespace, "gateway-translate", f"llm.{environment.domain}",
+            "/v1/chat/completions", {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+            tells_in_log=True, body=json.dumps(asked).encode(), warm="/v1/models",
+        )  # fmt: skip
+        platform.call("DELETE", "/v1/secrets/providers/cold-start")
 
 
 def report(targets: Sequence[Target]) -> None:

@@ -45,6 +45,10 @@ class Target:
     headers: dict[str, str]
     tells_in_log: bool
     """Else its answer is its moments."""
+    body: bytes = b""
+    """What is posted. Empty: it is a GET."""
+    warm: str = ""
+    """A path that is asked before each start, of what stands before the Service and is not measured."""
     starts: list[dict[str, float]] = field(default_factory=list)
 
     def pods(self, cluster: Kubectl) -> set[str]:
@@ -59,6 +63,8 @@ class Target:
     def start(self, cluster: Kubectl, gateway: str, watch: Watch) -> None:
         """One start, from no pod. Raises `SystemExit` when it is none."""
         self.wait_for_none(cluster)
+        if self.warm:
+            self.request(gateway, self.warm)
         began = time.time()
         first_byte_s, body = self.request(gateway)
         pods = self.pods(cluster)
@@ -82,13 +88,15 @@ class Target:
             time.sleep(0.5)
         time.sleep(SETTLED_S + random.random() * KUBELET_PERIOD_S)
 
-    def request(self, gateway: str) -> tuple[float, bytes]:
-        """Seconds to the first byte, and the body. Raises `SystemExit` for any status but 200."""
+    def request(self, gateway: str, path: str = "") -> tuple[float, bytes]:
+        """Seconds to the first byte, and the body. Raises `SystemExit` for any status but 200. `path` is another."""
         address = urlsplit(gateway)
         began = time.perf_counter()
         connection = http.client.HTTPConnection(str(address.hostname), address.port or 80, timeout=60)
         try:
-            connection.request("GET", self.path, headers={"Host": self.host, **self.headers})
+            body = None if path else self.body or None
+            headers = {"Host": self.host, **self.headers}
+            connection.request("POST" if body else "GET", path or self.path, body, headers)
             answer = connection.getresponse()
             seconds = time.perf_counter() - began
             body = answer.read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ import pytest
 from shared.errors import TooLarge, Unavailable
 from shared.events import CloudEvent, Events, Relay
 from shared.events.broker import Broker
+from shared.events.subjects import REDRIVE_FUNCTION, REDRIVE_ID, as_signed, message_id
 from shared.identity import Tokens
 from shared.ids import PLATFORM
 from shared.postgres import ControlDatabase
@@ -60,6 +62,23 @@ async def test_an_event_arrives_signed_and_whole(sink: Sink, events: Events) -> 
     (kept,) = sink.kept
     Tokens(b"s" * 32).verify_event(kept)
     assert (kept.id, kept.subject, kept.data, kept.time) == (event.id, event.subject, event.data, event.time)
+
+
+async def test_a_redriven_event_has_an_id_that_the_broker_has_not_seen_and_its_own_again_at_the_function(
+    sink: Sink, events: Events
+) -> None:
+    event = event_of()
+    again = replace(event, extensions={REDRIVE_FUNCTION: "test-made-up", REDRIVE_ID: str(uuid4())})
+
+    await events.publish(event)
+    await events.publish(again)
+
+    first, second = sink.kept
+    assert (first.id, second.id) == (event.id, message_id(again))
+    assert first.id != second.id
+    arrived = as_signed(second)
+    Tokens(b"s" * 32).verify_event(arrived)
+    assert arrived.id == event.id
 
 
 @pytest.mark.parametrize("status", [302, 400, 404, 429, 500, 503])

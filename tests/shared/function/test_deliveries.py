@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from shared.errors import Invalid, Unavailable
-from shared.events import CloudEvent, to_http
+from shared.events import CloudEvent, ObjectEvent, to_http
 from shared.events.http import to_batch, to_structured
-from shared.function import DomainEvent, Function, Scale
+from shared.events.subjects import REDRIVE_FUNCTION, REDRIVE_ID, as_sent
+from shared.function import DomainEvent, Function, ObjectCreated, Scale
 from shared.function.denials import Denials
 from shared.identity import Tokens
 from shared.ids import TenantId
@@ -115,6 +116,17 @@ async def test_an_event_delivered_ten_times_at_once_has_one_effect(
     assert await counted(database) == 1
 
 
+async def test_a_redriven_event_is_known_by_the_id_that_it_had_before_a_broker_carried_it(
+    served: tuple[Served, httpx.AsyncClient], database: TenantDatabase, tenant: TenantId
+) -> None:
+    first = await signed(served[0], event(tenant))
+    again = {REDRIVE_FUNCTION: "test-made-up", REDRIVE_ID: str(uuid4())}
+    second = as_sent(await signed(served[0], replace(first, extensions=again)))
+    for one in (first, second):
+        assert (await post(served[1], to_structured(one))).status_code == 204
+    assert await counted(database) == 1
+
+
 async def test_a_batch_is_handled_event_by_event(
     served: tuple[Served, httpx.AsyncClient], database: TenantDatabase, tenant: TenantId
 ) -> None:
@@ -205,6 +217,26 @@ async def test_what_never_will_is_answered_as_done_and_kept_with_its_reason(
     letter = await control.fetchrow("SELECT tenant, function, reason FROM dead_letters WHERE event_id = $1", made.id)
     assert letter is not None
     assert dict(letter) == {"tenant": tenant, "function": "test-made-up", "reason": "invalid: never will"}
+
+
+async def test_an_object_event_without_a_record_is_done_and_kept_and_no_4xx(
+    serve: Serve, control: ControlDatabase, tenant: TenantId
+) -> None:
+    """A Broker on JetStream ends an event at the first 4xx, and keeps no dead letter of it."""
+    function = Function()
+
+    @function.on(ObjectCreated("things"))
+    async def created(event: ObjectEvent, transaction: TenantTransaction) -> None:
+        """Never comes to it."""
+
+    served = serve(function)
+    async with served.client() as client:
+        made = replace(event(tenant), type="com.amazonaws.s3.ObjectCreated:Put", subject="things/1")
+        signed_one = await signed(served, made)
+        answer = await post(client, to_structured(signed_one), "/events/test-made-up")
+    assert (answer.status_code, answer.content) == (204, b"")
+    reason = await control.fetchval("SELECT reason FROM dead_letters WHERE event_id = $1", made.id)
+    assert reason == f"malformed: event {made.id!r} holds no S3 record"
 
 
 @pytest.mark.parametrize(("then", "retry_after"), [("busy", "7"), ("break", "1"), ("hang", "1")])

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +19,8 @@ import httpx
 import pytest
 
 from shared.function.app import build
-from shared.function.catalog import select
+from shared.function.catalog import Deployable, select
+from shared.function.declaration import Function
 from shared.function.dedication import credentials_of
 from shared.function.openapi import document
 from shared.function.process import Process
@@ -167,6 +169,18 @@ async def test_only_what_the_functions_are_granted_is_opened_early(
         assert bool(application.process.opened(TenantRegistry)) is registry
     finally:
         await application.process.close()
+
+
+async def test_what_a_function_says_takes_long_is_loaded_early_and_beside_the_event_loop(settings: Settings) -> None:
+    loaded: list[bool] = []
+    late = Function(early=lambda: loaded.append(threading.current_thread() is threading.main_thread()))
+    application = build([Deployable("test-late", __name__, late)], settings)
+    try:
+        await open_early(application)
+    finally:
+        await application.process.close()
+
+    assert loaded == [False]
 
 
 async def test_a_container_of_one_tenant_opens_that_tenants_database_early(
