@@ -6,6 +6,7 @@ For a tenant that has not switched it on, nothing of this is done but to know th
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,7 @@ from shared.usage.prices import FREE
 
 HEADER, TTL_HEADER = "x-dcoder-cache", "x-dcoder-cache-ttl"
 PROVIDER = "cache"
+NO_STORE = "no-store"
 OF_ANSWER = frozenset({"content-type", "content-length", "cache-control", "x-accel-buffering", "retry-after"})
 """Headers that are the answer's, whoever gets it."""
 OK = 200
@@ -87,6 +89,8 @@ class Caching:
     """How the prompt is shortened: what answers the whole one need not be what answers the shorter."""
     invoke: Invoke | None = None
     """Without it, only the very same question is answered again."""
+    again: bool = True
+    """False for a request that no other's answer will do for."""
 
     async def answer(self, request: Request, wanted: Wanted, target: Target, feature: str, work: Work) -> Response:
         """What `work` answers, or answered before. Raises what it raises, and `Malformed` for a wish that cannot be."""
@@ -94,13 +98,15 @@ class Caching:
         if not setting.enabled or target.provider is None:
             return await work()
         wish = wish_of(request)
-        if not wish.keep:
+        if not (wish.keep and self.again):
             return marked(await work(), "off")
         scope = {
             "route": request.url.path, "query": request.url.query, "provider": target.provider.name,
             "url": target.provider.base_url, "model": target.model, "epoch": setting.epoch,
             "version": request.headers.get("anthropic-version", ""), "beta": request.headers.get("anthropic-beta", ""),
             "compressed": sorted(self.compressed),
+            # what was put aside is its owner's, and an answer may ask for it by its id
+            "owner": self.call.caller.owner if "reversible" in self.compressed else "",
         }  # fmt: skip
         key = key_of(self.sealing, scope, wanted.content)
         if wish.find and (kept := await self.answers.find(self.sealing, key)) is not None:
@@ -148,14 +154,22 @@ class Caching:
                     settlement.settle()
                     continue
                 await settlement.metered.durable()
-            settlement.outcome, settlement.saved_micro_usd = "done", cost_told(joined)
-            settlement.cache = "coalesced"
-            own = settlement.headers | cost_header(settlement.settle()) | self._own_headers(feature)
-            log("answer_shared", request_id=self.call.request_id, model=target.model)
-            return marked(without_headers_of_another(joined, own), "coalesced")
+            return self._shared(joined, settlement, target, feature)
         begun = self.answers.flights[place] = Flight(work(), self._landed(question))
         begun.task.add_done_callback(lambda _: self._forget(place, begun))
         return marked(await begun.join(), "miss")
+
+    def _shared(self, joined: Response, settlement: Settlement, target: Target, feature: str) -> Response:
+        """The answer of another's call. What it saved is known when it has ended."""
+        settlement.cache = "coalesced"
+        own = settlement.headers | cost_header(0) | self._own_headers(feature)
+        if isinstance(joined, Stream):
+            joined.pieces = followed(joined, joined.pieces, settlement)
+        else:
+            settlement.outcome, settlement.saved_micro_usd = "done", cost_told(joined)
+            settlement.settle()
+        log("answer_shared", request_id=self.call.request_id, model=target.model)
+        return marked(without_headers_of_another(joined, own), "coalesced")
 
     def _in_flight(self, key: str) -> Flight | None:
         flight = self.answers.flights.get((self.sealing.tenant, key))
@@ -168,7 +182,8 @@ class Caching:
     def _landed(self, question: Question) -> Callable[[Response, bytes], Coroutine[None, None, None]]:
         async def keep(response: Response, body: bytes) -> None:
             """Only what is whole and no error is kept."""
-            if response.status_code != OK or (isinstance(response, Stream) and not response.whole()):
+            whole = response.whole() if isinstance(response, Stream) else not is_private(response)
+            if response.status_code != OK or not whole:
                 return
             cost = response.cost() if isinstance(response, Stream) else cost_told(response)
             kept = Kept(response.headers["content-type"], body, now_s(), cost)
@@ -206,9 +221,36 @@ def without_headers_of_another(response: Response, own: Mapping[str, str]) -> Re
     return response
 
 
+def is_private(response: Response) -> bool:
+    """Whether the answer itself says that it is not to be kept (RFC 9111 §5.2.2.5)."""
+    return response.headers.get("cache-control") == NO_STORE
+
+
+def is_anothers(response: Response) -> bool:
+    """Whether it was made for another call, and can be given to this one."""
+    return response.status_code == OK and response.headers.get("x-dcoder-provider") == PROVIDER
+
+
 def marked(response: Response, said: str) -> Response:
     response.headers[HEADER] = said
     return response
+
+
+async def followed(
+    stream: Stream, pieces: AsyncGenerator[bytes, None], settlement: Settlement
+) -> AsyncGenerator[bytes, None]:
+    """The pieces of another's stream, and their end in the ledger."""
+    settlement.outcome = "client_gone"
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+        settlement.outcome, settlement.saved_micro_usd = "done" if stream.whole() else "cut", stream.cost()
+    except Problem:
+        settlement.outcome = "cut"
+        raise
+    finally:
+        await settlement.settle_stream()
 
 
 async def once(body: bytes) -> AsyncGenerator[bytes, None]:

@@ -72,21 +72,27 @@ class Lane:
                 if built_in is None:
                     raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
                 return await built_in(target)
-            asked = aliased.asked(wanted, target)
-            ask = self._translating(dialect, feature) if provider.of.dialect != dialect else relay
-            compressing = Compressing(self.request, self.compression, self.call, self.tenant, self.sealing)
-            modes = await compressing.modes(feature)
-            relayed = compressing.relayed(ask, modes, feature) if modes else ask
-            caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter, modes, self.invoke)
-            answer = await caching.answer(
-                self.request, asked, target, feature, lambda: relayed(asked, provider, target.model)
-            )
+            ask = self.translating(dialect, feature) if provider.of.dialect != dialect else relay
+            answer = await self.kept_or_asked(aliased.asked(wanted, target), target, provider, feature, ask)
             return aliased.answered(answer, target)
 
         response = await answered(self.request, work())
         return response if feature == "embeddings" else watch.answered(response)  # vectors say nothing
 
-    def _translating(self, dialect: Dialect, feature: str) -> Relayed:
+    async def kept_or_asked(
+        self, wanted: Wanted, target: Target, provider: Provider, feature: str, ask: Relayed, *, again: bool = True
+    ) -> Response:
+        """An answer that was given before, or what `ask` says to the prompt as short as it shall be. `again`: whether
+        another's answer will do for such a request."""
+        compressing = Compressing(self.request, self.compression, self.call, self.tenant, self.sealing)
+        modes = await compressing.modes(feature)
+        relayed = compressing.relayed(ask, modes, feature) if modes else ask
+        caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter, modes, self.invoke, again)
+        return await caching.answer(
+            self.request, wanted, target, feature, lambda: relayed(wanted, provider, target.model)
+        )
+
+    def translating(self, dialect: Dialect, feature: str) -> Relayed:
         assert self.invoke is not None
         return partial(
             translated.relay, self.call, dialect=dialect, feature=feature, meter=self.meter, invoke=self.invoke
