@@ -17,7 +17,7 @@ from shared.errors import Fault
 from shared.ids import TenantId
 from shared.llm.thresholds import Label, learned
 from shared.postgres import TenantDatabase, TenantTransaction
-from shared.redis import CacheServer
+from shared.redis import CacheServer, Leases
 from shared.remembering import Remembered
 from shared.secrets import TenantSecrets
 from shared.telemetry import log
@@ -64,8 +64,8 @@ def unpacked(packed: bytes) -> Kept:
 class Answers:
     """The process's way to all tenants' answers. While Redis is away, none is found and none is kept."""
 
-    def __init__(self, server: CacheServer) -> None:
-        self._server = server
+    def __init__(self, server: CacheServer, leases: Leases) -> None:
+        self._server, self._leases = server, leases
         self.flights: dict[tuple[TenantId, str], object] = {}
         """The gateway's: calls that are being made, by tenant and key."""
         self._settings = Remembered[TenantId, Setting](fresh_s=REMEMBERED_S, kept_max=REMEMBERED_MAX)
@@ -98,6 +98,13 @@ class Answers:
             return False
         await self._server.tenant(sealing.tenant).set(key, await sealing.seal(f"{PURPOSE}:{key}", packed), ttl_s)
         return True
+
+    async def lease(self, tenant: TenantId, key: str, holder: str, value: str, ttl_s: float) -> str:
+        """Of the call with that key, as `Leases.put` has it."""
+        return await self._leases.put(tenant, f"asking:{key}", holder, value, ttl_s)
+
+    async def close(self) -> None:
+        await self._leases.close()
 
 
 async def stored(tenant: TenantDatabase) -> Setting:

@@ -5,9 +5,11 @@ For a tenant that has not switched it on, nothing of this is done but to know th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from starlette.requests import Request
@@ -15,6 +17,7 @@ from starlette.responses import Response
 
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.flights import Flight
+from functions.gateway.llm.leading import Lead
 from functions.gateway.llm.models import Target
 from functions.gateway.llm.semantic.asked import asked_in
 from functions.gateway.llm.semantic.lookup import Lookup
@@ -137,9 +140,9 @@ class Caching:
         age, saved = max(0, now_s() - kept.at), "unknown" if kept.cost is None else str(kept.cost)
         headers[HEADER] = f"{how}; age={age}; saved-micro-usd={saved}"
         log("answer_from_cache", request_id=self.call.request_id, model=target.model, age_s=age, saved_micro_usd=saved)
-        if kept.content_type.startswith("text/event-stream"):
-            return Stream(once(kept.body), media_type=kept.content_type, headers=headers)
-        return Response(kept.body, OK, {**headers, "content-type": kept.content_type})
+        answer = replayed(kept)
+        answer.headers.update(headers)
+        return answer
 
     async def _together(self, question: Question, target: Target, feature: str, work: Work) -> Response:
         """The answer of a call that is being made, or of one that begins now."""
@@ -155,9 +158,31 @@ class Caching:
                     continue
                 await settlement.metered.durable()
             return self._shared(joined, settlement, target, feature)
-        begun = self.answers.flights[place] = Flight(work(), self._landed(question))
+        lead = Lead(self.answers, self.sealing, question.key)
+        asking = self._led(lead, work) if question.find else work()
+        begun = self.answers.flights[place] = Flight(asking, self._landed(question, lead))
         begun.task.add_done_callback(lambda _: self._forget(place, begun))
-        return marked(await begun.join(), "miss")
+        began = perf_counter()
+        answer = await begun.join()
+        if lead.found is None:
+            return marked(answer, "miss")
+        settlement = await self._free(target, feature)
+        settlement.waited_s = perf_counter() - began
+        async with settlement.or_settled():
+            await settlement.metered.durable()
+        return self._shared(answer, settlement, target, feature)
+
+    async def _led(self, lead: Lead, work: Work) -> Response:
+        """The answer of another process that is being asked the same, or what `work` answers."""
+        await lead.find()
+        if lead.found is not None:
+            return replayed(lead.found)
+        asking = asyncio.current_task()
+        if lead.holds and asking is not None:
+            self.call.process.background(lead.hold(asking), name="asking")
+        response = await work()
+        lead.answered = True
+        return response
 
     def _shared(self, joined: Response, settlement: Settlement, target: Target, feature: str) -> Response:
         """The answer of another's call. What it saved is known when it has ended."""
@@ -179,18 +204,16 @@ class Caching:
         if self.answers.flights.get(place) is flight:
             del self.answers.flights[place]
 
-    def _landed(self, question: Question) -> Callable[[Response, bytes], Coroutine[None, None, None]]:
+    def _landed(self, question: Question, lead: Lead) -> Callable[[Response, bytes], Coroutine[None, None, None]]:
         async def keep(response: Response, body: bytes) -> None:
             """Only what is whole and no error is kept."""
             whole = response.whole() if isinstance(response, Stream) else not is_private(response)
-            if response.status_code != OK or not whole:
+            if response.status_code != OK or not whole or lead.found is not None:
                 return
             cost = response.cost() if isinstance(response, Stream) else cost_told(response)
             kept = Kept(response.headers["content-type"], body, now_s(), cost)
-            if (
-                await self.answers.keep(self.sealing, question.key, kept, question.ttl_s)
-                and question.lookup is not None
-            ):
+            lead.kept = await self.answers.keep(self.sealing, question.key, kept, question.ttl_s)
+            if lead.kept and question.lookup is not None:
                 await question.lookup.keep(question.key, kept, question.ttl_s)
 
         return keep
@@ -234,6 +257,21 @@ def is_anothers(response: Response) -> bool:
 def marked(response: Response, said: str) -> Response:
     response.headers[HEADER] = said
     return response
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What is known of an answer that was kept."""
+
+    cost: int | None
+    whole: bool = True
+
+
+def replayed(kept: Kept) -> Response:
+    """The answer as whoever was given it first had it."""
+    if kept.content_type.startswith("text/event-stream"):
+        return Stream(once(kept.body), media_type=kept.content_type, relayed=Replayed(kept.cost))
+    return Response(kept.body, OK, {"content-type": kept.content_type} | cost_header(kept.cost))
 
 
 async def followed(
