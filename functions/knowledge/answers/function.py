@@ -57,7 +57,8 @@ async def stream_answer(
                 body.question, passages, tenant, embeddings=embeddings, language=language, model=body.model
             )
         except Problem as problem:
-            yield line({"type": "error", "problem": problem.document()})
+            told = problem.document() | {"retry_after_s": problem.retry_after_s, "headers": problem.headers}
+            yield line({"type": "error", "problem": told})
             return
         for piece in answering.pieces(answer.answer):
             yield line({"type": "delta", "text": piece})
