@@ -190,6 +190,19 @@ async def test_a_stream_is_replayed_as_a_stream_of_its_callers_own(cached: Gatew
 
 
 @pytest.mark.parametrize("model", LANES)
+async def test_the_sdk_puts_a_replayed_stream_together(cached: Gateway, model: str) -> None:
+    cached.provider.will(script(model, "put together", streamed=True, name="resp_helper"))
+    ends = []
+    for _ in range(2):
+        async with sdk_of(cached).responses.stream(model=model, input="Hi") as told:
+            ends.append(await told.get_final_response())
+        await landed(cached)
+    assert len(cached.provider.calls) == 1
+    assert [end.output_text for end in ends] == ["put together"] * 2
+    assert ends[0].id != ends[1].id
+
+
+@pytest.mark.parametrize("model", LANES)
 async def test_those_who_ask_at_once_are_one_call_and_each_has_a_response(cached: Gateway, model: str) -> None:
     cached.provider.will(script(model, "shared", streamed=True, pause_s=2.0, name="resp_flight"))
     told = await asyncio.gather(*(streamed(cached, model) for _ in range(20)))
