@@ -53,16 +53,20 @@ async def continued(stored: Stored, wanted: Wanted, provider: Provider) -> Conti
 
 async def resolved(stored: Stored, wanted: Wanted, provider: Provider) -> list[Json]:
     """The input's items. Those that it only names stay so where the provider has them."""
-    items, named = items_of(wanted), referenced(wanted)
+    there: set[str] = set()
     here: dict[str, Json] = {}
-    for turn in await stored.holding(named):
+    for turn in await stored.holding(referenced(wanted)):
         check_of(turn, provider)
         if turn.sealed is None:
-            named = [one for one in named if one not in turn.items]
+            there.update(turn.items)
         else:
             here |= {one["id"]: one for one in await items_in(stored, turn)}
-    kept = {name: one for name in named if name in here for one in again([here[name]])}
-    return [kept.get(item["id"], item) if is_reference(item) else item for item in items]
+
+    def placed(item: Json) -> list[Json]:
+        elsewhere = not is_reference(item) or item["id"] in there
+        return [item] if elsewhere else again([here[item["id"]]])
+
+    return [one for item in items_of(wanted) for one in placed(item)]
 
 
 async def items_in(stored: Stored, turn: Turn) -> list[Json]:

@@ -240,13 +240,15 @@ async def test_an_item_of_a_copy_is_sent_in_its_place_and_one_of_the_providers_i
     cached.provider.will(script(NATIVE, "said", name="resp_item"))
     await ask(cached, NATIVE)
     await ask(cached, NATIVE, key=other)
-    named = [{"type": "item_reference", "id": "msg_resp_item"}, {"role": "user", "content": "And?"}]
+    named = [{"type": "item_reference", "id": f"{kind}_resp_item"} for kind in ("msg", "rs")]
+    named.append({"role": "user", "content": "And?"})
     cached.provider.will(script(NATIVE, "x", name="resp_x"), script(NATIVE, "y", name="resp_y"))
     await ask(cached, NATIVE, named, key=other)
     await ask(cached, NATIVE, named)
-    theirs, mine = (call.json["input"][0] for call in cached.provider.calls[1:])
-    assert (theirs["content"][0]["text"], "id" in theirs) == ("said", False)
-    assert mine == named[0]
+    theirs, mine = (call.json["input"] for call in cached.provider.calls[1:])
+    assert mine == named
+    assert (theirs[0]["content"][0]["text"], "id" in theirs[0]) == ("said", False)
+    assert theirs[1:] == named[2:]  # what was thought is at the provider under the id of another's
 
 
 async def test_over_chats_a_copy_is_gone_on_from_like_any_response(cached: Gateway) -> None:
