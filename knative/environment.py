@@ -76,6 +76,10 @@ class Objects(Placed):
 
     secret: Label
     url: Annotated[str, Field(pattern=r"^https?://[^@/]+$")]
+    keys: Annotated[str, Field(pattern=r"^(minio|https?://[^@/]+)$")] | None = None
+    """`DCODER_OBJECTS_KEYS`: how tenants get keys of their own bucket. Null: operators bring them."""
+    keys_at: Listener | None = None
+    """Where that is, when it is not at the store."""
 
 
 class JetStream(Typed):

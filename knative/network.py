@@ -69,6 +69,9 @@ def egress(grants: frozenset[str], environment: Environment, platform: str = "")
     if environment.postgres_servers is not None and "postgres" in grants:
         for one in environment.postgres_servers.listeners:
             rules.append({"to": [{"ipBlock": {"cidr": one.cidr}}], "ports": [tcp(one.port)]})
+    keys_at = environment.objects.keys_at
+    if keys_at is not None and "objects" in grants and not platform:
+        rules.append({"to": [{"ipBlock": {"cidr": keys_at.cidr}}], "ports": [tcp(keys_at.port)]})
     if environment.collector is not None and not platform:
         there = {"ipBlock": {"cidr": environment.collector.cidr}}
         rules.append({"to": [there], "ports": [tcp(environment.collector.port)]})

@@ -179,12 +179,14 @@ def variables(group: Group, everyone: tuple[Group, ...], environment: Environmen
     if environment.collector is not None:
         settings += collector(environment.collector)
     granted = "objects" in group.grants
+    keys = granted and environment.objects.keys
     secret = environment.objects.secret
     return [
         *settings,
         {"name": "DCODER_OBJECTS_URL", "value": environment.objects.url if granted else NOT_GRANTED},
         secret_variable("DCODER_OBJECTS_ACCESS_KEY", secret, "access-key", granted=granted),
         secret_variable("DCODER_OBJECTS_SECRET_KEY", secret, "secret-key", granted=granted),
+        *([{"name": "DCODER_OBJECTS_KEYS", "value": environment.objects.keys}] if keys else []),
     ]
 
 

@@ -1,7 +1,8 @@
 """What runs for one tenant alone: a namespace, its bounds, its policies, and a Service for each of its functions.
 
 A pure function of the environment and of what is to run. No object of it names a Secret of the platform: the one that
-the Services use, `dcoder-tenant`, holds that tenant's database, its data key and a public key, and nothing else.
+the Services use, `dcoder-tenant`, holds that tenant's database, its data key, a public key and, once a function needs
+it, the key of its bucket, and nothing else.
 """
 
 from __future__ import annotations
@@ -30,13 +31,15 @@ from shared.errors import Fault, Invalid
 from shared.function import dedication
 from shared.function.catalog import Deployable
 from shared.function.declaration import Scale
-from shared.function.dedication import Origins
+from shared.function.dedication import OBJECT_KEY, Origins
 from shared.function.injection import dedicated_grants_of
 from shared.ids import TenantId
 from shared.tenancy.dedications import Credentials
 from shared.tenancy.saga import ROLE_CONNECTIONS_MAX
 
 NAMESPACE_CHARS_MAX = 63
+OBJECT_KEY_ENTRIES = ("objects-access-key", "objects-secret-key")
+"""Of the tenant's Secret, when the tenant has a key of its bucket."""
 ROLE_CONNECTIONS_LEFT = 4
 """Of the tenant's role, for the pooled functions, which read its outbox."""
 QUEUE_PROXY: Mapping[str, Mapping[str, str]] = {
@@ -58,7 +61,7 @@ class Dedicated:
     scale: Scale
     timeout_s: int
     grants: frozenset[str]
-    """`postgres`, `issuer-key`, `data-key`, `functions`, `internet`."""
+    """`postgres`, `objects`, `issuer-key`, `data-key`, `functions`, `internet`."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Further environment variables, none of them secret."""
     bundle: str = ""
@@ -156,7 +159,9 @@ def variables(
     tenant: TenantId, function: Dedicated, everyone: tuple[Group, ...], environment: Environment
 ) -> list[Part]:
     """Addresses of the tenant's own database and, for who calls functions, of the platform's ingress."""
-    origins = Origins(platform_origin(everyone, environment), llm_origin(everyone, environment))
+    origins = Origins(
+        platform_origin(everyone, environment), llm_origin(everyone, environment), environment.objects.url
+    )
     told = {
         **dedication.variables(tenant, function.name, function.grants, origins),
         "DCODER_SECRETS_DIR": KEYS_PATH,
@@ -165,7 +170,12 @@ def variables(
     }
     granted = "postgres" in function.grants
     database = secret_variable("DCODER_POSTGRES_URL", TENANT_SECRET, "database-url", granted=granted)
-    return [{"name": name, "value": value} for name, value in told.items()] + [database]
+    key = [
+        secret_variable(name, TENANT_SECRET, entry, granted=True)
+        for name, entry in zip(OBJECT_KEY, OBJECT_KEY_ENTRIES, strict=True)
+    ]
+    plain: list[Part] = [{"name": name, "value": value} for name, value in told.items()]
+    return [*plain, database, *(key if "objects" in function.grants else [])]
 
 
 def connections_max(environment: Environment) -> int:
@@ -220,6 +230,9 @@ def limit_range(tenant: TenantId, place: Environment) -> Manifest:
 def secret(tenant: TenantId, credentials: Credentials, environment: Environment) -> Manifest:
     """The one Secret of the tenant's namespace."""
     data = {"database-url": credentials.database_url.encode(), **dedication.keys_of(credentials)}
+    if (key := credentials.object_key) is not None:
+        halves = (key.access_key.encode(), key.secret_key.encode())
+        data |= dict(zip(OBJECT_KEY_ENTRIES, halves, strict=True))
     made = {
         "apiVersion": "v1",
         "kind": "Secret",

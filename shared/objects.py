@@ -14,10 +14,10 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from shared.errors import Fault, Invalid, NotFound, TooLarge, Unavailable
 from shared.ids import TenantId
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
 T = TypeVar("T")
+OPENING = threading.Lock()
+"""boto3 makes one client at a time: its session, which they come from, takes no two threads."""
 BUCKET_PREFIX = "dcoder-"
 KEY_BYTES_MAX = 900  # S3 allows 1024; the rest is room for a store's own path
 NAME_PART = r"^[^\x00]*$"
@@ -37,6 +39,7 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]
 THREADS_MAX = 8
 CONNECT_TIMEOUT_S = 2
 READ_TIMEOUT_S = 20
+REGION = "us-east-1"
 ATTEMPTS_MAX = 3
 READ_BYTES = 256 * 1024
 PAGE_KEYS = 1000
@@ -50,6 +53,14 @@ PROPERTIES = {
 MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
 TOO_LONG = "KeyTooLongError"  # stores that keep objects as files take 255 bytes between slashes
 REFUSED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403"})
+
+
+@dataclass(frozen=True)
+class ObjectKey:
+    """What opens a store: the name of a key, and its secret."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -96,25 +107,9 @@ class ObjectStore:
 
     @cached_property
     def _client(self) -> S3Client:
-        import boto3
-        from botocore.config import Config
-
-        return boto3.client(
-            "s3",
-            endpoint_url=self._settings.objects_url,
-            aws_access_key_id=self._settings.objects_access_key,
-            aws_secret_access_key=self._settings.objects_secret_key,
-            region_name="us-east-1",
-            config=Config(
-                connect_timeout=CONNECT_TIMEOUT_S,
-                read_timeout=READ_TIMEOUT_S,
-                retries={"total_max_attempts": ATTEMPTS_MAX, "mode": "standard"},
-                max_pool_connections=THREADS_MAX,
-                s3={"addressing_style": "path"},
-                request_checksum_calculation="when_required",  # not every S3-compatible store knows the newer ones
-                response_checksum_validation="when_required",
-            ),
-        )
+        key = ObjectKey(self._settings.objects_access_key, self._settings.objects_secret_key)
+        client: S3Client = client_of(self._settings.objects_url, key)
+        return client
 
     def tenant(self, tenant: TenantId) -> TenantObjects:
         """The objects of one tenant."""
@@ -136,6 +131,32 @@ class ObjectStore:
             self._client.close()
 
 
+def client_of(url: str, key: ObjectKey, service: str = "s3") -> Any:  # Any: boto3 types a client by a literal name
+    """boto3's client, bounded: of S3, or of another service that is signed for the same way."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        retries={"total_max_attempts": ATTEMPTS_MAX, "mode": "standard"},
+        max_pool_connections=THREADS_MAX,
+        s3={"addressing_style": "path"},
+        request_checksum_calculation="when_required",  # not every S3-compatible store knows the newer ones
+        response_checksum_validation="when_required",
+    )
+    make: Callable[..., Any] = boto3.client  # Any: as above
+    with OPENING:
+        return make(
+            service,
+            endpoint_url=url,
+            aws_access_key_id=key.access_key,
+            aws_secret_access_key=key.secret_key,
+            region_name=REGION,
+            config=config,
+        )
+
+
 @contextmanager
 def translated_failures() -> Iterator[None]:
     """boto's errors as ours. Credentials the store refuses are a `Fault`: no caller can help it."""
@@ -150,7 +171,7 @@ def translated_failures() -> Iterator[None]:
         if code == TOO_LONG:
             raise Invalid("the object store takes no name this long: shorten it, or part it with slashes") from failure
         if code in REFUSED:
-            raise Fault(f"the object store refuses the platform's credentials: {code}") from failure
+            raise Fault(f"the object store refuses this process's credentials: {code}") from failure
         raise Unavailable(f"the object store answered {code or 'an error'}", retry_after_s=2) from failure
     except BotoCoreError as failure:
         raise Unavailable(f"the object store does not answer: {type(failure).__name__}", retry_after_s=2) from failure

@@ -32,6 +32,7 @@ class Settings:
     objects_url: str
     objects_access_key: str
     objects_secret_key: str = field(repr=False)
+    """In a process of one tenant these two open that tenant's bucket alone."""
     platform_url: str
     """Where functions reach functions over HTTP, without a trailing slash."""
     llm_url: str
@@ -46,6 +47,9 @@ class Settings:
     """Folder of the signed bundle that holds the function to serve, in place of those of the image."""
     bundle_digest: str = ""
     """SHA-256 of the statement of exactly that bundle, in hexadecimal digits; any other is refused."""
+    objects_keys: str = ""
+    """How tenants get keys of the object store that open their own bucket alone: the address of IAM's API (SeaweedFS:
+    its own; AWS: https://iam.amazonaws.com), or `minio` for MinIO's admin API. Empty: operators bring them."""
     connections_max: int = 16
     """Hard budget of PostgreSQL connections for this process."""
     postgres_servers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -115,6 +119,7 @@ class Settings:
             dedicated_tenant=source.get("DCODER_TENANT", ""),
             bundle=Path(source["DCODER_BUNDLE"]) if source.get("DCODER_BUNDLE") else None,
             bundle_digest=source.get("DCODER_BUNDLE_DIGEST", ""),
+            objects_keys=maker_of_keys(source.get("DCODER_OBJECTS_KEYS", "")),
             connections_max=whole("DCODER_CONNECTIONS_MAX", 16),
             postgres_servers=named_servers(source.get("DCODER_POSTGRES_SERVERS", "")),
             broker_url=source.get("DCODER_BROKER_URL", ""),
@@ -125,6 +130,16 @@ class Settings:
             otlp_headers=collector_headers(source.get("DCODER_OTLP_HEADERS", "")),
             responses_days=whole("DCODER_RESPONSES_DAYS", 30),
         )
+
+
+def maker_of_keys(text: str) -> str:
+    """`DCODER_OBJECTS_KEYS`. Raises `Fault`."""
+    parts = urlsplit(text)
+    if text in ("", "minio") or (parts.scheme in ("http", "https") and parts.hostname and not parts.username):
+        return text.rstrip("/")
+    raise Fault(
+        "DCODER_OBJECTS_KEYS is neither `minio` nor the address of IAM's API. Expected: https://iam.amazonaws.com"
+    )
 
 
 def collector_url(text: str) -> str:

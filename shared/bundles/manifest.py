@@ -26,7 +26,9 @@ REST = re.compile(r"\{[a-z_][a-z0-9_]*:path\}")
 ROUTES_MAX = 20
 TIMEOUT_S_MAX = 60
 TENANT_ROLES = ("admin", "member", "viewer")
-ASKABLE = frozenset({"Caller", "Clock", "TenantDatabase", "TenantTransaction", "Embeddings", "Cache", "LanguageModel"})
+ASKABLE = frozenset(
+    {"Caller", "Clock", "TenantDatabase", "TenantTransaction", "TenantObjects", "Embeddings", "Cache", "LanguageModel"}
+)
 """The types that its handlers may ask for. Each is of the one tenant; none opens the tenant's stored provider keys."""
 
 Text = Annotated[str, StringConstraints(max_length=200)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import click
 
 from shared.cli.client import Client, platform_as_operator
 from shared.cli.cluster import WAIT_S, context_option
-from shared.cli.failures import Failed
+from shared.cli.failures import Failed, Misused
 from shared.cli.output import Result, command, rows_of, table
 
 POLL_S = 0.3
@@ -105,6 +106,38 @@ def list_command(tenant: str, environment: str, gateway: str, context: str) -> R
 
     place = place_of(environment, gateway=gateway, keys=None, context=context)
     return {"dedications": listed(place.operator, tenant)}
+
+
+@command(lambda result: f"tenant {result['tenant']} has this key of its bucket", name="objects-key")
+@click.argument("tenant")
+@environment_option
+@gateway_option
+@context_option
+def objects_key_command(tenant: str, environment: str, gateway: str, context: str) -> Result:
+    """Bring the key of TENANT's bucket, for an object store that makes none itself.
+
+    It is read from DCODER_TENANT_ACCESS_KEY and DCODER_TENANT_SECRET_KEY, and tried before it is kept.
+    """
+    key = {"access_key": brought("DCODER_TENANT_ACCESS_KEY"), "secret_key": brought("DCODER_TENANT_SECRET_KEY")}
+    if environment:
+        from shared.cli.settling import place_of
+
+        operator = place_of(environment, gateway=gateway, keys=None, context=context).operator
+    else:
+        operator = platform_as_operator()
+    operator.call("PUT", f"/v1/tenants/{tenant}/objects-key", key)
+    return {"ok": True, "tenant": tenant}
+
+
+def brought(variable: str) -> str:
+    """Raises `Misused`."""
+    if value := os.environ.get(variable):
+        return value
+    raise Misused(
+        f"{variable} is not set",
+        why="a key is taken from the environment, since arguments are seen by others",
+        fix="set DCODER_TENANT_ACCESS_KEY and DCODER_TENANT_SECRET_KEY",
+    )
 
 
 def ask_to_end(operator: Client, tenant: str, function: str) -> None:

@@ -14,7 +14,7 @@ from shared.cli.client import Client, key_of
 from shared.cli.cluster import cluster_of
 from shared.cli.output import rows_of, say
 from shared.cli.readiness import say_waiting
-from shared.function.dedication import NEVER_GRANTED
+from shared.function.dedication import NEVER_GRANTED, OBJECT_KEY, OBJECTS_URL
 from shared.host.dedications import SETTLED_S
 from shared.host.home import find_home
 from shared.ids import TenantId
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from knative.kubectl import Kubectl
     from shared.settings import Settings
     from shared.tenancy.dedications import Credentials
+
+
+UNUSED = (*NEVER_GRANTED, OBJECTS_URL, *OBJECT_KEY, "DCODER_PLATFORM_URL", "DCODER_LLM_URL")
+"""`Settings` wants every variable, and credentials are read from the control database alone."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ def settings_of(keys: Path | None) -> Settings:
     home = find_home()
     told = home.read("host.json").get("environment")
     host = {str(name): str(value) for name, value in told.items()} if isinstance(told, Mapping) else {}
-    unused = dict.fromkeys((*NEVER_GRANTED, "DCODER_PLATFORM_URL", "DCODER_LLM_URL"), NOT_GRANTED)
+    unused = dict.fromkeys(UNUSED, NOT_GRANTED)
     given = {name: value for name, value in os.environ.items() if name.startswith("DCODER_") and value}
     return Settings.from_environment(
         {**unused, **host, **given, "DCODER_SECRETS_DIR": str(keys or home.secrets), "DCODER_TENANT": ""}

@@ -1,4 +1,4 @@
-"""`tenant add|ls|move|dedicate|export|verify|rm`."""
+"""`tenant add|ls|move|dedicate|objects-key|export|verify|rm`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import click
 
 from shared.cli.client import Client, forget_tenant_key, keep_tenant_key, platform_as_operator, running
-from shared.cli.dedications import dedicate_command, undedicate_command
+from shared.cli.dedications import dedicate_command, objects_key_command, undedicate_command
 from shared.cli.dedications import list_command as dedications_command
 from shared.cli.exports import export_command, verify_command
 from shared.cli.failures import Failed, Misused, typed
@@ -144,6 +144,6 @@ def arrived(operator: Client, name: str, *, wait: bool) -> Result:
         time.sleep(POLL_S)
 
 
-DEDICATIONS = (dedicate_command, undedicate_command, dedications_command)
+DEDICATIONS = (dedicate_command, undedicate_command, dedications_command, objects_key_command)
 for one in (add_command, list_command, move_command, *DEDICATIONS, export_command, verify_command, remove_command):
     tenant_command.add_command(one)

@@ -7,10 +7,9 @@ answered for only once it is committed.
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 import time
 from collections.abc import Mapping
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from shared.access import permitted
@@ -39,8 +38,6 @@ from shared.ids import PLATFORM, RequestId, TenantId
 from shared.telemetry import CallRecord, log, traceparent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from shared.function.catalog import Deployable
@@ -55,29 +52,30 @@ NOBODY = Caller(PLATFORM, "anonymous", "none", "key")
 
 
 class Slots:
-    """How many calls one function handles at once in this process. Ten times as many may wait; more are refused."""
+    """How many calls one function handles at once in this process. Ten times as many may wait; more are refused.
+
+    A block's way in and out; a class and no generator, as every call passes here.
+    """
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
         self._semaphore = asyncio.Semaphore(concurrency)
         self._waiting = 0
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        if self._semaphore.locked():
-            if self._waiting >= self._concurrency * WAITING_PER_SLOT:
-                raise Unavailable(f"{self._waiting} calls are waiting already", retry_after_s=2)
-            self._waiting += 1
-            try:
-                await self._semaphore.acquire()
-            finally:
-                self._waiting -= 1
-        else:
+    async def __aenter__(self) -> None:
+        if not self._semaphore.locked():
             await self._semaphore.acquire()
+            return
+        if self._waiting >= self._concurrency * WAITING_PER_SLOT:
+            raise Unavailable(f"{self._waiting} calls are waiting already", retry_after_s=2)
+        self._waiting += 1
         try:
-            yield
+            await self._semaphore.acquire()
         finally:
-            self._semaphore.release()
+            self._waiting -= 1
+
+    async def __aexit__(self, *ended: object) -> None:
+        self._semaphore.release()
 
 
 SlotsOf = Mapping[str, Slots]
@@ -149,7 +147,7 @@ class Admission:
         outgoing = Outgoing(send, [])
         token = current_call.set(call)
         try:
-            with self._process.call_in_flight():
+            with self._process.in_flight:
                 await self._answer(call, scope, receive, outgoing)
         finally:
             current_call.reset(token)
@@ -177,7 +175,7 @@ class Admission:
 
     async def _admitted(self, call: Call, scope: Scope, receive: Receive, outgoing: Outgoing) -> None:
         head = read_head(scope["headers"])
-        call.request_id = RequestId(head.request_id or secrets.token_hex(16))
+        call.request_id = RequestId(head.request_id or os.urandom(16).hex())
         call.received_trace, call.traceparent = head.traceparent, traceparent(head.traceparent)
         outgoing._headers.append((b"x-request-id", call.request_id.encode()))
         timeout_s = self._deployable.function.timeout_s
@@ -189,7 +187,7 @@ class Admission:
                     forwarder = await self._process.get(Forwarder)
                     await forwarder.app(address, call, target_of(self._deployable))(scope, receive, outgoing)
                     return
-                async with self._slots[call.caller.kind].slot():
+                async with self._slots[call.caller.kind]:
                     if self.route.changes:
                         await self._change(call, head, scope, receive, outgoing)
                     else:

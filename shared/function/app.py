@@ -23,7 +23,7 @@ from shared.function.call import current_call
 from shared.function.catalog import Deployable
 from shared.function.declaration import Operation, Route
 from shared.function.deliveries import Deliveries
-from shared.function.injection import Injected, hints_of
+from shared.function.injection import Injected, hints_of, provided
 from shared.function.process import Process
 from shared.function.resources import process_of
 from shared.function.tenants import own_database
@@ -161,13 +161,10 @@ def rendered(problem: Problem, request: Request) -> Response:
 def typed_endpoint(operation: Operation) -> Callable[..., Any]:
     """The handler as FastAPI sees it: only the parameters that the request brings."""
     injected = Injected(operation.handler)
-    handler, provided = operation.handler, tuple(injected.provided.items())
+    handler = operation.handler
 
     async def endpoint(**values: Any) -> Any:
-        call = current_call.get()
-        for name, provide in provided:
-            values[name] = await provide(call)
-        return await handler(**values)
+        return await handler(**values, **await provided(injected.provided, current_call.get()))
 
     signature = inspect.signature(handler)
     kept = [

@@ -48,7 +48,17 @@ async def pieces(receive: Receive) -> AsyncIterator[bytes]:
 
 async def whole(receive: Receive) -> bytes:
     """The body in memory. Raises as `pieces` does."""
-    return b"".join([piece async for piece in pieces(receive)])
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):  # nearly always: no generator for it
+        return bytes(message.get("body", b""))
+    found, more = [], True
+    while more:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        found.append(message.get("body", b""))
+        if more := message.get("more_body", False):
+            message = await receive()
+    return b"".join(found)
 
 
 @dataclass(frozen=True)

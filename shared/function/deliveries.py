@@ -80,7 +80,7 @@ class Deliveries:
                 denied = Denial(NOBODY.tenant, NOBODY.subject, "events.deliver", scope["path"], problem.code)
                 await deny(self._process, denied)
             answer = problems.messages(problem, dialect="problem", request_id=head.request_id, path=scope["path"])
-        with self._process.call_in_flight():
+        with self._process.in_flight:
             for message in answer:
                 await send(message)
 
@@ -149,8 +149,8 @@ class Deliveries:
         started = time.perf_counter()
         token = current_call.set(call)
         try:
-            with self._process.call_in_flight():
-                async with asyncio.timeout(deployable.function.timeout_s), self._slots[deployable.name]["event"].slot():
+            with self._process.in_flight:
+                async with asyncio.timeout(deployable.function.timeout_s), self._slots[deployable.name]["event"]:
                     await self._run(call, given)
         except Refusal as refusal:
             said = f"{refusal.code}: {refusal.detail}"

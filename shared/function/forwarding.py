@@ -91,7 +91,7 @@ class Forwarder:
                             f"{target.name!r} of {call.caller.tenant!r} is not served at the moment",
                             retry_after_s=2,
                         )
-                    await while_connected(receive, passed_back(answer, send))
+                    await while_connected(scope, receive, passed_back(answer, send))
             except CallerGone:
                 return
             finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -91,46 +92,65 @@ async def cache_of_tenant(call: Call) -> Cache:
     return server.tenant(call.caller.tenant)
 
 
-def of_call(pick: Callable[[Call], object]) -> Provider:
-    async def provide(call: Call) -> object:
-        return pick(call)
+@dataclass(frozen=True)
+class OfCall:
+    """What a call has with it."""
 
-    return provide
+    pick: Callable[[Call], object]
+
+    async def __call__(self, call: Call) -> object:
+        return self.pick(call)
 
 
-def of_process(kind: type) -> Provider:
-    async def provide(call: Call) -> object:
-        return await call.process.get(kind)
+@dataclass(frozen=True)
+class OfProcess:
+    """What its process has, once, for all calls."""
 
-    return provide
+    kind: type[Any]
+
+    async def __call__(self, call: Call) -> object:
+        return await call.process.get(self.kind)
+
+
+async def provided(providers: Mapping[str, Provider], call: Call) -> dict[str, Any]:  # Any: handlers' arguments
+    """What the providers give for the call, by name. What is there already is not waited for."""
+    values: dict[str, Any] = {}
+    for name, provide in providers.items():
+        if isinstance(provide, OfCall):
+            values[name] = provide.pick(call)
+        elif isinstance(provide, OfProcess) and (found := call.process.opened(provide.kind)) is not None:
+            values[name] = found
+        else:
+            values[name] = await provide(call)
+    return values
 
 
 PROVIDERS: Mapping[type, Provider] = {
-    Call: of_call(lambda call: call),
-    Caller: of_call(lambda call: call.caller),
-    Clock: of_call(lambda call: call.process.clock),
-    Process: of_call(lambda call: call.process),
-    Settings: of_call(lambda call: call.process.settings),
+    Call: OfCall(lambda call: call),
+    Caller: OfCall(lambda call: call.caller),
+    Clock: OfCall(lambda call: call.process.clock),
+    Process: OfCall(lambda call: call.process),
+    Settings: OfCall(lambda call: call.process.settings),
     TenantDatabase: tenant_database,
     TenantTransaction: tenant_transaction,
     ControlDatabase: control_database,
     ControlTransaction: control_transaction,
     TenantObjects: tenant_objects,
     TenantSecrets: tenant_secrets,
-    TenantRegistry: of_process(TenantRegistry),
-    Embeddings: of_process(Embeddings),
-    Events: of_process(Events),
-    Relay: of_process(Relay),
-    AuditSigner: of_process(AuditSigner),
-    Meter: of_process(Meter),
-    Providers: of_process(Providers),
-    Guardrails: of_process(Guardrails),
-    Answers: of_process(Answers),
-    Compression: of_process(Compression),
+    TenantRegistry: OfProcess(TenantRegistry),
+    Embeddings: OfProcess(Embeddings),
+    Events: OfProcess(Events),
+    Relay: OfProcess(Relay),
+    AuditSigner: OfProcess(AuditSigner),
+    Meter: OfProcess(Meter),
+    Providers: OfProcess(Providers),
+    Guardrails: OfProcess(Guardrails),
+    Answers: OfProcess(Answers),
+    Compression: OfProcess(Compression),
     Cache: cache_of_tenant,
     Invoke: invoke,
     LanguageModel: language_model,
-    OwnFunctions: of_process(OwnFunctions),
+    OwnFunctions: OfProcess(OwnFunctions),
 }
 
 RUNTIME_GRANTS = frozenset({"postgres", "events", "tokens-key", "pepper-key", "hooks-key"})
@@ -178,6 +198,7 @@ TENANT_GRANTS: Mapping[type, frozenset[str]] = {
     Clock: NOTHING,
     TenantDatabase: frozenset({"postgres"}),
     TenantTransaction: frozenset({"postgres"}),
+    TenantObjects: frozenset({"objects"}),
     TenantSecrets: frozenset({"data-key"}),
     Embeddings: NOTHING,
     Cache: NOTHING,
@@ -217,18 +238,14 @@ class Injected:
             if kind not in given:
                 raise Fault(f"{call.name} asks for {name}: {kind!r}, which nothing provides")
             values[name] = given[kind]
-        for name, provide in self.provided.items():
-            values[name] = await provide(call)
-        return values
+        return values | await provided(self.provided, call)
 
     async def raw_values(self, call: Call, request: Request) -> dict[str, Any]:
         """The arguments of a raw endpoint: provided ones, the request itself, and path parameters by name."""
         values: dict[str, Any] = {}
         for name, kind in self.given.items():
             values[name] = request if kind is Request else request.path_params[name]
-        for name, provide in self.provided.items():
-            values[name] = await provide(call)
-        return values
+        return values | await provided(self.provided, call)
 
 
 def grants_of(function: Function) -> frozenset[str]:

@@ -10,8 +10,7 @@ import asyncio
 import contextlib
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -42,6 +41,26 @@ class Closable(Protocol):
 Opener = Callable[["Process"], Awaitable[object]]
 
 
+class InFlight:
+    """Counts the calls that are being answered: a block is one. `idle` is set when the last of a process that is to
+    end has ended."""
+
+    __slots__ = ("count", "idle", "terminating")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.terminating = False
+        self.idle = asyncio.Event()
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(self, *ended: object) -> None:
+        self.count -= 1
+        if self.terminating and self.count == 0:
+            self.idle.set()
+
+
 class Process:
     """One process's settings, clock and resources by type."""
 
@@ -53,17 +72,15 @@ class Process:
         if self.telemetry is not None:
             self.observers.append(self.telemetry.called)
         self._openers = openers
-        self._opened: dict[type, object] = {}
+        self._opened: dict[type, Any] = {}  # Any: each is of its type
         self._locks: dict[type, asyncio.Lock] = {}
-        self._active = 0
-        self._terminating = False
-        self._idle = asyncio.Event()
+        self.in_flight = InFlight()
         self._closing_once = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
 
     def opened(self, kind: type[T]) -> T | None:
         """The resource if it is open already: the hot path's way to it."""
-        return cast("T | None", self._opened.get(kind))
+        return self._opened.get(kind)
 
     async def get(self, kind: type[T]) -> T:
         """The process's one resource of that type, opened at first use."""
@@ -77,16 +94,6 @@ class Process:
                     found = await self._openers[kind](self)
                     self._opened[kind] = found
         return cast("T", found)
-
-    @contextmanager
-    def call_in_flight(self) -> Iterator[None]:
-        self._active += 1
-        try:
-            yield
-        finally:
-            self._active -= 1
-            if self._terminating and self._active == 0:
-                self._idle.set()
 
     def background(self, work: Awaitable[None], *, name: str) -> None:
         """Run something after the response; its failure is logged, and `close` waits for it."""
@@ -127,7 +134,7 @@ class Process:
         previous = signal.getsignal(signal.SIGTERM)
 
         def terminate(number: int, frame: FrameType | None) -> None:
-            self._terminating = True
+            self.in_flight.terminating = True
             with contextlib.suppress(RuntimeError):  # the loop is already closed
                 loop.call_soon_threadsafe(self.background_close, loop)
             if callable(previous):
@@ -139,8 +146,8 @@ class Process:
 
     def background_close(self, loop: asyncio.AbstractEventLoop) -> None:
         async def close_when_idle() -> None:
-            if self._active:
-                await self._idle.wait()
+            if self.in_flight.count:
+                await self.in_flight.idle.wait()
             await self.close()
 
         self._closing = loop.create_task(close_when_idle(), name="close")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -27,7 +28,7 @@ from shared.identity import Identity, Tokens, TokenVerifier
 from shared.ids import PLATFORM, TenantId
 from shared.llm.answers import Answers
 from shared.llm.outbound import Providers
-from shared.objects import ObjectStore
+from shared.objects import ObjectKey, ObjectStore, bucket_of
 from shared.postgres import ControlDatabase, Databases, TenantDatabase
 from shared.quotas import SCRIPT, Counters, Meter
 from shared.redis import CacheServer, Leases, ProcessMemory, Script
@@ -92,10 +93,11 @@ async def open_control(process: Process) -> ControlDatabase:
 
 
 class TenantBuckets:
-    """The sagas' view of the object store."""
+    """The sagas' view of the object store. What makes keys is imported by who needs one."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, settings: Settings) -> None:
         self._store = store
+        self._settings = settings
 
     async def ensure_bucket(self, tenant: TenantId) -> None:
         await self._store.tenant(tenant).ensure_bucket()
@@ -103,10 +105,32 @@ class TenantBuckets:
     async def destroy_bucket(self, tenant: TenantId) -> None:
         await self._store.tenant(tenant).destroy_bucket()
 
+    async def make_key(self, tenant: TenantId) -> ObjectKey | None:
+        from shared.object_keys import maker_of
+
+        maker = maker_of(self._settings)
+        return await asyncio.to_thread(maker.make, bucket_of(tenant)) if maker else None
+
+    async def end_key(self, tenant: TenantId) -> None:
+        from shared.object_keys import maker_of
+
+        if maker := maker_of(self._settings):
+            await asyncio.to_thread(maker.end, bucket_of(tenant))
+
+    async def accepts(self, tenant: TenantId, key: ObjectKey) -> bool:
+        from shared.object_keys import accepted
+
+        return await self._store.call(lambda _: accepted(self._settings.objects_url, key, bucket_of(tenant)))
+
+    async def shown(self, key: ObjectKey) -> list[str]:
+        from shared.object_keys import buckets_shown
+
+        return await self._store.call(lambda _: buckets_shown(self._settings.objects_url, key))
+
 
 async def open_registry(process: Process) -> TenantRegistry:
     control = await process.get(ControlDatabase)
-    buckets = TenantBuckets(await process.get(ObjectStore))
+    buckets = TenantBuckets(await process.get(ObjectStore), process.settings)
     forgetful = (await process.get(CacheServer), await process.get(Events))
     return TenantRegistry(
         control,
@@ -265,6 +289,7 @@ TENANT_OPENERS: Mapping[type, Opener] = {
     ProcessMemory: open_memory,
     Denials: open_denials,
     FunctionClient: open_client,
+    ObjectStore: open_objects,
     Embeddings: open_embeddings,
     Providers: open_providers,
 }

@@ -66,6 +66,7 @@ def serve(port: int) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody asks where a call came from
     )
 
 

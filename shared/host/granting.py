@@ -13,7 +13,7 @@ from pathlib import Path
 
 from shared.errors import Problem
 from shared.function import catalog
-from shared.function.dedication import Origins, credentials_of, key_names, keys_of, variables
+from shared.function.dedication import Origins, credentials_of, key_names, keys_of, object_key_of, variables
 from shared.function.injection import dedicated_grants_of
 from shared.host.files import private_directory, write_private_bytes
 from shared.host.home import find_home
@@ -27,13 +27,15 @@ async def granted(settings: Settings, tenant: TenantId, function: str) -> dict[s
     grants = dedicated_grants_of(deployable.function)
     held = await credentials_of(settings, tenant)
     return {
-        **variables(tenant, function, grants, Origins(settings.platform_url, settings.llm_url)),
+        **variables(tenant, function, grants, Origins(settings.platform_url, settings.llm_url, settings.objects_url)),
+        **object_key_of(tenant, held, grants),
         "DCODER_POSTGRES_URL": held.database_url,
         "DCODER_SECRETS_DIR": str(write_keys(find_home().own_secrets(tenant, function), keys_of(held), grants)),
         "DCODER_PRIVATE_PROVIDER_URLS": str(settings.private_provider_urls).lower(),
         # What the host's own environment may hold reaches further than this process may.
         "DCODER_POSTGRES_SERVERS": "",
         "DCODER_BROKER_URL": "",
+        "DCODER_OBJECTS_KEYS": "",
     }
 
 

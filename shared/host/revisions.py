@@ -24,7 +24,7 @@ from shared.bundles.grants import grants_of
 from shared.bundles.loading import ARCHIVE, SIGNATURE, STATEMENT
 from shared.bundles.revisions import Kept, Wanted
 from shared.errors import NotFound, Problem
-from shared.function.dedication import Origins, variables
+from shared.function.dedication import Origins, object_key_of, variables
 from shared.function.process import Process
 from shared.host import probes
 from shared.host.children import Command, Trace, end, spawn, trace
@@ -38,6 +38,7 @@ from shared.postgres import ControlDatabase
 from shared.settings import NOT_GRANTED, Settings
 from shared.telemetry import log
 from shared.tenancy import TenantRegistry
+from shared.tenancy.dedications import Credentials
 
 POLL_S = 0.5
 START_TIMEOUT_S = 30.0
@@ -139,7 +140,7 @@ class OwnProcesses:
         held = await registry.credentials(one.tenant, tokens.public)
         folder = self._folder(one)
         write_bundle(folder, kept, held.issuer_key)
-        told = environment(self._process.settings, kept, folder, database_url=held.database_url)
+        told = environment(self._process.settings, kept, folder, held)
         command = Command(
             (sys.executable, "-P", "-m", MODULE),
             ROOT,
@@ -223,16 +224,17 @@ def write_bundle(folder: Path, kept: Kept, issuer_key: bytes) -> None:
         write_private_bytes(path, content)
 
 
-def environment(settings: Settings, kept: Kept, folder: Path, *, database_url: str) -> Mapping[str, str]:
-    """All that the process is told."""
+def environment(settings: Settings, kept: Kept, folder: Path, held: Credentials) -> Mapping[str, str]:
+    """All that the process is told. Raises `Fault` when the tenant lacks what it asks for."""
     grants = grants_of(kept.manifest)
-    origins = Origins(settings.platform_url, settings.llm_url)
+    origins = Origins(settings.platform_url, settings.llm_url, settings.objects_url)
     return {
         **variables(kept.tenant, kept.manifest.function, grants, origins),
         "PATH": os.environ.get("PATH", os.defpath),
         "DCODER_BUNDLE": str(folder),
         "DCODER_BUNDLE_DIGEST": kept.sealed.digest,
-        "DCODER_POSTGRES_URL": database_url if "postgres" in grants else NOT_GRANTED,
+        **object_key_of(kept.tenant, held, grants),
+        "DCODER_POSTGRES_URL": held.database_url if "postgres" in grants else NOT_GRANTED,
         "DCODER_SECRETS_DIR": str(folder / "keys"),
         "DCODER_CONNECTIONS_MAX": str(CONNECTIONS_MAX),
     }

@@ -117,7 +117,8 @@ class Seaweed:
             "s3.port.lance": 0,
             "s3.localSocket": s3_socket,
             "s3.config": self.home / "s3.json",
-            "s3.iam": "false",
+            "s3.iam": "true",
+            "s3.iam.readOnly": "false",  # tenants' keys are made by its API; that asks for the platform's own key
             "s3.autoCreateBucket": "false",
             "master.port": ports.master,
             "master.port.grpc": ports.master_grpc,

@@ -196,14 +196,15 @@ def plan(home: Home, outside: Mapping[str, str] = os.environ) -> Stack:
     hook = Hook(f"{hooks_origin}/v1/hooks/seaweedfs" if hooks_origin else "", hook_token)
     embedded = embedded_servers(home, ports, kept, hook, host)
     postgres = embedded["postgres"]
+    told = addresses(ports, kept, host)
     return Stack(
         home=home,
         ports=ports,
         servers=tuple(server for name, server in embedded.items() if name not in replaced),
         environment={
-            **addresses(ports, kept, host),
+            **told,
             **{REPLACEABLE[name]: url for name, url in replaced.items()},
-            **object_keys(kept, outside, replaced="objects" in replaced),
+            **object_keys(kept, outside, told["DCODER_OBJECTS_URL"], replaced="objects" in replaced),
             "DCODER_PLATFORM_URL": platform_url,
             "DCODER_LLM_URL": f"http://{LOOPBACK}:{ports['gateway']}",
             "DCODER_TRANSLATE_URL": f"http://{LOOPBACK}:{ports['translate']}",
@@ -321,8 +322,9 @@ def addresses(ports: Mapping[str, int], kept: StoreSecrets, host: str) -> dict[s
     }
 
 
-def object_keys(kept: StoreSecrets, outside: Mapping[str, str], *, replaced: bool) -> dict[str, str]:
-    access, secret = kept.objects_access_key, kept.objects_secret_key
+def object_keys(kept: StoreSecrets, outside: Mapping[str, str], own_url: str, *, replaced: bool) -> dict[str, str]:
+    """The platform's own key, and how tenants get theirs."""
+    names = ("DCODER_OBJECTS_ACCESS_KEY", "DCODER_OBJECTS_SECRET_KEY", "DCODER_OBJECTS_KEYS")
     if replaced:
-        access, secret = outside["DCODER_OBJECTS_ACCESS_KEY"], outside["DCODER_OBJECTS_SECRET_KEY"]
-    return {"DCODER_OBJECTS_ACCESS_KEY": access, "DCODER_OBJECTS_SECRET_KEY": secret}
+        return {name: outside.get(name, "") for name in names}
+    return dict(zip(names, (kept.objects_access_key, kept.objects_secret_key, own_url), strict=True))

@@ -206,7 +206,8 @@ class Connection(asyncio.Protocol):
         self._framed = False
         self._head_bytes = -1
         self._paused = False
-        self._expiry: asyncio.TimerHandle | None = None
+        self.resting_since = 0.0
+        """The loop's time at which it became idle."""
 
     def ask(self, head: bytes, body: bytes, read_timeout_s: float) -> Answer:
         """Send a request. Raises nothing: what fails is told by the answer."""
@@ -232,15 +233,6 @@ class Connection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
-    def rest(self, seconds: float) -> None:
-        """Be idle for so long at most."""
-        self._expiry = asyncio.get_running_loop().call_later(seconds, self.abort)
-
-    def rise(self) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
-
     # asyncio's
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -264,7 +256,6 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, failure: Exception | None) -> None:
         self._transport = None
-        self.rise()
         answer, self._answer = self._answer, None
         if answer is not None:
             whole = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -41,7 +42,9 @@ CONNECT_TIMEOUT_S = 5.0
 CONNECTIONS_MAX = 1000
 IDLE_MAX = 100
 IDLE_S = 30.0
-FORBIDDEN = (b"\r", b"\n", b"\0")
+SWEEP_S = 3.0
+"""How often idle connections are looked at: one rests for so much longer at most."""
+FORBIDDEN = re.compile(rb"[\r\n\0]")
 
 Addresses = Callable[[str, int], Awaitable[list[str]]]
 """The addresses of a host that may be connected to, in the order in which they are tried."""
@@ -67,7 +70,7 @@ def target_of(url: str) -> Target:
         path = (f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/").encode("ascii")
     except (KeyError, ValueError) as wrong:
         raise ConnectFailure("unusable URL") from wrong
-    if not host or any(byte in path or byte in host.encode() for byte in (*FORBIDDEN, b" ")):
+    if not host or any(FORBIDDEN.search(part) or b" " in part for part in (path, host.encode())):
         raise ConnectFailure("unusable URL")
     named = f"[{host}]" if ":" in host else host
     usual = port == (443 if secure else 80)
@@ -82,6 +85,7 @@ class Client:
         self._read_timeout_s = read_timeout_s
         self._idle: dict[Origin, list[Connection]] = {}
         self._resting = 0
+        self._sweep: asyncio.TimerHandle | None = None
         self._open: set[Connection] = set()
         self._slots = asyncio.Semaphore(CONNECTIONS_MAX)
         self._tls: ssl.SSLContext | None = None
@@ -92,7 +96,7 @@ class Client:
         target = target_of(url)
         lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, target.path, target.authority)]
         for name, value in headers.items():
-            if any(byte in value or byte in name for byte in FORBIDDEN):
+            if FORBIDDEN.search(value) or FORBIDDEN.search(name):
                 raise ConnectFailure("a header holds a line break")
             lines.append(b"%b: %b\r\n" % (name, value))
         lines.append(b"content-length: %d\r\n\r\n" % len(body))
@@ -112,7 +116,10 @@ class Client:
             return
         self._resting += 1
         self._idle.setdefault(connection.origin, []).append(connection)
-        connection.rest(IDLE_S)
+        loop = asyncio.get_running_loop()
+        connection.resting_since = loop.time()
+        if self._sweep is None:
+            self._sweep = loop.call_later(SWEEP_S, self._end_idle)
 
     def lost(self, connection: Connection) -> None:
         """The connection has ended."""
@@ -126,8 +133,24 @@ class Client:
             self._open.discard(connection)
             self._slots.release()
 
+    def _end_idle(self) -> None:
+        """End what has rested for long. One timer serves all connections: each call would have to set and clear its
+        own."""
+        self._sweep = None
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - IDLE_S
+        for resting in list(self._idle.values()):
+            for connection in list(resting):
+                if connection.resting_since <= oldest:
+                    connection.abort()
+        if self._idle:
+            self._sweep = loop.call_later(SWEEP_S, self._end_idle)
+
     async def close(self) -> None:
         """End all connections."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
         for connection in list(self._open):
             connection.abort()
         await asyncio.sleep(0)
@@ -138,7 +161,6 @@ class Client:
         while resting:
             connection = resting.pop()
             self._resting -= 1
-            connection.rise()
             if not resting:
                 del self._idle[origin]
             if connection.usable:

@@ -20,7 +20,7 @@ CLIENT_GONE_STATUS = 499  # nginx's; nobody is left to read it, the log is
 async def answered(request: Request, work: Coroutine[None, None, Response]) -> Response:
     """The answer, unless the caller goes before there is one. The request's body must have been read."""
     try:
-        return await while_connected(request.receive, work)
+        return await while_connected(request.scope, request.receive, work)
     except CallerGone:
         return Response(status_code=CLIENT_GONE_STATUS)
 
@@ -68,7 +68,7 @@ class Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await while_connected(receive, self._sent(send))
+            await while_connected(scope, receive, self._sent(send))
         except CallerGone:
             return
 

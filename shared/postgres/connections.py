@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -44,6 +45,28 @@ class Full(Exception):
     """The server, or the role, has all the connections that it may have."""
 
 
+class Lease:
+    """One connection of the budget for the length of a block. A class: every statement takes one, and a generator for
+    it costs ten times as much."""
+
+    __slots__ = ("_connection", "_databases", "_dsn")
+
+    def __init__(self, databases: Databases, dsn: str) -> None:
+        self._databases = databases
+        self._dsn = dsn
+
+    async def __aenter__(self) -> asyncpg.Connection:
+        self._connection = await self._databases.taken(self._dsn)
+        return self._connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if failure is not None and is_clients_own(failure):
+            self._connection.terminate()  # a dying server's last words came while it was idle: not closed, no use
+        await self._databases.give_back(self._dsn, self._connection)
+
+
 class Databases:
     """Connections by address, at most `connections_max` in all, idle ones closed after `idle_close_s`."""
 
@@ -68,26 +91,19 @@ class Databases:
         self._sweeper: asyncio.Task[None] | None = None
         self._closed = False
 
-    @asynccontextmanager
-    async def connection(self, dsn: str) -> AsyncIterator[asyncpg.Connection]:
-        """A clean connection. Raises `Unavailable` when the budget stays spent or the server is away."""
-        import asyncpg
+    def connection(self, dsn: str) -> Lease:
+        """A clean connection, for the length of a block. Entering raises `Unavailable` when the budget stays spent or
+        the server is away."""
+        return Lease(self, dsn)
 
-        connection = await self._taken(dsn)
+    async def give_back(self, dsn: str, connection: asyncpg.Connection) -> None:
+        """A lease has ended."""
         try:
-            try:
-                yield connection
-            except (
-                asyncpg.InternalClientError
-            ):  # a dying server's last words came while it was idle: not closed, no use
-                connection.terminate()
-                raise
-            finally:
-                await self._give_back(dsn, connection)
+            await self._give_back(dsn, connection)
         finally:
             self._slots.release()
 
-    async def _taken(self, dsn: str) -> asyncpg.Connection:
+    async def taken(self, dsn: str) -> asyncpg.Connection:
         """A connection, and a slot of the budget with it. Who waits for a full database holds no slot: a tenant whose
         role has all its connections, in this process and others, holds up no other tenant."""
         until = time.monotonic() + self._full_wait_s
@@ -114,6 +130,9 @@ class Databases:
         self._idle.clear()
 
     async def _take_slot(self) -> None:
+        if not self._slots.locked():  # nearly always; waiting costs a task
+            await self._slots.acquire()
+            return
         if self._waiting >= WAITERS_MAX:
             raise Unavailable("too many calls are waiting for a database connection")
         self._waiting += 1
@@ -204,6 +223,13 @@ class Databases:
                     await self._discard(connection)
                 if not queue:
                     self._idle.pop(dsn, None)
+
+
+def is_clients_own(failure: BaseException) -> bool:
+    """Whether asyncpg found itself in a state that it does not know."""
+    import asyncpg
+
+    return isinstance(failure, asyncpg.InternalClientError)
 
 
 def refusals() -> tuple[type[Exception], ...]:

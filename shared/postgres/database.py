@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from shared.errors import DeadlineExceeded, Unavailable
+from shared.errors import DeadlineExceeded, Problem, Unavailable
 from shared.ids import PLATFORM, TenantId
 from shared.postgres.connections import Databases, place
 
@@ -17,28 +18,41 @@ if TYPE_CHECKING:
     from shared.events import CloudEvent
 
 
-@contextmanager
-def translated(dsn: str) -> Iterator[None]:
+class translated:
     """A connection that is lost, or a statement over its time, as a problem that says where. SQL errors pass."""
+
+    __slots__ = ("_dsn",)
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if failure is not None and (problem := problem_of(failure, self._dsn)) is not None:
+            raise problem from failure
+
+
+def problem_of(failure: BaseException, dsn: str) -> Problem | None:
+    """What a failure of a statement means for who asked; None for one that he has to see himself."""
     import asyncpg
 
-    try:
-        yield
-    except asyncpg.QueryCanceledError as late:
-        raise DeadlineExceeded(f"a statement on {place(dsn)} took too long") from late
-    except asyncpg.ReadOnlySQLTransactionError as read_only:
-        raise Unavailable(
-            f"{place(dsn)} takes no writes: it is being moved to another server, or was made read-only", retry_after_s=5
-        ) from read_only
-    except asyncpg.InsufficientResourcesError as spent:
-        what = "disk" if isinstance(spent, asyncpg.DiskFullError) else "resources"
-        raise Unavailable(f"{place(dsn)} has no {what} left; free some, nothing has to be repaired") from spent
-    except lost_connection() as lost:
-        raise Unavailable(f"the connection to {place(dsn)} was lost: {type(lost).__name__}") from lost
-    except asyncpg.InterfaceError as closed:
-        if "closed" not in str(closed):
-            raise
-        raise Unavailable(f"the connection to {place(dsn)} was closed") from closed
+    if isinstance(failure, asyncpg.QueryCanceledError):
+        return DeadlineExceeded(f"a statement on {place(dsn)} took too long")
+    if isinstance(failure, asyncpg.ReadOnlySQLTransactionError):
+        said = f"{place(dsn)} takes no writes: it is being moved to another server, or was made read-only"
+        return Unavailable(said, retry_after_s=5)
+    if isinstance(failure, asyncpg.InsufficientResourcesError):
+        what = "disk" if isinstance(failure, asyncpg.DiskFullError) else "resources"
+        return Unavailable(f"{place(dsn)} has no {what} left; free some, nothing has to be repaired")
+    if isinstance(failure, lost_connection()):
+        return Unavailable(f"the connection to {place(dsn)} was lost: {type(failure).__name__}")
+    if isinstance(failure, asyncpg.InterfaceError) and "closed" in str(failure):
+        return Unavailable(f"the connection to {place(dsn)} was closed")
+    return None
 
 
 def lost_connection() -> tuple[type[BaseException], ...]:

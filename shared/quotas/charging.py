@@ -13,18 +13,14 @@ from shared.usage import Charge, Ended, OpenCall, Outcome, Price, Tokens, cost_m
 from shared.usage.prices import OwnPrices, most_micro_usd, most_output, price_for
 
 
-def refusing(quota: Quota) -> bool:
-    return quota.hard and quota.enforced
-
-
 def stopping(quotas: Iterable[Quota]) -> bool:
     """Whether there is a hard limit on money or tokens, and each of them stops a stream that reaches it."""
-    budgets = [quota for quota in quotas if refusing(quota) and quota.metric in ("micro_usd", "tokens")]
+    budgets = [quota for quota in quotas if quota.refuses and quota.metric in ("micro_usd", "tokens")]
     return bool(budgets) and all(quota.at_limit == "stop" for quota in budgets)
 
 
-def charge_of(call: OpenCall, most: Tokens) -> Charge:
-    return Charge(most_micro_usd(call.price, most), most.input + most.output)
+def charge_of(price: Price | None, most: Tokens) -> Charge:
+    return Charge(most_micro_usd(price, most), most.input + most.output)
 
 
 def price_at(own: OwnPrices, model: str, sold_by: str, prices: str, at: datetime) -> Price | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.errors import Fault
 from shared.ids import TenantId
@@ -18,8 +18,7 @@ LEASE_MS = 45_000
 SCRIPT = Path(__file__).with_name("counters.lua").read_text(encoding="utf-8")
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """One counter after a change. `ends_ms` is when its window has passed, -1 for never."""
 
     used: int
@@ -69,16 +68,11 @@ class Gone:
     """There is no open reservation to extend."""
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """An amount to reserve on a quota's counter."""
 
     quota: Quota
     amount: int
-
-    def text(self) -> str:
-        quota = self.quota
-        return f"c{quota.id} {quota.amount} {self.amount} {1 if quota.hard and quota.enforced else 0}"
 
 
 @dataclass(frozen=True)
@@ -119,7 +113,7 @@ class Counters:
         self.lease_ms = lease_ms
 
     async def reserve(
-        self, tenant: TenantId, reservation: str, wanted: Sequence[Wanted], call: str = ""
+        self, tenant: TenantId, reservation: str, wanted: Sequence[tuple[Quota, int]], call: str = ""
     ) -> Reserved | Refused | Missing:
         """Reserve all or nothing, under the name `reservation`; repeated, it reserves once.
 
@@ -207,8 +201,12 @@ def prefix_of(tenant: TenantId) -> str:
     return f"q:{{{tenant}}}:"
 
 
-def text_of(wanted: Sequence[Wanted]) -> str:
-    return " ".join([one.text() for one in wanted])
+def text_of(wanted: Sequence[tuple[Quota, int]]) -> str:
+    texts = []
+    for quota, amount in wanted:
+        before, after = quota.as_asked
+        texts.append(f"{before}{amount}{after}")
+    return " ".join(texts)
 
 
 def open_arguments(row: OpenRow, metric: Metric) -> tuple[str | int, ...]:
@@ -218,9 +216,8 @@ def open_arguments(row: OpenRow, metric: Metric) -> tuple[str | int, ...]:
 def admitted(told: Sequence[Any]) -> Reserved | Refused | Missing:  # Any: the script's answer
     match told[0]:
         case b"ok":
-            numbers = [int(number) for number in told[2].split()]
-            states = tuple(State(*numbers[at : at + 3]) for at in range(0, len(numbers), 3))
-            return Reserved(int(told[1]), states)
+            numbers = map(int, told[2].split())
+            return Reserved(int(told[1]), tuple(map(State, numbers, numbers, numbers)))
         case b"refused":
             return Refused(*told[1:5])
         case b"missing":

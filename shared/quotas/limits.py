@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -20,6 +20,7 @@ WRITTEN = "doc-chat/"
 MARKED: frozenset[Scope] = frozenset({"key", "member", "group"})
 """Scopes whose names are marks among a key's tags: the first key it was rotated from, its member, its groups. Nobody
 can write one as a tag, for tags have no colon; every row of the ledger has them, so a limit counts by them."""
+FOUND_MAX = 1000
 AMOUNT_MAX = 2**50
 """About 1.1 billion USD in micro-USD. Far below 2^53, up to which the script's numbers are exact, sums included."""
 
@@ -47,6 +48,15 @@ class Quota:
         return f"c{self.id}"
 
     @cached_property
+    def refuses(self) -> bool:
+        return self.hard and self.enforced
+
+    @cached_property
+    def as_asked(self) -> tuple[str, str]:
+        """What the counters' script is told of it, before and after the amount."""
+        return f"c{self.id} {self.amount} ", " 1" if self.refuses else " 0"
+
+    @cached_property
     def mark(self) -> str:
         """What a key that is concerned has among its tags."""
         return mark_of(self.scope, self.name) if self.scope in MARKED else self.name
@@ -68,6 +78,24 @@ class Quota:
         if self.metric == "parallel":
             return f"{whose} may make {self.amount} calls at once"
         return f"{whose} may use {amount} {said_window(self.window)}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """All quotas of a tenant as they were once read."""
+
+    quotas: tuple[Quota, ...] = ()
+    _found: dict[tuple[str | None, Sequence[str], str], tuple[Quota, ...]] = field(default_factory=dict, repr=False)
+
+    def concerning(self, key_id: str | None, tags: Sequence[str], model: str) -> tuple[Quota, ...]:
+        """As the function of that name, and remembered: calls are alike. `tags` are in order."""
+        alike = key_id, tags, model
+        found = self._found.get(alike)
+        if found is None:
+            found = concerning(self.quotas, key_id=key_id, tags=tags, model=model)
+            if len(self._found) < FOUND_MAX:
+                self._found[alike] = found
+        return found
 
 
 def mark_of(scope: Scope, name: str) -> str:

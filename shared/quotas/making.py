@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from shared.errors import Conflict, Forbidden, Invalid, NotFound
-from shared.function.bodies import Body
+from shared.function.schema import Body
 from shared.identity import Caller
 from shared.ids import TenantId
 from shared.postgres import ControlTransaction

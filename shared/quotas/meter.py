@@ -18,9 +18,9 @@ from shared.identity import Caller
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
 from shared.quotas.building import TRIES_MAX, Building
-from shared.quotas.charging import charge_of, ended_of, output_that_fits, price_at, refusing, stopping
+from shared.quotas.charging import charge_of, ended_of, output_that_fits, price_at, stopping
 from shared.quotas.counters import Counters, Gone, Missing, Refused, Reserved, Row, Wanted
-from shared.quotas.limits import Quota, concerning
+from shared.quotas.limits import Quota
 from shared.quotas.metered import NOTHING, Metered
 from shared.quotas.refusals import refusal, unpriced
 from shared.quotas.stored import StoredQuotas
@@ -94,13 +94,14 @@ class Meter:
         if len(self._late) + len(self._unsettled) >= LATE_MAX:
             raise Unavailable("the usage ledger cannot be written; no further calls are taken", retry_after_s=10)
         known = await self._quotas.of(caller.tenant)
-        quotas = concerning(known, key_id=caller.key_id, tags=caller.tags, model=model)
+        tags = tuple(sorted(caller.tags))
+        quotas = known.concerning(caller.key_id, tags, model)
         now = self._clock.now()
         if price is None:
             price = price_at(await self._own_prices.of(caller.tenant), model, provider, prices, now)
         call = OpenCall(
             uuid4(), int(now.timestamp() * 1_000_000), caller.tenant, caller.key_id, request_id, model,
-            provider, feature, tuple(sorted(caller.tags)), price=price,
+            provider, feature, tags, price=price,
         )  # fmt: skip
         piece = min(piece_output or most.output, most.output)
         pieces = piece < most.output and stopping(quotas)
@@ -110,10 +111,10 @@ class Meter:
             metered.whole = most if pieces else metered.most
             return metered
         except Unavailable:
-            if any(refusing(quota) for quota in quotas):
+            if any(quota.refuses for quota in quotas):
                 self._keep(asyncio.create_task(self._released(call), name="release"))  # it may be reserved all the same
                 raise
-            reserved = replace(call, reserved=charge_of(call, most))
+            reserved = replace(call, reserved=charge_of(price, most))
             return await self._begun(Metered(reserved, quotas, (), most, most), wait=True)  # nothing depends on Redis
 
     async def extend(self, metered: Metered, output: int) -> Quota | None:
@@ -127,7 +128,7 @@ class Meter:
                 quota = metered.budgets[told.place]
                 output = min(output - 1, output_that_fits(metered.call, quota, told, Tokens(output=output)))
                 if output <= 0:
-                    piece = charge_of(metered.call, Tokens(output=LEAST_PIECE)).of(quota.metric)
+                    piece = charge_of(metered.call.price, Tokens(output=LEAST_PIECE)).of(quota.metric)
                     self.telling.refused(metered.call.tenant, quota, piece)
                     return quota
             else:  # Redis was emptied; with the counters the reservation is built too
@@ -136,7 +137,7 @@ class Meter:
 
     def delivered(self, metered: Metered, taken: Tokens) -> None:
         """Say that an open call is cut short: if nobody says what it used, it is charged as having taken this."""
-        metered.call = replace(metered.call, reserved=charge_of(metered.call, taken))
+        metered.call = replace(metered.call, reserved=charge_of(metered.call.price, taken))
 
     def end(
         self, metered: Metered, outcome: Outcome, used: Tokens | None, *, saved_micro_usd: int | None = None
@@ -201,14 +202,15 @@ class Meter:
         self, call: OpenCall, quotas: tuple[Quota, ...], most: Tokens, least_output: int | None
     ) -> Metered:
         """The call with its reservation, at the time of Redis."""
-        if call.price is None and any(refusing(quota) and quota.metric == "micro_usd" for quota in quotas):
+        if call.price is None and any(quota.refuses and quota.metric == "micro_usd" for quota in quotas):
             raise unpriced(call.model)
         settled = False
         for _ in range(TRIES_MAX):
-            call = replace(call, reserved=charge_of(call, most))
+            call.reserved = charge_of(call.price, most)
             told = await self._reserved(call, quotas)
             if isinstance(told, Reserved):
-                metered = Metered(replace(call, started_us=told.at_us), quotas, told.states, most)
+                call.started_us = told.at_us
+                metered = Metered(call, quotas, told.states, most)
                 self.telling.saw(call.tenant, quotas, told.states)
                 return await self._begun(metered, wait=self._ledger.doubtful)
             if isinstance(told, Missing):
@@ -240,7 +242,7 @@ class Meter:
         return metered is not None and metered.call.tenant == tenant
 
     async def _reserved(self, call: OpenCall, quotas: tuple[Quota, ...]) -> Reserved | Refused | Missing:
-        wanted = [Wanted(quota, call.reserved.of(quota.metric)) for quota in quotas]
+        wanted = [(quota, call.reserved.of(quota.metric)) for quota in quotas]
         try:
             return await self._counters.reserve(call.tenant, call.id.hex, wanted, json.dumps(call.fields()))
         except asyncio.CancelledError:  # the server may reserve all the same, for a call that is not made
@@ -251,7 +253,7 @@ class Meter:
         """The reservation made larger where Redis and, before anybody relies on it, PostgreSQL have it."""
         call = metered.call
         most = replace(metered.most, output=metered.most.output + output)
-        reserved = charge_of(call, most)
+        reserved = charge_of(call.price, most)
         wanted = [Wanted(one, reserved.of(one.metric) - call.reserved.of(one.metric)) for one in metered.budgets]
         told = await self._counters.extend(call.tenant, call.id.hex, wanted)
         if isinstance(told, Reserved):
@@ -302,8 +304,10 @@ class Meter:
         call, ended = metered.call, metered.ended
         assert ended is not None
         if xid is not None:  # else the sweeper wrote the row, and settles it
-            known = (*metered.quotas, *self._quotas.last_known(call.tenant))  # those reserved on, those made since
-            quotas = concerning(dict.fromkeys(known), key_id=call.key_id, tags=call.tags, model=call.model)
+            quotas = metered.quotas  # those reserved on, and those made since
+            now = self._quotas.last_known(call.tenant).concerning(call.key_id, call.tags, call.model)
+            if now is not quotas:
+                quotas = tuple({quota.id: quota for quota in (*quotas, *now)}.values())
             row = Row(call.id.hex, xid, call.started_us, ended.charge)
             try:
                 await self._count(call.tenant, row, quotas)
@@ -317,7 +321,7 @@ class Meter:
     async def _settle_row(self, row: Written) -> None:
         """Settle a row of a call that another process began."""
         known = await self._quotas.of(row.tenant)
-        quotas = concerning(known, key_id=row.key_id, tags=row.tags, model=row.model)
+        quotas = known.concerning(row.key_id, row.tags, row.model)
         await self._count(row.tenant, Row(row.id.hex, row.xid, row.started_us, row.charge), quotas)
 
     async def _count(self, tenant: TenantId, row: Row, quotas: tuple[Quota, ...]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from shared.quotas.charging import refusing
 from shared.quotas.counters import State
 from shared.quotas.limits import Quota
 from shared.usage import Ended, OpenCall, Tokens
@@ -31,7 +30,7 @@ class Metered:
     @property
     def bounded(self) -> bool:
         """Whether a hard limit on money or tokens holds for it, so that it must not take more than `most`."""
-        return any(refusing(quota) for quota in self.budgets)
+        return any(quota.refuses for quota in self.budgets)
 
     @property
     def budgets(self) -> list[Quota]:

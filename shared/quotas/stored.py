@@ -7,7 +7,7 @@ import json
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase
 from shared.quotas.counters import OpenRow, Sums
-from shared.quotas.limits import Quota, Scope
+from shared.quotas.limits import Limits, Quota, Scope
 from shared.remembering import Remembered
 from shared.usage.prices import Charge
 
@@ -48,6 +48,7 @@ SCOPES: dict[Scope, str] = {
     "model": "model = $2",
 }
 CLOCKS_APART_S = 60
+NONE = Limits()
 
 
 class StoredQuotas:
@@ -55,25 +56,26 @@ class StoredQuotas:
 
     def __init__(self, control: ControlDatabase) -> None:
         self._control = control
-        self._remembered = Remembered[TenantId, tuple[Quota, ...]](fresh_s=REMEMBERED_S, kept_max=REMEMBERED_MAX)
+        self._remembered = Remembered[TenantId, Limits](fresh_s=REMEMBERED_S, kept_max=REMEMBERED_MAX)
 
-    async def of(self, tenant: TenantId) -> tuple[Quota, ...]:
+    async def of(self, tenant: TenantId) -> Limits:
         """The tenant's quotas. Raises `Problem` when they cannot be read."""
         return await self._remembered.get(tenant, lambda: self._read(tenant))
 
-    def last_known(self, tenant: TenantId) -> tuple[Quota, ...]:
+    def last_known(self, tenant: TenantId) -> Limits:
         """As they were when last read; for who cannot wait."""
-        return self._remembered.last_known(tenant) or ()
+        return self._remembered.last_known(tenant) or NONE
 
-    async def _read(self, tenant: TenantId) -> tuple[Quota, ...]:
+    async def _read(self, tenant: TenantId) -> Limits:
         rows = await self._control.fetch(QUOTAS, tenant, SETTLING_S, QUOTAS_MAX)
-        return tuple(
+        quotas = (
             Quota(
                 row["id"], row["scope"], row["name"], row["metric"], row["span"], row["amount"], row["hard"],
                 row["enforced"], row["at_limit"],
             )
             for row in rows
         )  # fmt: skip
+        return Limits(tuple(quotas))
 
 
 def bucket_and_since(window: str) -> tuple[str, str]:

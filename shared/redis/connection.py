@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import cast
 from urllib.parse import unquote, urlsplit
 
-Value = str | bytes | int
+Value = str | int
 Answer = int | bytes | None | list["Answer"]
 IN_FLIGHT_MAX = 10_000
 TIMEOUT_S = 2.0
@@ -33,11 +33,12 @@ class Incomplete(Exception):
 
 
 def encoded(command: Sequence[Value]) -> bytes:
-    parts = [b"*%d\r\n" % len(command)]
+    parts = [f"*{len(command)}\r\n"]
     for value in command:
-        content = value if type(value) is bytes else str(value).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(content), content))
-    return b"".join(parts)
+        text = value if type(value) is str else str(value)
+        size = len(text) if text.isascii() else len(text.encode())
+        parts.append(f"${size}\r\n{text}\r\n")
+    return "".join(parts).encode()
 
 
 def parsed(data: bytearray, at: int) -> tuple[Answer | ServerRefused, int]:
@@ -82,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._received = bytearray()
         self._waiting: deque[asyncio.Future[Answer]] = deque()
         self._unsent: list[bytes] = []
+        self._patient: list[tuple[bytes, asyncio.Future[Answer]]] = []
         self._sending = False
         self._later: asyncio.TimerHandle | None = None
         self._answered = 0
@@ -92,22 +94,26 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def command(self, *command: Value, patient: bool = False) -> asyncio.Future[Answer]:
-        """Send it, with others of this moment; if it is patient, with the next one that is not, or soon.
+        """Send it, with others of this moment; if it is patient, after the next one that is not, or soon.
 
         The future has its answer, or raises `ServerRefused` or `ConnectionLost`, at the latest when there was no answer
         for `TIMEOUT_S`.
         """
         answer: asyncio.Future[Answer] = self._loop.create_future()
-        if self._transport is None or self._transport.is_closing() or len(self._waiting) >= IN_FLIGHT_MAX:
+        in_flight = len(self._waiting) + len(self._patient)
+        if self._transport is None or self._transport.is_closing() or in_flight >= IN_FLIGHT_MAX:
             answer.set_exception(ConnectionLost("not connected, or too much in flight"))
             return answer
-        self._waiting.append(answer)
-        self._unsent.append(encoded(command))
-        if not (patient or self._sending):
-            self._sending = True
-            self._loop.call_soon(self._send)
-        elif patient and self._later is None:
-            self._later = self._loop.call_later(PATIENCE_S, self._send)
+        if patient:
+            self._patient.append((encoded(command), answer))
+            if self._later is None:
+                self._later = self._loop.call_later(PATIENCE_S, self._send)
+        else:
+            self._waiting.append(answer)
+            self._unsent.append(encoded(command))
+            if not self._sending:
+                self._sending = True
+                self._loop.call_soon(self._send)
         if self._watch is None:
             self._watch_over()
         return answer
@@ -121,6 +127,10 @@ class Connection(asyncio.Protocol):
         if self._later is not None:
             self._later.cancel()
             self._later = None
+        for command, answer in self._patient:
+            self._unsent.append(command)
+            self._waiting.append(answer)
+        self._patient.clear()
         if self._unsent and self.usable:
             assert self._transport is not None
             self._transport.write(b"".join(self._unsent))
@@ -166,10 +176,12 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, failure: Exception | None) -> None:
         if self._watch is not None:
             self._watch.cancel()
-        while self._waiting:
-            waiting = self._waiting.popleft()
+        self._transport = None
+        for waiting in (*self._waiting, *(answer for _, answer in self._patient)):
             if not waiting.done():
                 waiting.set_exception(ConnectionLost(repr(failure)))
+        self._waiting.clear()
+        self._patient.clear()
 
 
 async def connected(url: str) -> Connection:

@@ -47,7 +47,7 @@ class TenantSecrets:
     def fingerprint(self, purpose: str, content: bytes) -> str:
         """Tells whether two contents are the same, and nothing else to whoever lacks the data key: 128 bits, hex."""
         place = b"dcoder fingerprint" + associated(self.tenant, purpose)
-        key = hmac.new(self._key.key, place, hashlib.sha256).digest()
+        key = hmac.digest(self._key.key, place, "sha256")
         return hmac.new(key, content, hashlib.sha256).hexdigest()[:32]
 
 
@@ -94,9 +94,9 @@ def unseal(data_key: DataKey, purpose: str, sealed: bytes) -> bytes:
 
 def derived(key: bytes, salt: bytes) -> tuple[bytes, bytes]:
     """HKDF-SHA-256 (RFC 5869): the record's key, and a commitment to it that is checked before decryption."""
-    extracted = hmac.new(salt, key, hashlib.sha256).digest()
-    first = hmac.new(extracted, b"dcoder record key\x01", hashlib.sha256).digest()
-    second = hmac.new(extracted, first + b"dcoder record key\x02", hashlib.sha256).digest()
+    extracted = hmac.digest(salt, key, "sha256")
+    first = hmac.digest(extracted, b"dcoder record key\x01", "sha256")
+    second = hmac.digest(extracted, first + b"dcoder record key\x02", "sha256")
     return first, second
 
 

@@ -12,10 +12,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from shared.errors import Conflict, Invalid, NotFound
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase, ControlTransaction
+
+if TYPE_CHECKING:
+    from shared.objects import ObjectKey
 
 COLUMNS = "tenant, function, state, address, asked_at, changed_at"
 ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
@@ -45,6 +49,8 @@ class Credentials:
     data_key: bytes = field(repr=False)
     issuer_key: bytes
     """The public half of the platform's token key."""
+    object_key: ObjectKey | None = None
+    """Of the tenant's bucket and no other; None for a tenant that never needed one."""
 
 
 async def listed(control: ControlDatabase | ControlTransaction, tenant: str = "") -> list[Dedication]:

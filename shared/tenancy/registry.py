@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from shared.errors import Conflict, NotFound, Problem
 from shared.ids import TenantId
@@ -19,6 +20,9 @@ from shared.tenancy import moving, orphans, saga
 from shared.tenancy.dedications import Credentials
 from shared.tenancy.saga import CREATION, DELETION, AtWork, Buckets, Forgetful, Ground
 from shared.tenancy.servers import Servers
+
+if TYPE_CHECKING:
+    from shared.objects import ObjectKey
 
 KNOWN_S = 5.0
 KNOWN_MAX = 5000
@@ -88,7 +92,22 @@ class TenantRegistry:
         opened = await self._opened(tenant)
         if opened is None:
             raise NotFound(f"there is no tenant {tenant!r}")
-        return Credentials(opened[0], opened[1].key, issuer_key)
+        from shared.tenancy import object_keys
+
+        object_key = await object_keys.kept(self.ground, self._control, tenant)
+        return Credentials(opened[0], opened[1].key, issuer_key, object_key)
+
+    async def ensure_object_key(self, transaction: ControlTransaction, tenant: TenantId) -> None:
+        """Let there be a key of the tenant's bucket, in a transaction that holds its row: see `object_keys.ensure`."""
+        from shared.tenancy import object_keys
+
+        await object_keys.ensure(self.ground, transaction, tenant)
+
+    async def bring_object_key(self, transaction: ControlTransaction, tenant: TenantId, key: ObjectKey) -> None:
+        """Keep a key of the tenant's bucket that an operator made: see `object_keys.bring`."""
+        from shared.tenancy import object_keys
+
+        await object_keys.bring(self.ground, transaction, tenant, key)
 
     async def create(self, name: str, server: str = "") -> Tenant:
         """Create the tenant, or complete its creation. A tenant that is ready already is returned as it is.

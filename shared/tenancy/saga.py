@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from shared.objects import ObjectKey
+
 ROLE_CONNECTIONS_MAX = 20
 ROLE_LIMITS = {"statement_timeout": "60s", "idle_in_transaction_session_timeout": "60s", "lock_timeout": "20s"}
 PASSWORD_PURPOSE = "role-password"  # noqa: S105  names a place, not a password
@@ -45,6 +47,18 @@ class Buckets(Protocol):
 
     async def ensure_bucket(self, tenant: TenantId) -> None: ...
     async def destroy_bucket(self, tenant: TenantId) -> None: ...
+
+    async def make_key(self, tenant: TenantId) -> ObjectKey | None:
+        """A new key of the tenant's bucket alone, in place of all that were made before; None where none can be."""
+
+    async def end_key(self, tenant: TenantId) -> None:
+        """End what `make_key` made, if anything. Safe to call again."""
+
+    async def accepts(self, tenant: TenantId, key: ObjectKey) -> bool:
+        """Whether the store lets this key into the tenant's bucket."""
+
+    async def shown(self, key: ObjectKey) -> list[str]:
+        """The buckets that the store lists for this key."""
 
 
 class Forgetful(Protocol):
@@ -260,6 +274,13 @@ async def drop_role_on(ground: Ground, tenant: TenantId, server_name: str) -> No
         await server.execute(f'DROP ROLE IF EXISTS "{database_name(tenant)}"')
 
 
+async def end_object_key(ground: Ground, tenant: TenantId) -> None:
+    """Before the bucket: a process that still runs puts nothing into it any more."""
+    from shared.tenancy import object_keys
+
+    await object_keys.destroy(ground, tenant)
+
+
 async def drop_bucket(ground: Ground, tenant: TenantId) -> None:
     await ground.buckets.destroy_bucket(tenant)
 
@@ -290,6 +311,7 @@ DELETION = Saga(
         ("doors", close_doors),
         ("database-gone", destroy_database),
         ("role-gone", drop_role),
+        ("object-key-gone", end_object_key),
         ("bucket-gone", drop_bucket),
         ("rest-gone", forget_elsewhere),
         ("keys-gone", destroy_keys),

@@ -35,10 +35,6 @@ OPEN_FIELDS = """
 id uuid, process text, started_us bigint, tenant text, key_id text, request_id text, model text, provider text,
 feature text, reserved_micro_usd bigint, reserved_tokens bigint, tags text[]
 """
-ENDED_FIELDS = """
-outcome text, input_tokens bigint, output_tokens bigint, cached_tokens bigint, usage_known boolean,
-cost_micro_usd bigint, price_known boolean, charged_micro_usd bigint, charged_tokens bigint, saved_micro_usd bigint
-"""
 CALL = "tenant, key_id, request_id, model, provider, feature, tags"
 STARTED = "timestamptz 'epoch' + started_us * interval '1 microsecond'"
 ROWS = f"""
@@ -52,36 +48,21 @@ SELECT l.id, l.tenant, l.key_id, l.tags, l.model, l.charged_micro_usd, l.charged
 """A row keeps the lower half of the 64-bit number of the transaction that wrote it; the upper half is the next one's,
 or one less."""
 
-OPEN = f"""
-WITH at_once AS (SELECT set_config('synchronous_commit', 'off', true))
-INSERT INTO usage_open (id, process, started_at, {CALL}, reserved_micro_usd, reserved_tokens)
-SELECT id, process, {STARTED}, {CALL}, reserved_micro_usd, reserved_tokens
-  FROM at_once, json_to_recordset(%s::json) AS told ({OPEN_FIELDS})
-ON CONFLICT DO NOTHING
-"""
+OPEN = "SELECT open_calls(%s)"
 """Told as soon as PostgreSQL has it, before its disk does: it has to outlive this process. If PostgreSQL dies in that
 moment, this process still knows the call, and its last row holds all that this one does."""
 EXTEND = """
 WITH at_once AS (SELECT set_config('synchronous_commit', 'off', true))
 UPDATE usage_open SET reserved_micro_usd = $2, reserved_tokens = $3 FROM at_once WHERE id = $1
 """
-CLOSE = f"""
-WITH told AS (SELECT * FROM json_to_recordset($1::json) AS told ({OPEN_FIELDS}, {ENDED_FIELDS})),
-     ended AS (DELETE FROM usage_open USING told WHERE usage_open.id = told.id)
-INSERT INTO usage_ledger (id, started_at, {CALL}, outcome, input_tokens, output_tokens, cached_tokens, usage_known,
-                          cost_micro_usd, price_known, charged_micro_usd, charged_tokens, saved_micro_usd)
-SELECT id, {STARTED}, {CALL}, outcome, input_tokens, output_tokens, cached_tokens, usage_known,
-       cost_micro_usd, price_known, charged_micro_usd, charged_tokens, saved_micro_usd
-  FROM told
-ON CONFLICT DO NOTHING
-RETURNING id, pg_current_xact_id()::text::bigint AS xid
-"""
+CLOSE = "SELECT id, xid FROM end_calls($1::json)"
 UNKNOWN = "'unknown', false, false, reserved_micro_usd, reserved_tokens"
 UNKNOWN_FIELDS = "outcome, usage_known, price_known, charged_micro_usd, charged_tokens"
 SWEEP = f"""
-WITH ended AS (DELETE FROM usage_open WHERE seen_at < now() - make_interval(secs => $1)
-               AND pg_postmaster_start_time() < now() - make_interval(secs => $1)
-               RETURNING *)
+WITH dead AS (SELECT id FROM usage_open WHERE seen_at < now() - make_interval(secs => $1)
+              AND pg_postmaster_start_time() < now() - make_interval(secs => $1)
+              FOR UPDATE SKIP LOCKED),
+     ended AS (DELETE FROM usage_open USING dead WHERE usage_open.id = dead.id RETURNING usage_open.*)
 INSERT INTO usage_ledger (id, started_at, {CALL}, {UNKNOWN_FIELDS})
 SELECT id, started_at, {CALL}, {UNKNOWN} FROM ended
 ON CONFLICT DO NOTHING
@@ -98,9 +79,10 @@ ON CONFLICT DO NOTHING
 """
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class OpenCall:
-    """A call that has begun: what its row says whatever becomes of it. `started_us`: microseconds since 1970."""
+    """A call that has begun: what its row says whatever becomes of it. `started_us`: microseconds since 1970. It does
+    not change once it is let in; what is reserved later makes another."""
 
     id: UUID
     started_us: int

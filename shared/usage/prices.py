@@ -106,7 +106,7 @@ class Charge:
     tokens: int = 0
 
     def of(self, metric: str) -> int:
-        return {"micro_usd": self.micro_usd, "tokens": self.tokens}.get(metric, 1)
+        return self.micro_usd if metric == "micro_usd" else self.tokens if metric == "tokens" else 1
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from shared.events import CloudEvent, Events
 from shared.events.stream import STREAM, connect
 from shared.function.process import Process
 from shared.ids import PLATFORM, TenantId
-from shared.objects import ObjectStore
+from shared.objects import ObjectStore, client_of
 from shared.postgres import ControlDatabase, Databases, address
 from shared.redis import CacheServer
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry, saga
 from shared.tenancy.saga import CREATION, DELETION, database_name
 from tests.fixtures.platform import environment_of
+from tests.shared.tenancy.test_object_keys import platform_key
 
 SCRIPT = Path(__file__).resolve().parents[1] / "shared" / "tenancy" / "killed_saga.py"
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +71,9 @@ async def leave_traces(process: Process, tenant: TenantId) -> None:
     event = CloudEvent(f"of-{tenant}", "/test", "dcoder.test", "thing", tenant, datetime.now(UTC), {})
     await (await process.get(Events)).publish(event)
     assert await undelivered(process.settings.nats_url, tenant)
+    control, registry = await process.get(ControlDatabase), await process.get(TenantRegistry)
+    async with control.transaction() as transaction:
+        await registry.ensure_object_key(transaction, tenant)
 
 
 async def traces(process: Process, control: ControlDatabase, tenant: TenantId) -> list[str]:
@@ -77,7 +81,7 @@ async def traces(process: Process, control: ControlDatabase, tenant: TenantId) -
     name = database_name(tenant)
     found = [
         table
-        for table in ("data_keys", "role_passwords", "virtual_keys")
+        for table in ("data_keys", "role_passwords", "virtual_keys", "object_keys")
         if await control.fetchval(f"SELECT true FROM {table} WHERE tenant = $1 LIMIT 1", tenant)
     ]
     if await control.fetchval("SELECT true FROM tenants WHERE id = $1", tenant):
@@ -90,6 +94,9 @@ async def traces(process: Process, control: ControlDatabase, tenant: TenantId) -
         found.append("cache")
     if await undelivered(process.settings.nats_url, tenant):
         found.append("events")
+    iam = client_of(process.settings.objects_keys, platform_key(process.settings), service="iam")
+    if f"dcoder-{tenant}" in [one["UserName"] for one in iam.list_users()["Users"]]:
+        found.append("key of the object store")
     store = await process.get(ObjectStore)
     buckets = await store.call(lambda client: [one["Name"] for one in client.list_buckets()["Buckets"]])
     return [*found, *(bucket for bucket in buckets if bucket == f"dcoder-{tenant}")]

@@ -60,7 +60,7 @@ def test_only_the_groups_that_were_granted_a_store_reach_its_pod(store: str) -> 
 
     (ingress,) = rules[store]["spec"]["ingress"]
     tenants = [one for one in ingress["from"] if "namespaceSelector" in one]
-    assert tenants == ([TENANTS] if store == "postgres" else [])
+    assert tenants == ([TENANTS] if store in ("postgres", "objects") else [])
     (expression,) = ingress["from"][0]["podSelector"]["matchExpressions"]
     label = f"'app.kubernetes.io/name': '{store}'"
     leading = {name for name, one in rules.items() if label in str(one["spec"].get("egress"))}

@@ -187,6 +187,7 @@ def test_the_locks_hold_no_tool_and_no_server_and_litellm_is_in_the_second_image
         ("numpy/_core/tests/test_api.py", True),
         ("botocore/data/ec2/2016-11-15/service-2.json.gz", True),
         ("botocore/data/s3/2006-03-01/service-2.json.gz", False),
+        ("botocore/data/iam/2010-05-08/service-2.json.gz", False),
         ("botocore/data/endpoints.json", False),
         ("jinja2/tests.py", False),
         ("uvloop/loop.pyx", True),

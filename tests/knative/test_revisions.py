@@ -11,6 +11,7 @@ import pytest
 from knative import revisions, tenants
 from knative.environment import load
 from knative.placement import groups
+from knative.policies import TENANT_SECRET
 from shared.bundles.archive import packed
 from shared.bundles.revisions import Kept
 from shared.bundles.signing import Sealed, opened, sealed
@@ -84,6 +85,18 @@ def test_a_revision_is_given_what_it_asks_for_and_nothing_more(
     assert (variables["DCODER_LLM_URL"] != "not-granted") == functions
     never = ("DCODER_REDIS_URL", "DCODER_NATS_URL", "DCODER_OBJECTS_URL", "DCODER_OBJECTS_SECRET_KEY")
     assert {variables[name] for name in never} == {"not-granted"}
+
+
+def test_a_revision_that_asks_for_objects_has_its_tenants_key_and_a_way_to_the_store() -> None:
+    made = rendered(kept("TenantObjects"))
+    variables = told(made["Service"])
+
+    assert variables["DCODER_OBJECTS_URL"] == LOCAL.objects.url
+    for name in ("access-key", "secret-key"):
+        variable = f"DCODER_OBJECTS_{name.replace('-', '_').upper()}"
+        assert variables[variable] == {"secretKeyRef": {"name": TENANT_SECRET, "key": f"objects-{name}"}}
+    assert LOCAL.objects.port in ports_out(made["NetworkPolicy"])
+    assert variables["DCODER_POSTGRES_URL"] == "not-granted"
 
 
 def test_calls_go_to_a_revision_that_started_once() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from knative.environment import load, parse
+from knative.environment import Listener, load, parse
 from knative.manifest import PLATFORM_LABEL, POOLED, SELECTOR, Manifest
+from knative.network import manifests
 from knative.placement import groups
 from knative.policies import TENANT_SECRET, secrets_of
 from knative.render import text
@@ -27,6 +28,7 @@ from shared.function.catalog import find
 from shared.function.dedication import NEVER_GRANTED
 from shared.function.injection import GRANTS, TENANT_GRANTS, of_no_one_tenant
 from shared.ids import TenantId
+from shared.objects import ObjectKey
 from shared.tenancy.dedications import Credentials
 from shared.tenancy.saga import ROLE_CONNECTIONS_MAX
 
@@ -35,7 +37,9 @@ CATALOG = {one.name: one for one in find()}
 EVERYONE = groups(CATALOG.values(), LOCAL)
 ACME = TenantId("acme")
 DEDICABLE = [name for name, one in CATALOG.items() if not of_no_one_tenant(one.function)]
-SEARCH, ANSWERS = (dedicated(CATALOG[name], LOCAL) for name in ("knowledge-search", "knowledge-answers"))
+SEARCH, ANSWERS, DOCUMENTS = (
+    dedicated(CATALOG[name], LOCAL) for name in ("knowledge-search", "knowledge-answers", "knowledge-documents")
+)
 
 
 def rendered(*functions: Dedicated, tenant: TenantId = ACME) -> tuple[Manifest, ...]:
@@ -102,6 +106,51 @@ def test_a_dedicated_function_names_its_tenants_secret_and_no_address_of_the_pla
         assert platforms not in text(service)
 
 
+def egress(made: tuple[Manifest, ...], name: str) -> list[Any]:  # Any: see Manifest
+    rules: list[Any] = one_of(made, "NetworkPolicy", name)["spec"]["egress"]
+    return rules
+
+
+def test_who_asks_for_objects_gets_its_tenants_key_from_its_tenants_secret_and_a_way_to_the_store() -> None:
+    made = rendered(DOCUMENTS, SEARCH)
+
+    told = variables(one_of(made, "Service", "knowledge-documents"))
+    assert told["DCODER_OBJECTS_URL"]["value"] == LOCAL.objects.url
+    for name, key in (("ACCESS", "objects-access-key"), ("SECRET", "objects-secret-key")):
+        wanted = {"name": TENANT_SECRET, "key": key}
+        assert told[f"DCODER_OBJECTS_{name}_KEY"]["valueFrom"] == {"secretKeyRef": wanted}
+    assert "DCODER_OBJECTS_KEYS" not in told, "it makes no keys"
+    there = {"to": [{"ipBlock": {"cidr": LOCAL.objects.cidr}}], "ports": [{"protocol": "TCP", "port": 8333}]}
+    assert there in egress(made, "knowledge-documents")
+    plain = variables(one_of(made, "Service", "knowledge-search"))
+    for name in ("URL", "ACCESS_KEY", "SECRET_KEY"):
+        assert plain[f"DCODER_OBJECTS_{name}"] == {"name": f"DCODER_OBJECTS_{name}", "value": "not-granted"}
+    assert there not in egress(made, "knowledge-search")
+
+
+def test_where_the_store_is_a_pod_its_functions_reach_it_in_the_platforms_namespace() -> None:
+    pods = load("pods")
+    made = render(ACME, [DOCUMENTS], groups(CATALOG.values(), pods), pods)
+
+    platform = {"matchLabels": {"kubernetes.io/metadata.name": pods.namespace}}
+    store = {"matchLabels": {"app.kubernetes.io/name": "objects"}}
+    there = [{"namespaceSelector": platform, "podSelector": store}]
+    ports = [{"protocol": "TCP", "port": pods.objects.port}]
+    assert {"to": there, "ports": ports} in egress(made, "knowledge-documents")
+
+
+def test_where_keys_are_made_elsewhere_the_platform_reaches_that_and_no_tenants_function_does() -> None:
+    there = Listener(cidr="192.0.2.7/32", port=443)
+    objects = LOCAL.objects.model_copy(update={"keys": "https://iam.amazonaws.com", "keys_at": there})
+    place = LOCAL.model_copy(update={"objects": objects})
+    everyone = groups(CATALOG.values(), place)
+
+    rule = {"to": [{"ipBlock": {"cidr": there.cidr}}], "ports": [{"protocol": "TCP", "port": 443}]}
+    reached = {one["metadata"]["name"] for one in manifests(everyone, place) if rule in one["spec"].get("egress", ())}
+    assert "governance" in reached
+    assert rule not in egress(render(ACME, [DOCUMENTS], everyone, place), "knowledge-documents")
+
+
 def keys(service: Manifest) -> list[str]:
     return [one["path"] for one in service["spec"]["template"]["spec"]["volumes"][0]["secret"]["items"]]
 
@@ -135,6 +184,15 @@ def test_the_secret_holds_three_things_and_the_same_for_each_function() -> None:
     assert base64.b64decode(made["data"]["database-url"]) == b"postgresql://t_acme:pw@10.250.0.1/t_acme"
 
 
+def test_a_tenant_with_a_key_of_its_bucket_has_it_in_the_secret() -> None:
+    held = Credentials("postgresql://t_acme:pw@h/t_acme", b"d" * 32, b"p" * 32, ObjectKey("name", "hunter2"))
+    data = secret(ACME, held, LOCAL)["data"]
+
+    assert base64.b64decode(data["objects-access-key"]) == b"name"
+    assert base64.b64decode(data["objects-secret-key"]) == b"hunter2"
+    assert "hunter2" not in repr(held)
+
+
 def test_credentials_do_not_show_themselves() -> None:
     shown = repr(Credentials("postgresql://t_acme:hunter2@h/t_acme", b"hunter2", b"public"))
     assert "hunter2" not in shown
@@ -147,7 +205,7 @@ def test_what_reaches_further_than_one_tenant_cannot_be_dedicated() -> None:
 
 def test_a_tenants_form_of_a_type_takes_no_store_or_key_that_serves_all_tenants() -> None:
     assert TENANT_GRANTS.keys() < GRANTS.keys()
-    shared = {"root-key", "tokens-key", "audit-key", "pepper-key", "hooks-key", "redis", "objects", "events"}
+    shared = {"root-key", "tokens-key", "audit-key", "pepper-key", "hooks-key", "redis", "events"}
     assert not shared & frozenset().union(*TENANT_GRANTS.values())
 
 

@@ -16,7 +16,7 @@ OWNERS: Mapping[str, tuple[str, ...]] = {
     "pgvector": ("shared/postgres/",),
     "redis": ("shared/redis/",),
     "boto3": ("shared/objects.py",),
-    "botocore": ("shared/objects.py",),
+    "botocore": ("shared/objects.py", "shared/object_keys.py"),
     "nats": ("shared/events/", "shared/host/delivery.py"),
     "temporalio": ("shared/workflows/",),
     "litellm": ("functions/gateway/translate/",),

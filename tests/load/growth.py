@@ -36,7 +36,7 @@ async def requests(one: Contender, count: int) -> None:
             one.url, seconds=SEGMENT_S, connections=CONNECTIONS, body=asked("instant"), headers=headers
         )
         if load.failures:
-            raise SystemExit(f"{load.failures} of {len(load.latencies_ms)} answers were not 2xx")
+            raise SystemExit(f"{load.failures} of {len(load.latencies_ms)} answers were not 2xx: {load.first_failure}")
         done += len(load.latencies_ms)
 
 

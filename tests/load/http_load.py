@@ -15,6 +15,8 @@ class Load:
     seconds: float
     latencies_ms: list[float] = field(default_factory=list)
     failures: int = 0
+    first_failure: str = ""
+    """The head and the beginning of the first answer that was not 2xx."""
 
     @property
     def per_second(self) -> float:
@@ -52,7 +54,9 @@ class Client(asyncio.Protocol):
         if not separator or len(rest) < content_length(head):
             return
         self._load.latencies_ms.append((time.perf_counter() - self._sent) * 1000)
-        self._load.failures += not head.startswith(b"HTTP/1.1 2")
+        if not head.startswith(b"HTTP/1.1 2"):
+            self._load.failures += 1
+            self._load.first_failure = self._load.first_failure or self._received[:1000].decode(errors="replace")
         self._received = b""
         self._next()
 

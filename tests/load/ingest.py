@@ -17,6 +17,7 @@ from contextlib import ExitStack, asynccontextmanager
 from functions.knowledge.documents.ingest import Ingest
 from functions.knowledge.documents.parsing import Parsers
 from shared.embeddings import Embeddings
+from shared.function.resources import TenantBuckets
 from shared.host.control import prepare_control_database
 from shared.ids import TenantId
 from shared.objects import ObjectStore
@@ -25,7 +26,6 @@ from shared.secrets import read_key
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry
 from tests.fixtures.servers import postgres_server, scratch_directory, seaweed_server, write_key_files
-from tests.functions.knowledge.documents.conftest import Buckets
 
 SENTENCE = "the platform keeps every tenant in its own database and seals each change in an audit log"
 PARTS = 100
@@ -46,7 +46,9 @@ async def ingesting() -> AsyncIterator[Ingest]:
             "http://127.0.0.1:9", "http://127.0.0.1:9", write_key_files(home / "secrets"),
         )  # fmt: skip
         store, databases = ObjectStore(settings), Databases(connections_max=8)
-        registry = TenantRegistry(ControlDatabase(url, databases), read_key(settings, "root"), buckets=Buckets(store))
+        registry = TenantRegistry(
+            ControlDatabase(url, databases), read_key(settings, "root"), buckets=TenantBuckets(store, settings)
+        )
         tenant = TenantId("load")
         await registry.create(tenant)
         yield Ingest(await registry.database(tenant), store.tenant(tenant), Embeddings(), Parsers())

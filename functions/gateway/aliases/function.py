@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from shared.errors import Invalid, NotFound
 from shared.function import Call, Function, Scale
-from shared.function.bodies import Body
+from shared.function.schema import Body
 from shared.llm.kinds import DOC_CHAT, EMBEDDING, GROUP
 from shared.llm.transforms import EACH, PATH
 from shared.postgres import TenantDatabase, TenantTransaction

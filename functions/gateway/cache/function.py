@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from shared.errors import NotFound
 from shared.function import Call, Function, Scale
-from shared.function.bodies import Body
+from shared.function.schema import Body
 from shared.llm.answers import TTL_S, TTL_S_MAX, WRONG_SHARE_MAX, labelled
 from shared.llm.thresholds import learned
 from shared.postgres import TenantDatabase, TenantTransaction

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from shared.compression.modes import Mode
 from shared.errors import Invalid, NotFound
 from shared.function import Call, Function, Scale, Tick
-from shared.function.bodies import Body
+from shared.function.schema import Body
 from shared.postgres import TenantDatabase, TenantTransaction
 from shared.virtual_keys import KEY_ID
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, StringConstraints, field_validator
 
 from shared.errors import Invalid, NotFound
 from shared.function import Call, Function, Scale, Tick
-from shared.function.bodies import Body
+from shared.function.schema import Body
 from shared.postgres import TenantDatabase, TenantTransaction
 
 guardrails = Function(scale=Scale(max=5))

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.requests import Request
 
 from shared.errors import Malformed, UnsupportedMediaType
+from shared.function.body import whole
 
 JSON = "application/json"
 READ = frozenset(
@@ -60,7 +61,7 @@ async def json_of(request: Request) -> bytes:
     said = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if said != JSON:
         raise UnsupportedMediaType(f"send {JSON}, not {said[:80]!r}")
-    return await request.body()
+    return await whole(request.receive)
 
 
 def object_in(raw: bytes) -> dict[str, Any]:  # Any: JSON of the caller's

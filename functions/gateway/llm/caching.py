@@ -132,7 +132,7 @@ class Caching:
     async def _again(self, kept: Kept, target: Target, feature: str, how: str) -> Response:
         """A kept answer, and how it was found. It costs nothing, and counts as a call."""
         settlement = await self._free(target, feature)
-        async with settlement.or_settled():
+        with settlement.or_settled():
             await settlement.metered.durable()
         settlement.outcome, settlement.saved_micro_usd = "done", kept.cost
         settlement.cache = "semantic" if how.startswith("semantic") else "hit"
@@ -149,7 +149,7 @@ class Caching:
         place = (self.sealing.tenant, question.key)
         while question.find and (flight := self._in_flight(question.key)) is not None:
             settlement = await self._free(target, feature)
-            async with settlement.or_settled():
+            with settlement.or_settled():
                 try:
                     joined = await settlement.waiting(flight.join())
                 except Problem:  # it was refused for whoever began it: that is no answer for others
@@ -168,7 +168,7 @@ class Caching:
             return marked(answer, "miss")
         settlement = await self._free(target, feature)
         settlement.waited_s = perf_counter() - began
-        async with settlement.or_settled():
+        with settlement.or_settled():
             await settlement.metered.durable()
         return self._shared(answer, settlement, target, feature)
 

@@ -49,7 +49,7 @@ async def relay(
     )
     metered = settlement.metered
     ask_usage = wanted.stream and not wanted.wants_usage
-    async with settlement.or_settled():
+    with settlement.or_settled():
         most = metered.whole.output // wish.answers
         limit = output_limit(provider, feature, most) if metered.bounded and not wish.stated else {}
         body = for_provider(wanted, model, ask_usage=ask_usage, more=limit)

@@ -63,7 +63,7 @@ async def respond(call: Call, wanted: Wanted, target: Target, meter: Meter, invo
 
 async def completed(ask: Ask, invoke: Invoke) -> Response:
     settlement = ask.settlement
-    async with settlement.or_settled():
+    with settlement.or_settled():
         answer = await settlement.waiting(whole(ask, invoke))
         message = {
             "role": "assistant",

@@ -56,7 +56,7 @@ async def relay(
         FEATURE,
         most=Tokens(input=input_most(wanted)),
     )
-    async with settlement.or_settled():
+    with settlement.or_settled():
         body = for_provider(wanted, model, ask_usage=False)
         answer = await settlement.waiting(opened(providers, provider, PATH, body, provider.of.credential(key)))
     return await finished(answer, settlement, provider, key, OpenAi())
@@ -74,7 +74,7 @@ async def built_in(call: Call, wanted: Wanted, meter: Meter, invoke: Invoke) -> 
         most=Tokens(input=input_most(wanted)),
     )
     settlement = Settlement(meter, metered, used=NOTHING)
-    async with settlement.or_settled():
+    with settlement.or_settled():
         asked = await settlement.waiting(
             invoke.request(SEARCH, "POST", "/v1/knowledge/embeddings", json={"input": texts}, timeout_s=120)
         )

@@ -51,7 +51,7 @@ async def relay(
         piece_output=PIECE_OUTPUT if wanted.stream else None,
     )
     metered = settlement.metered
-    async with settlement.or_settled():
+    with settlement.or_settled():
         body = for_provider(wanted, model, ask_usage=False)
         asked = headers_of(request, provider.of.credential(key))
         answer = await settlement.waiting(opened(providers, provider, path_of(request), body, asked))

@@ -37,7 +37,7 @@ async def create_moderation(request: Request, call: Call, meter: Meter) -> Respo
     )
     observe(call, FEATURE, provider=None, model=MODEL, content={})
     settlement = Settlement(meter, metered, used=NOTHING)
-    async with settlement.or_settled():
+    with settlement.or_settled():
         results = [await judged(text) for text in texts]
         await metered.durable()
         settlement.outcome = "done"

@@ -168,7 +168,7 @@ async def pass_through(
     )
 
     async def work() -> Response:
-        async with settlement.or_settled():
+        with settlement.or_settled():
             headers = {**target.of.credential(key), b"content-type": body.kind.encode(), b"accept": b"*/*"}
             answer = await settlement.waiting(opened(providers, target, f"/{path}", body.raw, headers))
         if answer.status != 200 or kind_of(answer) == JSON:

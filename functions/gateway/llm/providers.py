@@ -44,7 +44,7 @@ async def opened(
 
 async def finished(answer: http.Answer, settlement: Settlement, provider: Provider, key: str, wire: Wire) -> Response:
     """A whole answer, or the provider's error, passed on with its status."""
-    async with settlement.or_settled():
+    with settlement.or_settled():
         content = await settlement.waiting(whole(answer, provider.name))
         if 300 <= answer.status < 400:
             settlement.used = NOTHING

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -77,17 +76,29 @@ class Settlement:
             return {}
         return {"x-dcoder-overhead-ms": f"{(time.perf_counter() - call.started - self.waited_s) * 1000:.3f}"}
 
-    @asynccontextmanager
-    async def or_settled(self) -> AsyncIterator[None]:
+    def or_settled(self) -> OrSettled:
         """A block that goes on when it succeeds, and settles the call when it fails."""
-        try:
-            yield
-        except BaseException as failure:
-            self.outcome = outcome_of(failure)
-            if isinstance(failure, ForbiddenAddress | NotConnected):
-                self.used = NOTHING
-            self.settle()
-            raise
+        return OrSettled(self)
+
+
+class OrSettled:
+    """See `Settlement.or_settled`. A class and no generator, as every call passes through several."""
+
+    __slots__ = ("_settlement",)
+
+    def __init__(self, settlement: Settlement) -> None:
+        self._settlement = settlement
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
+        if failure is None:
+            return
+        self._settlement.outcome = outcome_of(failure)
+        if isinstance(failure, ForbiddenAddress | NotConnected):
+            self._settlement.used = NOTHING
+        self._settlement.settle()
 
 
 async def begun(

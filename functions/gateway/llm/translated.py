@@ -101,7 +101,7 @@ async def relay(
         "most": None if wish.stated else metered.whole.output // wish.answers,
         "bounded": metered.bounded,
     }
-    async with settlement.or_settled():
+    with settlement.or_settled():
         asking = opened(invoke, json.dumps(asked).encode(), provider, settlement)
         answer = await settlement.waiting(asking)
     inner: Wire = Anthropic(call.request_id) if dialect == "anthropic" else OpenAi()

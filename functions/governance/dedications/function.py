@@ -8,10 +8,11 @@ from pydantic import BaseModel, Field
 
 from shared.errors import Fault, Invalid, NotFound
 from shared.function import Call, Function, Scale, catalog
-from shared.function.bodies import Body
-from shared.function.injection import of_no_one_tenant
+from shared.function.injection import dedicated_grants_of, of_no_one_tenant
+from shared.function.schema import Body
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase, ControlTransaction
+from shared.tenancy import TenantRegistry
 from shared.tenancy.dedications import Dedication, ask, end, forget, listed, serve_at
 
 dedications = Function(scale=Scale(max=5))
@@ -52,14 +53,16 @@ def note(call: Call, tenant: str, function: str) -> None:
     call.note(resource=f"tenant/{tenant}/dedication/{function}"[:200])
 
 
-def check_function(name: str) -> None:
-    """Raises `NotFound`, or `Invalid` with the types because of which the function serves all tenants only."""
+def grants_of(name: str) -> frozenset[str]:
+    """What a process of it takes for one tenant. Raises `NotFound`, or `Invalid` with the types because of which the
+    function serves all tenants only."""
     try:
         (deployable,) = catalog.select([name])
     except Fault as unknown:
         raise NotFound(f"there is no function {name[:64]!r}") from unknown
     if beyond := of_no_one_tenant(deployable.function):
         raise Invalid(f"{name} cannot be dedicated: it asks for {', '.join(beyond)}, which reaches beyond one tenant")
+    return dedicated_grants_of(deployable.function)
 
 
 @dedications.get("/v1/dedications", permission="tenants:read")
@@ -69,11 +72,16 @@ async def list_dedications(control: ControlDatabase, tenant: str = "") -> Dedica
 
 
 @dedications.put("/v1/dedications/{tenant}/{function}", permission="tenants:write")
-async def dedicate(tenant: str, function: str, transaction: ControlTransaction, call: Call) -> DedicationView:
+async def dedicate(
+    tenant: str, function: str, transaction: ControlTransaction, registry: TenantRegistry, call: Call
+) -> DedicationView:
     """Wish that a function serves a tenant from a process of its own. Who starts processes makes it so."""
     note(call, tenant, function)
-    check_function(function)
-    return view(await ask(transaction, TenantId(tenant), function))
+    grants = grants_of(function)
+    wished = await ask(transaction, TenantId(tenant), function)
+    if "objects" in grants:
+        await registry.ensure_object_key(transaction, wished.tenant)
+    return view(wished)
 
 
 @dedications.put("/v1/dedications/{tenant}/{function}/address", permission="tenants:write")

@@ -10,7 +10,7 @@ from functions.governance.keys import rights
 from shared.clock import Clock
 from shared.errors import NotFound
 from shared.function import Call, Function, Scale
-from shared.function.bodies import Body
+from shared.function.schema import Body
 from shared.identity import Caller
 from shared.postgres import ControlDatabase, ControlTransaction
 from shared.quotas.making import GROUPS_MAX, TAGS_MAX, Limit, check_unlimited, checked_tags, insert_quota, owner_marks

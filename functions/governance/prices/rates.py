@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from shared.function.bodies import Body
+from shared.function.schema import Body
 from shared.usage.prices import FALLS_BACK, Card, Price, Rates, Tier, complete
 
 MILLION = 1_000_000

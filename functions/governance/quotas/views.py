@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from shared.function.bodies import Body
+from shared.function.schema import Body
 from shared.quotas.limits import AMOUNT_MAX, AtLimit, Metric, Scope
 from shared.quotas.making import Limit
 from shared.quotas.standing import Standing

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator, model_validat
 
 from shared.errors import Invalid, NotFound, Refusal
 from shared.function import Call, Function, Scale
-from shared.function.bodies import Body
+from shared.function.schema import Body
 from shared.llm import http
 from shared.llm.google import NoAccess, fetched, service_account
 from shared.llm.kinds import ANTHROPIC_VERSION, KINDS, Kind, KindName

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
-from shared.errors import Busy, Forbidden, Problem
+from shared.errors import Busy, Forbidden, Invalid, Problem
 from shared.events import CloudEvent
 from shared.function import Call, DomainEvent, Function, Scale, Tick
-from shared.function.bodies import Body
+from shared.function.schema import Body
 from shared.ids import PLATFORM, TenantId
 from shared.llm.allowed import PATTERN, PATTERNS_MAX, allow_all_models, allow_models, allowed_models
+from shared.objects import ObjectKey
 from shared.postgres import ControlDatabase, ControlTransaction
 from shared.telemetry import log
 from shared.tenancy import MOVE_ASKED, Tenant, TenantRegistry
@@ -45,6 +46,13 @@ class AllowedModels(Body):
         if wrong := [one for one in value or () if not PATTERN.fullmatch(one)]:
             raise ValueError(f"has {wrong[0][:100]!r}; write <host>/<model>, such as api.openai.com/gpt-4o*")
         return value
+
+
+class ObjectsKey(BaseModel):
+    """A key of the object store that opens the tenant's bucket and no other."""
+
+    access_key: str = Field(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")
+    secret_key: SecretStr = Field(min_length=1, max_length=200)
 
 
 class TenantView(BaseModel):
@@ -124,6 +132,21 @@ async def put_allowed_models(
         await allow_models(transaction, known, body.models)
     call.note(resource=f"tenant/{known}/models", models=body.models if body.models is None else len(body.models))
     return body
+
+
+@tenants.put("/v1/tenants/{tenant}/objects-key", permission="tenants:write", success=204)
+async def bring_objects_key(
+    tenant: str, body: ObjectsKey, registry: TenantRegistry, transaction: ControlTransaction, call: Call
+) -> None:
+    """Bring the key that opens the tenant's bucket to the tenant's own processes, for a store that makes none itself.
+
+    It is tried first: it must open that bucket, and the store must list no other for it. Nobody is shown it again.
+    """
+    call.note(resource=f"tenant/{tenant}/objects-key"[:100])
+    if body.access_key == call.process.settings.objects_access_key:
+        raise Invalid("this is the platform's own key, which opens every bucket; make one for the tenant's alone")
+    key = ObjectKey(body.access_key, body.secret_key.get_secret_value())
+    await registry.bring_object_key(transaction, TenantId(tenant), key)
 
 
 @tenants.post("/v1/tenants/{tenant}/move", permission="tenants:write", success=202)

@@ -24,6 +24,7 @@ from functions.integrations.plugins.views import (
 from shared.access import permitted
 from shared.bundles import archive as archives
 from shared.bundles import revisions as own
+from shared.bundles.grants import grants_of
 from shared.bundles.manifest import parsed
 from shared.bundles.serving import OwnFunctions, chosen, route_of
 from shared.errors import Forbidden, NotFound
@@ -32,7 +33,7 @@ from shared.identity import Caller
 from shared.ids import PLATFORM, TenantId
 from shared.postgres import ControlDatabase, ControlTransaction
 from shared.secrets import read_key
-from shared.settings import Settings
+from shared.tenancy import TenantRegistry
 
 plugins = Function(timeout_s=65, scale=Scale(concurrency=100))
 
@@ -50,14 +51,16 @@ def named(tenant: str, name: str) -> str:
 
 @plugins.post("/v1/functions/{tenant}", permission="functions:write", success=201)
 async def deploy(
-    tenant: str, body: NewRevision, transaction: ControlTransaction, settings: Settings, caller: Caller, call: Call
+    tenant: str, body: NewRevision, transaction: ControlTransaction, registry: TenantRegistry, call: Call
 ) -> FunctionDetails:
     """Take a function's sources as its next revision, and sign them. Nothing of them is run here."""
-    place, seed = owner(caller, tenant), read_key(settings, "tokens")
+    place, seed = owner(call.caller, tenant), read_key(call.process.settings, "tokens")
     await own.lock(transaction, place)
     manifest, archive = parsed(json.dumps(body.manifest)), body.archive_bytes()
     archives.unpacked(archive)
-    revision = await own.add(transaction, place, manifest, archive, seed=seed, by=caller.subject)
+    revision = await own.add(transaction, place, manifest, archive, seed=seed, by=call.caller.subject)
+    if "objects" in grants_of(manifest):
+        await registry.ensure_object_key(transaction, place)
     if body.traffic:
         await own.share(transaction, place, manifest.slug, {revision: 100})
     call.note(resource=named(tenant, manifest.slug), revision=revision, asks=list(manifest.asks))

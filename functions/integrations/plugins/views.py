@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from shared.bundles.archive import ARCHIVE_BYTES_MAX
 from shared.bundles.revisions import Kept, OwnFunction, Revision
 from shared.errors import Invalid
-from shared.function.bodies import Body
+from shared.function.schema import Body
 
 
 class NewRevision(Body):

@@ -14,7 +14,7 @@ from functions.knowledge.answers.answering import Answer
 from shared.embeddings import Embeddings
 from shared.errors import Problem
 from shared.function import Function, Scale
-from shared.function.bodies import Body
+from shared.function.schema import Body
 from shared.llm.client import LanguageModel
 from shared.objects import NAME_PART
 from shared.postgres import TenantDatabase

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from shared.embeddings import Embeddings
 from shared.errors import Forbidden
 from shared.function import Function, Scale
-from shared.function.bodies import Body
+from shared.function.schema import Body
 from shared.identity import Caller
 from shared.knowledge import query_of
 from shared.knowledge import search as search_index

@@ -34,6 +34,7 @@ CONTROL_TABLES: Mapping[str, str] = {
 LEFT_OUT_TABLES: Mapping[str, str] = {
     "data_keys": "the tenant's data key, wrapped by the platform's: it would open every sealed credential",
     "role_passwords": "the sealed password of the tenant's database role",
+    "object_keys": "the sealed key of the tenant's bucket in the object store",
     "dedications": "where the platform runs the tenant's functions: the platform's own arrangement",
     "idempotency_keys": "answers kept for repeated calls: a cache that expires",
     "compression_originals": "results of tools that clients send again: copies that expire within a day",

@@ -150,8 +150,8 @@ def ours(platform: Platform, base_url: str, folder: Path) -> Iterator[Contender]
         key = governed_key(url, headers)
     time.sleep(1)  # then the limits hold
     with contender(
-        serving("functions.entry:app", port),
-        environment_of(settings, DCODER_FUNCTION="gateway-llm", **more),
+        [sys.executable, "-m", "shared.function.serving"],  # as the image starts it
+        environment_of(settings, DCODER_FUNCTION="gateway-llm", PORT=str(port), **more),
         folder / "ours.log",
         f"{url}/v1/chat/completions",
         {"authorization": f"Bearer {key}"},

@@ -13,6 +13,7 @@ import pytest
 from shared.llm import http
 from shared.llm.connection import BUFFERED_HIGH, HEAD_BYTES_MAX, UNPACKED_BYTES_MAX
 from shared.llm.http import Client, ConnectFailure, target_of
+from tests.fixtures.waiting import until
 
 OK = b"HTTP/1.1 200 OK\r\n"
 SHORT = OK + b"content-length: 2\r\n\r\nok"
@@ -236,6 +237,19 @@ async def test_connections_are_counted_down_when_they_end(monkeypatch: pytest.Mo
         for _ in range(20):
             assert await ask(server, client) == (200, b"ok")
         assert server.connections == 20
+
+
+async def test_a_connection_that_rests_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "IDLE_S", 0.2)
+    monkeypatch.setattr(http, "SWEEP_S", 0.05)
+    async with served(SHORT, SHORT, SHORT) as (server, client):
+        for _ in range(2):
+            await ask(server, client)
+            await asyncio.sleep(0.05)
+        assert server.connections == 1
+        await until(lambda: not client._open)
+        await ask(server, client)
+        assert server.connections == 2
 
 
 @pytest.mark.parametrize(

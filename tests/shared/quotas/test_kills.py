@@ -62,7 +62,7 @@ class Bench:
         await process.wait()
 
     async def states(self) -> list[State]:
-        return await self.meter.building.states(TENANT, await StoredQuotas(self.control).of(TENANT))
+        return await self.meter.building.states(TENANT, (await StoredQuotas(self.control).of(TENANT)).quotas)
 
     def told(self, what: str) -> list[Any]:  # Any: JSON
         lines = [json.loads(line) for line in self.journal.read_text().splitlines()]

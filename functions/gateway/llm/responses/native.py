@@ -88,7 +88,7 @@ async def relayed(
         least_output=None if wish.stated else LEAST_OUTPUT,
     )
     metered = settlement.metered
-    async with settlement.or_settled():
+    with settlement.or_settled():
         if metered.bounded and (kind := hosted(wanted)):
             settlement.used = NOTHING
             raise Malformed(f"a limit holds, and nobody knows before what {kind[:60]!r} takes", param="tools")
@@ -145,7 +145,7 @@ async def passed(asking: Asking, request: Request, turn: Turn, provider: Provide
         most=NOTHING,
         used=NOTHING,
     )
-    async with settlement.or_settled():
+    with settlement.or_settled():
         credential = provider.of.credential(key)
         answer = await settlement.waiting(
             opened(asking.providers, provider, path, b"", credential, method=request.method.encode())

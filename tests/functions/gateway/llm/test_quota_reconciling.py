@@ -97,7 +97,7 @@ async def test_calls_in_flight_keep_their_reservation_and_do_not_overshoot(limit
         (found,) = await reconciled(limited)
         assert found["place"] == "used"
         meter = await limited.application.process.get(Meter)
-        (known,) = [one for one in await meter._quotas.of(limited.tenant) if one.id == quota]
+        (known,) = [one for one in (await meter._quotas.of(limited.tenant)).quotas if one.id == quota]
         (state,) = await meter.building.states(limited.tenant, [known])
         assert (state.used, state.reserved) == (900, sent + 4)
         refused = await client.post("/v1/chat/completions", json=question(max_tokens=50))

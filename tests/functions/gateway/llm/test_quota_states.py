@@ -176,7 +176,7 @@ async def test_a_window_that_passes_while_nobody_calls_is_told_too(mirrored: Gat
     quota = await limit(mirrored, scope="key", name=key.split("_")[1], metric="tokens", span="calendar:day", amount=10)
     mirrored.provider.will(completion(used=usage(7, 3)))
     meter = await mirrored.application.process.get(Meter)
-    (known,) = [one for one in await meter._quotas.of(mirrored.tenant) if one.id == quota]
+    (known,) = [one for one in (await meter._quotas.of(mirrored.tenant)).quotas if one.id == quota]
     await meter.building.states(mirrored.tenant, [known])  # builds it
     redis = await connected(mirrored.application.process.settings.redis_url)
     counter = f"q:{{{mirrored.tenant}}}:{known.counter}"

@@ -24,7 +24,7 @@ async def standing(gateway: Gateway, quota: int) -> tuple[int, int]:
     """Used and reserved, once no call of the tenant is open."""
     meter = await gateway.application.process.get(Meter)
     await meter.flush()
-    known = [one for one in await meter._quotas.of(gateway.tenant) if one.id == quota]
+    known = [one for one in (await meter._quotas.of(gateway.tenant)).quotas if one.id == quota]
     (state,) = await meter.building.states(gateway.tenant, known)
     return state.used, state.reserved
 

@@ -121,7 +121,7 @@ async def test_what_is_reserved_more_outlives_redis_and_the_process(limited: Gat
         await until(is_reserved)
         await emptied(limited)
         meter = await limited.application.process.get(Meter)
-        (known,) = [one for one in await meter._quotas.of(limited.tenant) if one.id == quota]
+        (known,) = [one for one in (await meter._quotas.of(limited.tenant)).quotas if one.id == quota]
         (state,) = await meter.building.states(limited.tenant, [known])
         assert (state.used, state.reserved) == (0, sent + 3 * 1024)
         await emptied(limited)  # it goes on all the same

@@ -11,6 +11,7 @@ import pytest
 from functions.knowledge.documents.ingest import Ingest
 from functions.knowledge.documents.parsing import Parsers
 from shared.embeddings import Embeddings
+from shared.function.resources import TenantBuckets
 from shared.ids import TenantId
 from shared.objects import ObjectHead, ObjectStore, TenantObjects
 from shared.postgres import ControlDatabase, Databases, TenantDatabase
@@ -47,19 +48,6 @@ class Library:
         return [row["text"] for row in rows]
 
 
-@dataclass(frozen=True)
-class Buckets:
-    """Tenants' buckets as creating and deleting tenants asks for them."""
-
-    store: ObjectStore
-
-    async def ensure_bucket(self, tenant: TenantId) -> None:
-        await self.store.tenant(tenant).ensure_bucket()
-
-    async def destroy_bucket(self, tenant: TenantId) -> None:
-        await self.store.tenant(tenant).destroy_bucket()
-
-
 @pytest.fixture(scope="session")
 async def databases() -> AsyncIterator[Databases]:
     opened = Databases(connections_max=16)
@@ -93,7 +81,7 @@ async def library(
     settings: Settings, databases: Databases, store: ObjectStore, embeddings: Embeddings, parsers: Parsers
 ) -> AsyncIterator[Library]:
     control = ControlDatabase(settings.postgres_url, databases)
-    registry = TenantRegistry(control, read_key(settings, "root"), buckets=Buckets(store))
+    registry = TenantRegistry(control, read_key(settings, "root"), buckets=TenantBuckets(store, settings))
     tenant = TenantId(f"docs-{secrets.token_hex(4)}")
     await registry.create(tenant)
     objects = store.tenant(tenant)
