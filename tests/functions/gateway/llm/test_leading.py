@@ -21,7 +21,7 @@ from shared.settings import Settings
 from tests.fixtures.provider import DONE, FINISH, ROLE, Pause, Script, chunk, completion, error, stream, usage
 from tests.fixtures.waiting import until
 from tests.functions.gateway.conftest import Gateway, question
-from tests.functions.gateway.llm.test_kills import Served, gateway_process
+from tests.functions.gateway.llm.test_kills import Served, gateway_process, swept
 
 PROCESSES = 4
 
@@ -94,6 +94,8 @@ async def test_when_the_process_that_asks_is_killed_one_of_the_others_asks(
     assert {answer.json()["choices"][0]["message"]["content"] for answer in answers} == {"found"}
     assert len(cached.provider.calls) == 2
     assert sorted(how(answer) for answer in answers) == ["coalesced"] * 19 + ["miss"]
+    outcomes = [outcome for _, outcome in await swept(cached)]
+    assert sorted(outcomes) == ["done"] * 20 + ["unknown"] * 5  # of those who asked the one that was killed
 
 
 async def test_when_all_leave_the_process_that_asks_one_of_the_others_asks_at_once(
