@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from shared.errors import Problem
 
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -23,6 +26,27 @@ def openai_error(problem: Problem) -> dict[str, object]:
             "code": problem.members.get("openai_code") or CODES.get(problem.status, problem.code),
         }
     }
+
+
+def provider_error(message: str, status: int) -> dict[str, Any]:  # Any: JSON
+    """A provider's own error in OpenAI's shape."""
+    return {"error": {"message": message, "type": error_type(status), "param": None, "code": "provider_error"}}
+
+
+def refusal_in(content: bytes) -> dict[str, Any]:  # Any: JSON of the provider's
+    """What a provider refuses with; empty for what is no JSON object. Google's streams refuse with a list of one."""
+    try:
+        told = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    first = told[0] if isinstance(told, list) and told else told
+    return first if isinstance(first, dict) else {}
+
+
+def message_in(refusal: dict[str, Any]) -> object:  # Any: JSON of the provider's
+    """What an error says, in either dialect's shape and in Google's."""
+    error = refusal.get("error")
+    return error.get("message") if isinstance(error, dict) else error
 
 
 ANTHROPIC_PATH = "/v1/messages"

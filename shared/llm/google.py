@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import time
 from dataclasses import dataclass, field
@@ -136,6 +137,16 @@ class AccessTokens:
     def __init__(self) -> None:
         self._kept: dict[bytes, AccessToken] = {}
         self._coming: dict[bytes, asyncio.Task[AccessToken]] = {}
+
+    async def of_provider(self, place: str, sealed: bytes, key: str, providers: Providers) -> str:
+        """The token for a provider's service account. `place` is the tenant and the provider's name, `sealed` the key
+        as it is stored: with another one, a new token is fetched. Raises `NoAccess` also for a key that is none, and
+        what `fetched` raises."""
+        try:
+            account = service_account(key)
+        except ValueError as flaw:
+            raise NoAccess(f"the key of provider {place.rpartition('/')[2]!r} cannot be used: {flaw}") from None
+        return await self.get(hashlib.sha256(f"{place}/".encode() + sealed).digest(), account, providers)
 
     async def get(self, key: bytes, account: ServiceAccount, providers: Providers) -> str:
         """`key`: what no other account has. Raises as `fetched` does."""

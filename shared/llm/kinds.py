@@ -19,6 +19,8 @@ Dialect = Literal["openai", "anthropic"]
 Wire = Literal["openai", "anthropic", "gemini"]
 """Those of providers. Who asks in another than the provider's is translated for."""
 ANTHROPIC_VERSION = b"2023-06-01"
+CLAUDE = "claude"
+"""How Anthropic's models are called at Vertex AI."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,16 @@ class Kind:
     """How addresses begin from which it fetches images and files by itself."""
     responses: bool = False
     """Whether it has /responses and keeps them."""
+    counts: bool = False
+    """Whether it has /responses/input_tokens, which counts for nothing."""
+
+    def wire(self, model: str) -> Wire:
+        """What it speaks for that model: Vertex AI serves each publisher's models in the publisher's own format."""
+        return "anthropic" if self.service_account and model.startswith(CLAUDE) else self.dialect
+
+    def fetched(self, model: str) -> tuple[str, ...]:
+        """How addresses begin that it fetches for that model. Claude at Vertex AI takes none."""
+        return self.fetches if self.wire(model) == self.dialect else ()
 
     def credential(self, key: str) -> dict[bytes, bytes]:
         """The header that carries the key; none for who needs none."""
@@ -49,7 +61,9 @@ class Kind:
 
 FILES = ("https://generativelanguage.googleapis.com/v1beta/files/",)
 KINDS: Mapping[str, Kind] = {
-    "openai": Kind(base_url="https://api.openai.com/v1", new_length=True, responses=True, fetches=("https://",)),
+    "openai": Kind(
+        base_url="https://api.openai.com/v1", new_length=True, responses=True, counts=True, fetches=("https://",)
+    ),
     "anthropic": Kind("anthropic", "https://api.anthropic.com", b"x-api-key", b"", fetches=("https://",)),
     "azure": Kind(
         header=b"api-key", scheme=b"", new_length=True, prices="azure", responses=True, fetches=("https://",)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.errors import Unavailable
@@ -32,19 +31,21 @@ class Events:
         self._rest = bytearray()
         self._searched = 0
 
-    def feed(self, chunk: bytes) -> Iterator[Event]:
-        """The events that this chunk completes. Raises `Unavailable` when one grows beyond the limit."""
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that this chunk completes. Raises `Unavailable` when one grows beyond the limit, after which
+        nothing is to be fed any more."""
         if not self._rest and USUAL.fullmatch(chunk):
-            yield Event(chunk, chunk[len(b"data: ") : -len(b"\n\n")])
-            return
+            return [Event(chunk, chunk[len(b"data: ") : -len(b"\n\n")])]
+        found = []
         self._rest += chunk
         while (end := self._end_of_event()) is not None:
             raw = bytes(self._rest[:end])
             del self._rest[:end]
             self._searched = 0
-            yield Event(raw, data_of(raw))
+            found.append(Event(raw, data_of(raw)))
         if len(self._rest) > self._bytes_max:
             raise Unavailable(f"the provider sent an event of more than {self._bytes_max} bytes")
+        return found
 
     def end(self) -> bytes:
         """What is left when the stream has ended: an event without its blank line, or nothing."""

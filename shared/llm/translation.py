@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal, get_args
 
 from shared.errors import Busy, DeadlineExceeded, Fault, Malformed, NotFound, Problem, Refusal, Unavailable
 from shared.llm import sse
@@ -13,10 +13,16 @@ from shared.llm.google import NoAccess
 from shared.llm.outbound import ForbiddenAddress, NotConnected
 from shared.usage import Tokens
 
+Route = Literal["chat", "messages", "completions", "embeddings", "count_tokens"]
+"""What can be asked for: the gateway's routes by the names that the ledger has for them."""
+ROUTES: Mapping[str, Route] = {name: name for name in get_args(Route)}
 KIND = "x-dcoder-translated"
 """A header of all that the translator says: `answer`, `error` (the provider's) or `problem` (ours)."""
 USED = "x-dcoder-used"
 """A header of a whole answer: what the provider says that it used, as JSON; absent when it says nothing."""
+COUNTED = "x-dcoder-token-count"
+"""A header of an answer that is a count, or has one that is not the provider's: who counted."""
+BY_PROVIDER = "provider"
 MARK = b'{"dcoder":'
 """How an event of a stream begins that is for the gateway alone."""
 

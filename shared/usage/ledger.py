@@ -56,6 +56,13 @@ WITH at_once AS (SELECT set_config('synchronous_commit', 'off', true))
 UPDATE usage_open SET reserved_micro_usd = $2, reserved_tokens = $3 FROM at_once WHERE id = $1
 """
 CLOSE = "SELECT id, xid FROM end_calls($1::json)"
+SEEN = """
+UPDATE usage_open SET seen_at = clock_timestamp() FROM (
+    SELECT id FROM usage_open WHERE id = ANY($1) FOR UPDATE SKIP LOCKED
+) AS living WHERE usage_open.id = living.id
+"""
+"""A row that is locked is being ended. To wait for it, while that waits for a row that is locked here, would never
+end."""
 UNKNOWN = "'unknown', false, false, reserved_micro_usd, reserved_tokens"
 UNKNOWN_FIELDS = "outcome, usage_known, price_known, charged_micro_usd, charged_tokens"
 SWEEP = f"""
@@ -192,7 +199,7 @@ class Ledger:
 
     async def seen(self, calls: Iterable[UUID]) -> None:
         """Say that these calls' process lives. Raises `Problem`."""
-        await self._control.execute("UPDATE usage_open SET seen_at = clock_timestamp() WHERE id = ANY($1)", list(calls))
+        await self._control.execute(SEEN, list(calls))
 
     async def sweep(self, *, dead_after_s: float = DEAD_AFTER_S) -> list[Written]:
         """End the calls of processes that have not been heard of, charged as reserved, and make the coming months'

@@ -28,6 +28,10 @@ FILLING = 2
 SEGMENT_S = 2.0
 
 
+class Failed(Exception):
+    """A call was not answered well."""
+
+
 async def requests(one: Contender, count: int) -> None:
     done = 0
     while done < count:
@@ -36,7 +40,7 @@ async def requests(one: Contender, count: int) -> None:
             one.url, seconds=SEGMENT_S, connections=CONNECTIONS, body=asked("instant"), headers=headers
         )
         if load.failures:
-            raise SystemExit(f"{load.failures} of {len(load.latencies_ms)} answers were not 2xx: {load.first_failure}")
+            raise Failed(f"{load.failures} of {len(load.latencies_ms)} answers were not 2xx: {load.first_failure}")
         done += len(load.latencies_ms)
 
 
@@ -86,7 +90,10 @@ def main() -> None:
         ):
             readings = []
             for _ in range(PARTS):
-                asyncio.run(work(one, count // PARTS))
+                try:
+                    asyncio.run(work(one, count // PARTS))
+                except Failed as failed:
+                    raise SystemExit(f"{failed}\n{(Path(folder) / 'ours.log').read_text()[-4000:]}") from None
                 readings.append(one.resident_mib)
             told = " ".join(f"{value:.1f}" for value in readings)
             print(f"{count:,} {what}: {told} MiB; {slope(readings, count // PARTS):+.2f} MiB per 10,000", flush=True)

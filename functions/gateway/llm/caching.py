@@ -232,7 +232,7 @@ class Caching:
         return Settlement(self.meter, metered, used=NOTHING)
 
     def _own_headers(self, feature: str) -> dict[str, str]:
-        of_anthropic = {"request-id": self.call.request_id} if feature == "messages" else {}
+        of_anthropic = {"request-id": self.call.request_id} if feature in ("messages", "count_tokens") else {}
         return {"x-dcoder-provider": PROVIDER} | of_anthropic
 
 

@@ -29,7 +29,7 @@ from shared.telemetry import log
 from shared.usage import Tokens, cost_micro_usd, price_of
 
 HEADER = "x-dcoder-compression"
-FEATURES = frozenset({"chat", "messages", "responses"})
+FEATURES = frozenset({"chat", "messages", "count_tokens", "responses"})
 OFF: frozenset[Mode] = frozenset()
 Relay = Callable[[Wanted, Provider, str], Coroutine[None, None, Response]]
 BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -42,12 +42,14 @@ PARAMETERS = {
     "properties": {"id": {"type": "string", "description": "The id in the note that stands in its place."}},
     "required": ["id"],
 }
+ANTHROPICS = {"name": RETRIEVAL_TOOL, "description": PURPOSE, "input_schema": PARAMETERS}
 TOOLS: Mapping[str, Mapping[str, Any]] = {  # Any: JSON
     "chat": {
         "type": "function",
         "function": {"name": RETRIEVAL_TOOL, "description": PURPOSE, "parameters": PARAMETERS},
     },
-    "messages": {"name": RETRIEVAL_TOOL, "description": PURPOSE, "input_schema": PARAMETERS},
+    "messages": ANTHROPICS,
+    "count_tokens": ANTHROPICS,
     "responses": {
         "type": "function", "name": RETRIEVAL_TOOL, "description": PURPOSE, "parameters": PARAMETERS, "strict": False,
     },

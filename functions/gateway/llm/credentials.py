@@ -8,12 +8,15 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from shared.llm.allowed import is_allowed
+from shared.llm.google import AccessTokens
 from shared.llm.kinds import KINDS, Kind
 from shared.llm.outbound import Providers
 from shared.llm.transforms import Transform
 from shared.postgres import TenantDatabase
 from shared.secrets import TenantSecrets
 
+tokens = AccessTokens()
+"""This process's, of all tenants' service accounts."""
 PROVIDERS_MAX, ALIASES_MAX, GROUPS_MAX = 500, 500, 500
 
 
@@ -35,6 +38,12 @@ class Provider:
     async def key(self, sealing: TenantSecrets) -> str:
         """Empty when it has none."""
         return (await sealing.open(f"provider:{self.name}", self.sealed)).decode()
+
+    async def access(self, sealing: TenantSecrets, key: str, providers: Providers) -> str:
+        """What is sent in the key's place: for a service account its access token. Raises as `of_provider` does."""
+        if not self.of.service_account:
+            return key
+        return await tokens.of_provider(f"{sealing.tenant}/{self.name}", self.sealed, key, providers)
 
 
 @dataclass(frozen=True)

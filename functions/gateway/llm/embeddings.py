@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import struct
-from collections.abc import Sequence
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -21,6 +17,7 @@ from shared.errors import Malformed
 from shared.function import Call
 from shared.function.invoke import Invoke
 from shared.llm.outbound import Providers
+from shared.llm.vectors import base64_of
 from shared.quotas import Meter
 from shared.secrets import TenantSecrets
 from shared.usage import Tokens
@@ -107,8 +104,3 @@ def texts_of(wanted: Wanted) -> list[str]:
     if wanted.content.get("dimensions") not in (None, DIMENSIONS):
         raise Malformed(f"{wanted.model} has {DIMENSIONS} dimensions", param="dimensions")
     return texts
-
-
-def base64_of(vector: Sequence[float]) -> str:
-    """Little-endian float32, the form that OpenAI's client asks for."""
-    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

@@ -92,14 +92,15 @@ async def completions(
     tenant: TenantDatabase,
     sealing: TenantSecrets,
     meter: Meter,
+    invoke: Invoke,
     providers: Providers,
     guardrails: Guardrails,
     answers: Answers,
     compression: Compression,
 ) -> Response:
-    """A completion of a text, with `suffix` of what follows it: OpenAI's older route, by a provider that has it."""
+    """A completion of a text, with `suffix` of what follows: by a provider with OpenAI's older route, or by chat."""
     wanted = await parsed(request, required="prompt")
-    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression, invoke)
     relay = partial(chat.relay, call, providers=providers, sealing=sealing, meter=meter, feature="completions")
     return await lane.answer(wanted, "openai", "completions", relay)
 
@@ -124,7 +125,7 @@ async def create_embeddings(
         refuse(wanted, DOC_CHAT)
         return await embeddings.built_in(call, wanted, meter, invoke)
 
-    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression, invoke)
     relay = partial(embeddings.relay, call, providers=providers, sealing=sealing, meter=meter)
     return await lane.answer(wanted, "openai", "embeddings", relay, built_in)
 
@@ -157,16 +158,17 @@ async def count_message_tokens(
     tenant: TenantDatabase,
     sealing: TenantSecrets,
     meter: Meter,
+    invoke: Invoke,
     providers: Providers,
     guardrails: Guardrails,
     answers: Answers,
     compression: Compression,
 ) -> Response:
-    """How many tokens a message's input has, by the provider's own count, which costs nothing."""
+    """How many tokens a message's input has: the provider's count, or an estimate that says so. It costs nothing."""
     wanted = await conversation(request)
-    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression, invoke)
     relay = partial(messages.relay, call, request, providers=providers, sealing=sealing, meter=meter)
-    return await lane.answer(wanted, "anthropic", "messages", relay)
+    return await lane.answer(wanted, "anthropic", "count_tokens", relay)
 
 
 @llm.route("/v1/compression/originals/{original_id}", method="GET", permission="models:use")

@@ -33,6 +33,8 @@ from shared.secrets import TenantSecrets
 
 Relayed = Callable[[Wanted, Provider, str], Coroutine[None, None, Response]]
 """Asks the provider for what is wanted, by the provider's own name of the model."""
+IN_OTHER_WORDS = frozenset({"chat", "messages", "responses"})
+"""Whose questions are compared by what they say. A count of tokens is of those very words."""
 BuiltIn = Callable[[Target], Awaitable[Response]]
 
 
@@ -49,9 +51,7 @@ class Lane:
     guardrails: Guardrails
     answers: Answers
     compression: Compression
-    invoke: Invoke | None = None
-    """Given where calls are translated for providers that speak another dialect, and questions compared by what they
-    say."""
+    invoke: Invoke
 
     async def answer(
         self, wanted: Wanted, dialect: Dialect, feature: str, relay: Relayed, built_in: BuiltIn | None = None
@@ -65,14 +65,14 @@ class Lane:
 
         async def work() -> Response:
             target = await models.chosen(self.call.caller, wanted.model, self.tenant, self.providers)
-            models.check_dialect(target, wanted.model, dialect, translates=self.invoke is not None)
+            models.check_dialect(target, wanted.model, dialect, feature)
             provider = target.provider
             observe(self.call, feature, provider=provider, model=wanted.model, content=wanted.content)
             if provider is None:
                 if built_in is None:
                     raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
                 return await built_in(target)
-            ask = self.translating(dialect, feature) if provider.of.dialect != dialect else relay
+            ask = self.translating(feature) if models.dialect_of(target) != dialect else relay
             answer = await self.kept_or_asked(aliased.asked(wanted, target), target, provider, feature, ask)
             return aliased.answered(answer, target)
 
@@ -87,13 +87,11 @@ class Lane:
         compressing = Compressing(self.request, self.compression, self.call, self.tenant, self.sealing)
         modes = await compressing.modes(feature)
         relayed = compressing.relayed(ask, modes, feature) if modes else ask
-        caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter, modes, self.invoke, again)
+        invoke = self.invoke if feature in IN_OTHER_WORDS else None
+        caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter, modes, invoke, again)
         return await caching.answer(
             self.request, wanted, target, feature, lambda: relayed(wanted, provider, target.model)
         )
 
-    def translating(self, dialect: Dialect, feature: str) -> Relayed:
-        assert self.invoke is not None
-        return partial(
-            translated.relay, self.call, dialect=dialect, feature=feature, meter=self.meter, invoke=self.invoke
-        )
+    def translating(self, feature: str) -> Relayed:
+        return partial(translated.relay, self.call, feature=feature, meter=self.meter, invoke=self.invoke)

@@ -43,14 +43,18 @@ class OtherDialect(Refusal):
 
 def dialect_of(target: Target) -> Wire:
     """What is built in speaks OpenAI's."""
-    return target.provider.of.dialect if target.provider else "openai"
+    return target.provider.of.wire(target.model) if target.provider else "openai"
 
 
-def check_dialect(target: Target, model: str, dialect: Dialect, *, translates: bool) -> None:
+def check_dialect(target: Target, model: str, dialect: Dialect, feature: str) -> None:
     """Raises `OtherDialect` unless the model's provider speaks the dialect, or is translated for."""
-    if dialect_of(target) != dialect and not (translates and target.provider):
-        routes = "/v1/chat/completions" + (" and /v1/messages" if target.provider else "")
-        raise OtherDialect(f"the model {model!r} is served by {routes} only; here nothing is translated", param="model")
+    wire = dialect_of(target)
+    if wire == dialect:
+        return
+    if target.provider is None:
+        raise OtherDialect(f"the model {model!r} is served by /v1/chat/completions only", param="model")
+    if feature == "embeddings" and wire == "anthropic":
+        raise OtherDialect(f"the model {model!r} is one of Anthropic's, which make no embeddings", param="model")
 
 
 async def chosen(caller: Caller, model: str, tenant: TenantDatabase, providers: Providers) -> Target:

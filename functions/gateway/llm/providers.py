@@ -10,6 +10,7 @@ from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.settlement import NOTHING, Settlement, cost_header
 from functions.gateway.llm.wires import Wire
 from shared.llm import http
+from shared.llm.dialect import message_in, refusal_in
 from shared.llm.exchange import ASKED, BadAnswer, failed, whole
 from shared.llm.outbound import Providers
 from shared.llm.usage import json_object
@@ -68,9 +69,11 @@ def refusal(content: bytes, status: int, key: str, wire: Wire) -> bytes:
     repeated."""
     if key:
         content = content.replace(key.encode(), b"[key]")
-    error = json_object(content).get("error")
-    if isinstance(error, dict) and isinstance(error.get("message"), str):
+    told = refusal_in(content)
+    if wire.is_error(told):
         return content
-    said = error if isinstance(error, str) else content.decode("utf-8", "replace").strip()
-    message = f"the provider answered {status}: {said[:ERROR_CHARS_MAX]}"
-    return json.dumps(wire.error(message, status)).encode()
+    message = message_in(told)
+    if isinstance(message, str) and isinstance(told["error"], dict):
+        return json.dumps(wire.error(message[:ERROR_CHARS_MAX], status)).encode()
+    said = message if isinstance(message, str) else content.decode("utf-8", "replace").strip()
+    return json.dumps(wire.error(f"the provider answered {status}: {said[:ERROR_CHARS_MAX]}", status)).encode()

@@ -69,37 +69,38 @@ class Relay:
         return self.room is not None and self.room.stopped_by is not None
 
     async def _passed(self) -> AsyncIterator[bytes]:
-        events = sse.Events()
-        async for chunk in self._chunks():
+        events, clock = sse.Events(), asyncio.get_running_loop()
+        until = clock.time() + STREAM_S_MAX
+        while (chunk := await self._chunk(until)) is not None:
             kept = [event for event in events.feed(chunk) if self.wire.keep(event.data)]
             passed = b"".join([event.raw for event in kept]) if self.room is None else await within(self.room, kept)
             if passed:
                 yield passed
             if self._stopped:
                 return
-        rest = events.end()
-        data = sse.data_of(rest)
-        readable = data == DONE or bool(json_object(data))  # anything else was cut in its middle
-        if readable and self.wire.keep(data):
-            yield rest if sse.is_whole(rest) else rest.rstrip(b"\r\n") + b"\n\n"
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        clock = asyncio.get_running_loop()
-        until = clock.time() + STREAM_S_MAX
-        while True:
             if self.wire.complete:
                 until = min(until, clock.time() + AFTER_DONE_S)
-            try:
-                chunk = await self.answer.read(until=until)
-            except http.Silence as late:
-                if clock.time() < until:
-                    raise failed(self.provider.name, late) from late
-                raise DeadlineExceeded(f"the stream took longer than {STREAM_S_MAX:.0f} s") from late
-            except http.Failure as failure:
-                raise failed(self.provider.name, failure) from failure
-            if chunk is None:
-                return
-            yield chunk
+        if rest := self._rest(events.end()):
+            yield rest
+
+    async def _chunk(self, until: float) -> bytes | None:
+        """The provider's next bytes, None when it has ended. `until`: the loop's time at which waiting ends."""
+        try:
+            return await self.answer.read(until=until)
+        except http.Silence as late:
+            if asyncio.get_running_loop().time() < until:
+                raise failed(self.provider.name, late) from late
+            raise DeadlineExceeded(f"the stream took longer than {STREAM_S_MAX:.0f} s") from late
+        except http.Failure as failure:
+            raise failed(self.provider.name, failure) from failure
+
+    def _rest(self, rest: bytes) -> bytes:
+        """What the caller gets of an event that ended without its blank line: all of it, or nothing."""
+        data = sse.data_of(rest)
+        readable = data == DONE or bool(json_object(data))  # anything else was cut in its middle
+        if not readable or not self.wire.keep(data):
+            return b""
+        return rest if sse.is_whole(rest) else rest.rstrip(b"\r\n") + b"\n\n"
 
     async def _end(self) -> None:
         self.answer.close()

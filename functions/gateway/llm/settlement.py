@@ -14,6 +14,7 @@ from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.observing import Observation, observation
 from shared.errors import Problem
 from shared.function.call import Call, current_call
+from shared.llm.google import NoAccess
 from shared.llm.outbound import ForbiddenAddress, NotConnected
 from shared.quotas import Meter, Metered
 from shared.quotas.headers import limit_headers
@@ -96,7 +97,7 @@ class OrSettled:
         if failure is None:
             return
         self._settlement.outcome = outcome_of(failure)
-        if isinstance(failure, ForbiddenAddress | NotConnected):
+        if isinstance(failure, ForbiddenAddress | NotConnected | NoAccess):
             self._settlement.used = NOTHING
         self._settlement.settle()
 

@@ -12,7 +12,7 @@ from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.credentials import Provider
 from functions.gateway.llm.providers import finished
 from functions.gateway.llm.relay import Relay
-from functions.gateway.llm.reservation import LEAST_OUTPUT, wish_of
+from functions.gateway.llm.reservation import LEAST_OUTPUT, Wish, input_most, wish_of
 from functions.gateway.llm.settlement import NOTHING, Settlement, begun
 from functions.gateway.llm.stopping import PIECE_OUTPUT, AnthropicEnding, OpenAiEnding, Room
 from functions.gateway.llm.wires import Anthropic, OpenAi, Wire
@@ -21,15 +21,17 @@ from shared.function import Call
 from shared.function.invoke import TRANSLATE_FUNCTION, Invoke
 from shared.llm import http
 from shared.llm.exchange import is_stream, whole
-from shared.llm.kinds import Dialect
 from shared.llm.outbound import NotConnected
 from shared.llm.presence import Stream
-from shared.llm.translation import KIND, MARK, USED, TranslationUnavailable, problem_in, used_in
+from shared.llm.translation import COUNTED, KIND, MARK, ROUTES, USED, TranslationUnavailable, problem_in, used_in
 from shared.llm.usage import json_object
 from shared.quotas import Meter
 from shared.usage import Tokens
 
 PATH = "/v1/translate"
+COUNT = "count_tokens"
+ANTHROPICS = frozenset({"messages", COUNT})
+"""Features that are asked for in Anthropic's dialect."""
 AFTER_ALL = (500, 504)
 """Answers of nobody in particular, before which the provider may have been asked."""
 Json = dict[str, Any]  # Any: JSON
@@ -62,6 +64,9 @@ class Told:
     def told(self, content: Json) -> Tokens | None:
         return self.used
 
+    def is_error(self, content: Json) -> bool:
+        return self.inner.is_error(content)
+
     def error(self, message: str, status: int) -> Json:
         return self.inner.error(message, status)
 
@@ -75,13 +80,12 @@ async def relay(
     provider: Provider,
     model: str,
     *,
-    dialect: Dialect,
     feature: str,
     meter: Meter,
     invoke: Invoke,
 ) -> Response:
     """Have the provider asked, once. `model` is what the provider calls it."""
-    wish = wish_of(wanted)
+    anthropic, wish = feature in ANTHROPICS, wish_in(wanted, feature)
     settlement = await begun(
         meter,
         call,
@@ -91,10 +95,11 @@ async def relay(
         most=wish.most,
         least_output=None if wish.stated else LEAST_OUTPUT,
         piece_output=PIECE_OUTPUT if wanted.stream else None,
+        used=NOTHING if feature == COUNT else None,
     )
     metered = settlement.metered
     asked = {
-        "dialect": dialect,
+        "route": ROUTES.get(feature, "chat"),
         "provider": provider.name,
         "model": model,
         "body": wanted.content,
@@ -104,18 +109,29 @@ async def relay(
     with settlement.or_settled():
         asking = opened(invoke, json.dumps(asked).encode(), provider, settlement)
         answer = await settlement.waiting(asking)
-    inner: Wire = Anthropic(call.request_id) if dialect == "anthropic" else OpenAi()
-    wire = Told(inner, used_in(answer.headers.get(USED, "")))
-    own = {"request-id": str(call.request_id)} if dialect == "anthropic" else {}
+    inner: Wire = Anthropic(call.request_id) if anthropic else OpenAi()
+    wire = Told(inner, NOTHING if feature == COUNT else used_in(answer.headers.get(USED, "")))
+    own = {"request-id": str(call.request_id)} if anthropic else {}
+    own |= {COUNTED: answer.headers[COUNTED]} if COUNTED in answer.headers else {}
     if not is_stream(answer):
         passed = await finished(answer, settlement, provider, "", wire)
         passed.headers.update(own)
         return passed
-    ending = AnthropicEnding() if dialect == "anthropic" else OpenAiEnding()
+    ending = AnthropicEnding() if anthropic else OpenAiEnding()
     room = Room(settlement, ending) if metered.in_pieces else None
     stream = Relay(answer, provider, settlement, wire, room)
     headers = settlement.headers | {"x-dcoder-provider": provider.name} | own
     return Stream(stream.pieces(), media_type="text/event-stream", headers=headers, relayed=stream)
+
+
+def wish_in(wanted: Wanted, feature: str) -> Wish:
+    """The most that it may take. A count takes nothing, embeddings write nothing; a text completion is a chat here, and
+    not cut after the few tokens that are that route's default at OpenAI."""
+    if feature == COUNT:
+        return Wish(NOTHING, stated=True)
+    if feature == "embeddings":
+        return Wish(Tokens(input=input_most(wanted)), stated=True)
+    return wish_of(wanted)
 
 
 async def opened(invoke: Invoke, body: bytes, provider: Provider, settlement: Settlement) -> http.Answer:

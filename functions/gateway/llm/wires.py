@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from shared.errors import Problem
 from shared.llm import sse
-from shared.llm.dialect import anthropic_error, anthropic_type, error_type, openai_error
+from shared.llm.dialect import anthropic_error, anthropic_type, message_in, openai_error, provider_error
 from shared.llm.usage import AnthropicUsage, json_object, tier_of, tokens_in, whole
 from shared.usage import Tokens
 
@@ -41,6 +41,9 @@ class Wire(Protocol):
 
     def told(self, content: Json) -> Tokens | None:
         """What a whole answer says it used."""
+
+    def is_error(self, content: Json) -> bool:
+        """Whether that is an error in this dialect's shape."""
 
     def error(self, message: str, status: int) -> Json:
         """A provider's error that came in no known shape."""
@@ -74,8 +77,11 @@ class OpenAi:
     def told(self, content: Json) -> Tokens | None:
         return tokens_in(content)
 
+    def is_error(self, content: Json) -> bool:
+        return isinstance(content.get("error"), dict) and isinstance(message_in(content), str)
+
     def error(self, message: str, status: int) -> Json:
-        return {"error": {"message": message, "type": error_type(status), "param": None, "code": "provider_error"}}
+        return provider_error(message, status)
 
     def error_event(self, problem: Problem) -> bytes:
         return sse.encode(json.dumps(openai_error(problem), ensure_ascii=False))
@@ -109,6 +115,9 @@ class Responses:
     def told(self, content: Json) -> Tokens | None:
         self._read(content)
         return self.used if self.billed else Tokens()
+
+    def is_error(self, content: Json) -> bool:
+        return OpenAi().is_error(content)
 
     def error(self, message: str, status: int) -> Json:
         return OpenAi().error(message, status)
@@ -180,6 +189,10 @@ class Anthropic:
             return Tokens()
         self._usage.count(content.get("usage"))
         return self._usage.tokens
+
+    def is_error(self, content: Json) -> bool:
+        """Google's errors of Claude's models have another shape, without the `type` by which SDKs know one."""
+        return content.get("type") == "error" and isinstance(message_in(content), str)
 
     def error(self, message: str, status: int) -> Json:
         error = {"type": anthropic_type(status), "message": message}

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from shared.errors import Malformed
-from shared.llm.kinds import Dialect
+from shared.llm.translation import ROUTES, Route
 
 Json = dict[str, Any]  # Any: JSON
-DIALECTS: Mapping[str, Dialect] = {"openai": "openai", "anthropic": "anthropic"}
-"""Those of callers."""
 
 
 @dataclass(frozen=True)
 class Asked:
     """One call. `body` is the caller's, with a model's name that is of no meaning here."""
 
-    dialect: Dialect
+    route: Route
     provider: str
     model: str
     """What the provider calls it."""
@@ -40,7 +37,7 @@ def parsed(raw: bytes) -> Asked:
         told = json.loads(raw)
         most = told.get("most")
         return Asked(
-            DIALECTS[told["dialect"]],
+            ROUTES[told["route"]],
             str(told["provider"]),
             str(told["model"]),
             dict(told["body"]),
@@ -48,4 +45,4 @@ def parsed(raw: bytes) -> Asked:
             told.get("bounded") is True,
         )
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        raise Malformed("the body is not what the gateway sends: dialect, provider, model and body") from None
+        raise Malformed("the body is not what the gateway sends: route, provider, model and body") from None

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from functions.gateway.translate.asked import Asked, Json
 from functions.gateway.translate.chat import Piece
 from functions.gateway.translate.for_anthropic import AnthropicCaller
+from functions.gateway.translate.for_completions import CompletionCaller
 from functions.gateway.translate.for_openai import OpenAiCaller
 from shared.usage import Tokens
 
@@ -25,4 +26,10 @@ class Caller(Protocol):
 
 def of(asked: Asked) -> Caller:
     """Raises `Untranslatable`."""
-    return AnthropicCaller(asked.model, asked.body) if asked.dialect == "anthropic" else OpenAiCaller(asked.body)
+    match asked.route:
+        case "messages":
+            return AnthropicCaller(asked.model, asked.body)
+        case "completions":
+            return CompletionCaller(asked.body)
+        case _:
+            return OpenAiCaller(asked.body)

@@ -35,7 +35,10 @@ MODULES = (
     "litellm.llms.anthropic.chat.transformation",
     "litellm.llms.anthropic.pass_through.adapters.transformation",
     "litellm.llms.gemini.chat.transformation",
+    "litellm.litellm_core_utils.token_counter",
+    "litellm.llms.openai.responses.count_tokens.transformation",
     "litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini",
+    "litellm.llms.vertex_ai.vertex_ai_partner_models.anthropic.transformation",
 )
 """What is used of it."""
 NETWORK = frozenset({"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg"})

@@ -10,7 +10,7 @@ from uuid import uuid4
 from functions.gateway.translate.asked import Json
 from functions.gateway.translate.chat import Piece, completion_of, usage_of
 from shared.llm import sse
-from shared.llm.dialect import error_type
+from shared.llm.dialect import provider_error
 from shared.usage import Tokens
 
 
@@ -19,8 +19,7 @@ class OpenAiCaller:
 
     def __init__(self, body: Json) -> None:
         self.body = {**body, "messages": [as_system(one) for one in body["messages"]]}
-        options = body.get("stream_options")
-        self._wants_usage = isinstance(options, dict) and options.get("include_usage") is True
+        self._wants_usage = wants_usage(body)
         self._begun: set[int] = set()
         self._head: Json = {
             "id": f"chatcmpl-{uuid4().hex}",
@@ -48,17 +47,25 @@ class OpenAiCaller:
         return made
 
     def end(self, used: Tokens | None) -> bytes:
-        usage = b""
-        if self._wants_usage and used is not None:
-            usage = encoded({**self._head, "choices": [], "usage": usage_of(used)})
-        return usage + sse.encode("[DONE]")
+        return ended(self._head, used if self._wants_usage else None)
 
     def error(self, status: int, message: str) -> Json:
-        return {"error": {"message": message, "type": error_type(status), "param": None, "code": "provider_error"}}
+        return provider_error(message, status)
 
     def _chunk(self, index: int, delta: Json, *, finish: str | None = None, logprobs: Json | None = None) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         return encoded({**self._head, "choices": [choice]})
+
+
+def wants_usage(body: Json) -> bool:
+    options = body.get("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def ended(head: Json, used: Tokens | None) -> bytes:
+    """The last events of a stream: what was used, if that is told, and `[DONE]`."""
+    usage = encoded({**head, "choices": [], "usage": usage_of(used)}) if used is not None else b""
+    return usage + sse.encode("[DONE]")
 
 
 def as_system(message: Any) -> Any:  # Any: JSON of the caller's

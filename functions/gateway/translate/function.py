@@ -9,7 +9,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.gateway.translate import engine, exchange
+from functions.gateway.translate import engine, exchange, routes
 from functions.gateway.translate.asked import parsed
 from shared.errors import Forbidden, Problem, UnsupportedMediaType
 from shared.function import Call, Function, Scale
@@ -46,6 +46,6 @@ async def translate_call(
             await engine.loaded()
         except Problem as problem:
             return exchange.told(problem, asked=False)
-        return await exchange.held(asked, tenant, sealing, providers)
+        return await routes.held(asked, tenant, sealing, providers)
 
     return await answered(request, work())

@@ -11,6 +11,7 @@ from functions.gateway.translate.chat import Piece, pieces_of
 from functions.gateway.translate.parameters import mapped
 from shared.llm.kinds import ANTHROPIC_VERSION
 from shared.llm.usage import AnthropicUsage
+from shared.llm.vertex import message_body, message_path
 from shared.usage import Tokens
 
 EXTRA = frozenset({"top_k"})
@@ -20,14 +21,15 @@ ROOM_BESIDE_THINKING = 1024
 class Messages:
     """One call over a provider that speaks Anthropic's dialect."""
 
-    path = "/v1/messages"
+    tells_at_end = True
 
-    def __init__(self, model: str, body: Json, *, most: int | None, stream: bool) -> None:
+    def __init__(self, model: str, body: Json, *, most: int | None, stream: bool, vertex: bool) -> None:
         from litellm.llms.anthropic.chat.handler import ModelResponseIterator
         from litellm.llms.anthropic.chat.transformation import ANTHROPIC_TOOL_NAME_REVERSE_MAP_KEY, AnthropicConfig
+        from litellm.llms.vertex_ai.vertex_ai_partner_models.anthropic.transformation import VertexAIAnthropicConfig
 
-        self._config = AnthropicConfig()
-        longest: int = AnthropicConfig.get_max_tokens_for_model(model)
+        self._config = VertexAIAnthropicConfig() if vertex else AnthropicConfig()
+        longest: int = AnthropicConfig.get_max_tokens_for_model(anthropics_name(model))
         limited = {} if stated(body) else {"max_tokens": min(most or longest, longest)}  # Anthropic wants one always
         parameters = mapped(self._config, model, {**body, **limited}, extra=EXTRA)
         self._json_mode = bool(parameters.pop("json_mode", False))
@@ -39,7 +41,11 @@ class Messages:
         if stream:
             self.body["stream"] = True
         self.headers = {name.lower().encode(): str(value).encode() for name, value in heads.items()}
-        self.headers[b"anthropic-version"] = ANTHROPIC_VERSION
+        self.path = "/v1/messages"
+        if vertex:
+            self.path, self.body = message_path(model, stream=stream), message_body(self.body)
+        else:
+            self.headers[b"anthropic-version"] = ANTHROPIC_VERSION
         self._names: dict[str, str] = kept.get(ANTHROPIC_TOOL_NAME_REVERSE_MAP_KEY) or {}
         self._events = ModelResponseIterator(None, False, self._json_mode, None, self._names)
         self._usage = AnthropicUsage()
@@ -76,6 +82,12 @@ class Messages:
         """What an event says that tells of an error; empty for any other."""
         error = content.get("error") if content.get("type") == "error" else None
         return str(error.get("message") or "error") if isinstance(error, dict) else ""
+
+
+def anthropics_name(model: str) -> str:
+    """What Anthropic calls a model, of which Vertex AI writes the version after an `@`. litellm knows by that name how
+    long its answers can be."""
+    return model.removesuffix("@default").replace("@", "-")
 
 
 def stated(body: Json) -> bool:

@@ -16,17 +16,23 @@ from functions.gateway.translate.asked import Json
 from functions.gateway.translate.chat import Piece, pieces_of
 from functions.gateway.translate.parameters import mapped
 from functions.gateway.translate.to_anthropic import stated
+from shared.llm.translation import BadTranslation
+from shared.llm.usage import whole
+from shared.llm.vertex import PLAIN
 from shared.usage import Tokens
 
-PLAIN = "-._~@"
-"""What may stand in a model's name and is no part of a path."""
 EXTRA = frozenset({"top_k"})
+TOTAL = "totalTokens"
+"""What `countTokens` answers."""
+COUNTED_PARTS = frozenset({"contents", "system_instruction", "tools", "generationConfig"})
 
 
 class GenerateContent:
     """One call over Gemini or Vertex AI."""
 
     headers: Mapping[bytes, bytes] = {}
+    tells_at_end = False
+    """Each event tells the whole so far."""
 
     def __init__(self, model: str, body: Json, *, limit: int | None, stream: bool, vertex: bool) -> None:
         from litellm.llms.gemini.chat.transformation import GoogleAIStudioGeminiConfig
@@ -116,3 +122,24 @@ def tokens_of(usage: Any) -> Tokens | None:  # Any: litellm's Usage
         audio_output=int(written.get("audio_tokens") or 0),
         image_output=int(written.get("image_tokens") or 0),
     )
+
+
+def count_path(model: str, *, vertex: bool) -> str:
+    return f"{'/publishers/google' if vertex else ''}/models/{quote(model, safe=PLAIN)}:countTokens"
+
+
+def count_body(model: str, body: Json, *, vertex: bool) -> Json:
+    """What counts a chat's tokens. Gemini's own API takes the whole call, Vertex AI those parts of it that are
+    counted."""
+    asked = GenerateContent(model, body, limit=None, stream=False, vertex=vertex).body
+    if vertex:
+        return {name: value for name, value in asked.items() if name in COUNTED_PARTS}
+    return {"generateContentRequest": {"model": f"models/{model}", **asked}}
+
+
+def count_in(content: Json, member: str = TOTAL) -> int:
+    """What a provider's count says. Raises `BadTranslation`."""
+    total = whole(content.get(member))
+    if total is None:
+        raise BadTranslation("the provider's answer has no count of tokens")
+    return total

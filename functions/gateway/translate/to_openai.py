@@ -31,6 +31,7 @@ class Completions:
     """One call over a provider that speaks OpenAI's dialect."""
 
     path = "/chat/completions"
+    tells_at_end = True
     headers: Mapping[bytes, bytes] = {}
 
     def __init__(self, model: str, body: Json, *, limit: int | None, stream: bool, new_length: bool) -> None:

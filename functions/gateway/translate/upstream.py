@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shared.errors import NotFound
 from shared.llm import http
+from shared.llm.dialect import message_in, refusal_in
 from shared.llm.exchange import ASKED, failed
-from shared.llm.google import AccessTokens, NoAccess, ServiceAccount, service_account
+from shared.llm.google import AccessTokens
 from shared.llm.kinds import KINDS, Kind
 from shared.llm.outbound import Providers
 from shared.postgres import TenantDatabase
@@ -48,17 +47,8 @@ async def endpoint(name: str, tenant: TenantDatabase, sealing: TenantSecrets, pr
     kind, sealed = KINDS[row["kind"]], bytes(row["sealed"])
     key = (await sealing.open(f"provider:{name}", sealed)).decode()
     if kind.service_account:
-        account = hashlib.sha256(f"{tenant.tenant}/{name}/".encode() + sealed).digest()
-        key = await tokens.get(account, service_account_of(key, name), providers)
+        key = await tokens.of_provider(f"{tenant.tenant}/{name}", sealed, key, providers)
     return Endpoint(name, row["base_url"], kind, kind.credential(key), (key,) if key else ())
-
-
-def service_account_of(key: str, name: str) -> ServiceAccount:
-    """Raises `NoAccess`."""
-    try:
-        return service_account(key)
-    except ValueError as flaw:
-        raise NoAccess(f"the key of provider {name!r} cannot be used: {flaw}") from None
 
 
 async def opened(
@@ -81,12 +71,5 @@ async def read(answer: http.Answer, endpoint: Endpoint) -> bytes | None:
 
 def said(content: bytes, endpoint: Endpoint) -> str:
     """A provider's words of an error, in whichever shape they come."""
-    try:
-        told = json.loads(content)
-    except (ValueError, RecursionError):
-        told = None
-    if isinstance(told, list) and told:  # Google's streams refuse with a list of one
-        told = told[0]
-    error = told.get("error") if isinstance(told, dict) else None
-    message = error.get("message") if isinstance(error, dict) else error
+    message = message_in(refusal_in(content))
     return endpoint.hidden(message if isinstance(message, str) else content.decode("utf-8", "replace").strip())

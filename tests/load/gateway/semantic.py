@@ -1,10 +1,12 @@
 """How well the semantic cache tells the same question in other words from one that nearly says the same.
 
-`python -m tests.load.gateway.semantic` prints the shares over `semantic_pairs.txt`, for the half by which lists, forms
-and the threshold were made, and for the half that was held out: of the rewordings, how many get the kept answer; of the
-questions that differ in little, how many get a wrong one. It counts a question against the one it was made from, and
-every rewording against every question that differs; and it asks each question of the half in one scope with all others.
-Then it draws random requests and counts answers that cross a tenant, a parameter or a tool, in either cache.
+`python -m tests.load.gateway.semantic` prints the shares over two sets of labelled pairs: `semantic_pairs.txt`, written
+by whoever wrote the guards, and `semantic_pairs_independent.txt`, written by somebody who had not read them. Each is
+shown for the half that lists, forms and the threshold may be made by, and for the half that is held out: of the
+rewordings, how many get the kept answer; of the questions that differ in little, how many get a wrong one; both by
+kind, with exact binomial intervals. It counts a question against the one it was made from, and every rewording against
+every question that differs; and it asks each question of the half in one scope with all others. Then it draws random
+requests and counts answers that cross a tenant, a parameter or a tool, in either cache.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from functions.gateway.llm.semantic.asked import asked_in
+from functions.gateway.llm.semantic.asked import Asked, asked_in
 from functions.gateway.llm.semantic.entries import CANDIDATES_MAX
 from functions.gateway.llm.semantic.guards import WORDS, agreement, difference
 from functions.gateway.llm.semantic.reading import Reading, read
@@ -35,43 +37,59 @@ if TYPE_CHECKING:
     import numpy as np
 
 PAIRS = Path(__file__).with_name("semantic_pairs.txt")
+INDEPENDENT = Path(__file__).with_name("semantic_pairs_independent.txt")
+TURNS = " >> "
 BOUND = 0.01
 REQUESTS = 20_000
 
 
 @dataclass
 class Group:
-    """A question, what says the same, and what differs in little with the kind of difference."""
+    """A question; what says the same, what differs in little, and what differs so beside a rewording, with its kind."""
 
     domain: str
     question: str
-    same: list[str] = field(default_factory=list)
+    reworded: list[tuple[str, str]] = field(default_factory=list)
     differing: list[tuple[str, str]] = field(default_factory=list)
+    beside: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def held_out(self) -> bool:
         return hashlib.sha256(self.question.encode()).digest()[0] % 2 == 1
 
     @property
+    def same(self) -> list[str]:
+        return [text for _, text in self.reworded]
+
+    @property
     def texts(self) -> list[str]:
-        return [self.question, *self.same, *(text for _, text in self.differing)]
+        return [self.question, *(text for _, text in self.reworded + self.differing + self.beside)]
 
 
-def groups(path: Path = PAIRS) -> list[Group]:
+def groups(path: Path) -> list[Group]:
     found: list[Group] = []
     domain = ""
     for line in path.read_text(encoding="utf-8").splitlines():
-        kind, text = line[:1], line[1:].strip()
-        if kind == "#":
+        mark, text = line[:1], line[1:].strip()
+        if mark == "#":
             domain = text
-        elif kind == "=":
+        elif mark == "=":
             found.append(Group(domain, text))
-        elif kind == "+":
-            found[-1].same.append(text)
-        elif kind == "-":
-            of, _, other = text.partition("|")
-            found[-1].differing.append((of.strip(), other.strip()))
+        elif mark in ("+", "-", "~"):
+            kind, parted, other = (part.strip() for part in text.partition("|"))
+            of = {"+": found[-1].reworded, "-": found[-1].differing, "~": found[-1].beside}[mark]
+            of.append((kind, other) if parted else ("", kind))
     return found
+
+
+def asked_of(text: str) -> Asked:
+    """As the gateway has it of a conversation whose turns of the user are these."""
+    messages: list[dict[str, str]] = []
+    for turn in text.split(TURNS):
+        messages += [{"role": "user", "content": turn}, {"role": "assistant", "content": "Yes."}]
+    asked = asked_in({"model": "gpt-4o-mini", "messages": messages[:-1]})
+    assert asked is not None
+    return asked
 
 
 class Judge:
@@ -81,25 +99,41 @@ class Judge:
         self._embeddings = Embeddings()
         self._vectors: dict[str, np.ndarray[Any, Any]] = {}
         self._readings: dict[str, Reading] = {}
+        self._shortened: dict[tuple[str, ...], bool] = {}
 
     async def learn(self, texts: Iterable[str]) -> None:
-        """Make the vectors of these texts, all at once."""
-        unknown = sorted(set(texts) - self._vectors.keys())
-        self._vectors |= dict(zip(unknown, await self._embeddings.embed(unknown), strict=True))
+        """Make the vectors of these texts' last turns, each alone, as the gateway asks for them: beside others they
+        differ a little."""
+        unknown = sorted({asked_of(text).question for text in texts} - self._vectors.keys())
+        for text in unknown:
+            (self._vectors[text],) = await self._embeddings.embed([text])
         self._readings |= {text: read(text) for text in unknown}
 
     def cosine(self, one: str, other: str) -> float:
-        return float(self._vectors[one] @ self._vectors[other])
+        """0 where the turns before differ."""
+        left, right = asked_of(one), asked_of(other)
+        return float(self._vectors[left.question] @ self._vectors[right.question]) if left.rest == right.rest else 0.0
 
     async def similarity(self, one: str, other: str) -> float:
-        """0 where a guard sees a difference."""
+        """0 where the scope differs or a guard sees a difference."""
+        before, after = asked_of(one), asked_of(other)
+        if before.rest != after.rest:
+            return 0.0
+        one, other = before.question, after.question
         left, right = self._readings[one], self._readings[other]
         if differing := difference(left, right):
             shorter = shortened((one, left), (other, right)) if differing == WORDS else []
-            await self.learn(text for pair in shorter for text in pair)
-            if not shorter or any(self.cosine(*pair) < REDUNDANT for pair in shorter):
+            if not shorter or not await self._redundant(tuple(text for pair in shorter for text in pair)):
                 return 0.0
         return self.cosine(one, other) * agreement(left, right)
+
+    async def _redundant(self, texts: tuple[str, ...]) -> bool:
+        """As the gateway asks for it: all of them at once."""
+        if texts not in self._shortened:
+            vectors = await self._embeddings.embed(list(texts))
+            pairs = zip(vectors[::2], vectors[1::2], strict=True)
+            self._shortened[texts] = all(float(one @ other) >= REDUNDANT for one, other in pairs)
+        return self._shortened[texts]
 
     async def found(self, asked: str, kept: Sequence[str], threshold: float) -> str:
         """Which of the kept questions' answers is given, or an empty text."""
@@ -112,13 +146,16 @@ class Judge:
         await self._embeddings.close()
 
 
-def share(hits: int, of: int) -> str:
-    return f"{hits:4} of {of:4} = {100 * hits / of:5.1f} %"
+def share(hits: Sequence[bool]) -> str:
+    """With the exact binomial interval that has the true share in it with 95 % confidence (Clopper and Pearson)."""
+    wrong, of = sum(hits), len(hits)
+    low, high = (1 - share_at_most(of - wrong, of, DOUBT / 2), share_at_most(wrong, of, DOUBT / 2)) if of else (0, 1)
+    return f"{wrong:4} of {of:4} = {100 * wrong / max(of, 1):5.1f} %   ({100 * low:.1f} to {100 * high:.1f})"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two questions as labelled. `direct`: one was made from the other."""
+    """Two questions as labelled. `direct`: one was made from the other, and differs in nothing but its kind."""
 
     one: str
     other: str
@@ -129,32 +166,40 @@ class Pair:
 
 def pairs_of(half: Iterable[Group]) -> Iterator[Pair]:
     for group in half:
-        yield from (Pair(group.question, text, True, True) for text in group.same)
+        yield from (Pair(group.question, text, True, True, kind) for kind, text in group.reworded)
         for kind, text in group.differing:
             yield Pair(group.question, text, False, True, kind)
             yield from (Pair(same, text, False, False, kind) for same in group.same)
+        for kind, text in group.beside:
+            yield from (Pair(one, text, False, False, kind) for one in (group.question, *group.same))
 
 
 async def report(name: str, half: list[Group], judge: Judge, threshold: float) -> None:
-    given = {pair: await judge.similarity(pair.one, pair.other) >= threshold for pair in pairs_of(half)}
-    right = [hit for pair, hit in given.items() if pair.same]
-    wrong = [hit for pair, hit in given.items() if not pair.same and pair.direct]
-    crossed = [hit for pair, hit in given.items() if not pair.same and not pair.direct]
-    sure = share_at_most(sum(wrong), len(wrong), DOUBT)
+    given = [(pair, await judge.similarity(pair.one, pair.other) >= threshold) for pair in pairs_of(half)]
+    right = [(pair.kind, hit) for pair, hit in given if pair.same]
+    apart = sum(pair.same and asked_of(pair.one).rest != asked_of(pair.other).rest for pair, _ in given)
+    wrong = [(pair.kind, hit) for pair, hit in given if not pair.same and pair.direct]
+    crossed = [(pair.kind, hit) for pair, hit in given if not pair.same and not pair.direct]
     print(f"{name}: {len(half)} groups of {len({one.domain for one in half})} domains, threshold {threshold:.2f}")
-    print(f"  rewordings that get the kept answer              {share(sum(right), len(right))}")
-    print(f"  edits that get a wrong answer                    {share(sum(wrong), len(wrong))}", end="")
-    print(f"   (95 % sure: at most {100 * sure:.1f} %)")
-    print(f"  edits beside rewordings that get a wrong answer  {share(sum(crossed), len(crossed))}")
-    print(f"  wrong among the answers given to either          {share(sum(wrong), sum(wrong) + sum(right))}")
+    print(f"  rewordings that get the kept answer              {share([hit for _, hit in right])}")
+    print(f"  of them another earlier turn, which is another scope {apart:4}")
+    print(f"  edits that get a wrong answer                    {share([hit for _, hit in wrong])}")
+    print(f"  edits beside rewordings that get a wrong answer  {share([hit for _, hit in crossed])}")
+    print(f"  edits of either sort that get a wrong answer     {share([hit for _, hit in wrong + crossed])}")
     await together(half, judge, threshold)
+    by_kind("rewordings", right)
+    by_kind("edits", wrong)
+    by_kind("edits beside rewordings", crossed)
+
+
+def by_kind(name: str, given: Iterable[tuple[str, bool]]) -> None:
     of_kind = defaultdict(list)
-    for pair, hit in given.items():
-        if not pair.same and pair.direct:
-            of_kind[pair.kind].append(hit)
-    print(
-        "  wrong by kind of edit: " + ", ".join(f"{kind} {sum(of)}/{len(of)}" for kind, of in sorted(of_kind.items()))
-    )
+    for kind, hit in given:
+        of_kind[kind].append(hit)
+    if len(of_kind) > 1:
+        print(f"  {name} by kind:")
+        for kind, hits in sorted(of_kind.items()):
+            print(f"    {kind:14} {share(hits)}")
 
 
 def by_cosine_alone(half: list[Group], judge: Judge) -> None:
@@ -162,7 +207,7 @@ def by_cosine_alone(half: list[Group], judge: Judge) -> None:
     edits = sorted(judge.cosine(pair.one, pair.other) for pair in pairs_of(half) if not pair.same and pair.direct)
     threshold = edits[-1 - int(BOUND * len(edits))]
     same = [judge.cosine(pair.one, pair.other) > threshold for pair in pairs_of(half) if pair.same]
-    print(f"by the cosine alone, above {threshold:.3f} for at most {BOUND:.0%} wrong: {share(sum(same), len(same))}")
+    print(f"by the cosine alone, above {threshold:.3f} for at most {BOUND:.0%} wrong: {share(same)}")
 
 
 async def together(half: list[Group], judge: Judge, threshold: float) -> None:
@@ -180,7 +225,7 @@ async def together(half: list[Group], judge: Judge, threshold: float) -> None:
 
 
 async def calibrate(half: list[Group], judge: Judge) -> None:
-    """What `shared/llm/thresholds.py` has to say of the half for learning."""
+    """What `shared/llm/thresholds.py` has to say of what was held out."""
     seen = [await judge.similarity(pair.one, pair.other) for pair in pairs_of(half) if not pair.same]
     wrong = sorted(round(each, 4) for each in seen if each)
     print(f"calibrated on {len(seen)} pairs that differ; similarities of those that no guard stopped: {wrong}")
@@ -253,28 +298,34 @@ async def crossings(half: list[Group], judge: Judge, threshold: float) -> None:
     print(f"random requests: {REQUESTS}, exact hits {hits}, semantic hits {semantic_hits}, across a scope {crossed}")
 
 
-def timed(texts: Sequence[str]) -> None:
-    started = time.perf_counter()
+def timed(half: Sequence[Group]) -> None:
+    texts = list(dict.fromkeys(asked_of(text).question for one in half for text in one.texts))
+    started = time.process_time()
     for text in texts:
         read.__wrapped__(text)
-    each_us = (time.perf_counter() - started) / len(texts) * 1e6
-    print(f"reading a question: {each_us:.0f} µs, of {len(texts)}")
+    each_us = (time.process_time() - started) / len(texts) * 1e6
+    pairs = [(read(asked_of(pair.one).question), read(asked_of(pair.other).question)) for pair in pairs_of(half)]
+    started = time.process_time()
+    for one, other in pairs:
+        _ = difference(one, other) or agreement(one, other)
+    both_us = (time.process_time() - started) / len(pairs) * 1e6
+    print(f"processor time, a question: {each_us:.0f} µs to read, {both_us:.0f} µs to compare with a candidate")
 
 
 async def main() -> None:
-    found = groups()
-    texts = list(dict.fromkeys(text for one in found for text in one.texts))
+    sets = {"": groups(PAIRS), "independent, ": groups(INDEPENDENT)}
+    texts = list(dict.fromkeys(text for found in sets.values() for one in found for text in one.texts))
     judge = Judge()
     await judge.learn(texts)
-    held_out = [one for one in found if one.held_out]
-    learning = [one for one in found if not one.held_out]
     threshold = calibrated(BOUND)
-    await calibrate(learning, judge)
-    await report("half for learning", learning, judge, threshold)
-    await report("held out", held_out, judge, threshold)
-    by_cosine_alone(held_out, judge)
-    await crossings(held_out, judge, threshold)
-    timed(texts)
+    await calibrate([one for found in sets.values() for one in found if one.held_out], judge)
+    for name, found in sets.items():
+        await report(f"{name}half for learning", [one for one in found if not one.held_out], judge, threshold)
+        held_out = [one for one in found if one.held_out]
+        await report(f"{name}held out", held_out, judge, threshold)
+        by_cosine_alone(held_out, judge)
+    await crossings([one for one in sets[""] if one.held_out], judge, threshold)
+    timed([one for one in sets[""] if one.held_out])
     await judge.close()
 
 

@@ -100,11 +100,14 @@ async def test_a_call_that_is_ended_and_swept_at_once_is_one_row(control: Contro
     assert (len(await rows(control)), await open_calls(control)) == (20, 0)
 
 
-async def test_a_sweep_does_not_wait_for_a_call_that_is_being_ended(control: ControlDatabase, meter: Meter) -> None:
+async def test_neither_a_sweep_nor_a_sign_of_life_waits_for_a_call_that_is_being_ended(
+    control: ControlDatabase, meter: Meter
+) -> None:
     call = await begun(meter)
     async with control.transaction() as ending:
         await ending.execute("DELETE FROM usage_open WHERE id = $1", call.call.id)
         await asyncio.wait_for(meter.sweep(dead_after_s=0), 5)
+        await asyncio.wait_for(meter._seen(), 5)
     assert (len(await rows(control)), await open_calls(control)) == (0, 0)
 
 

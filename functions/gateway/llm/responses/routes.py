@@ -53,7 +53,7 @@ async def create_response(
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
-        models.check_dialect(target, wanted.model, "openai", translates=True)
+        models.check_dialect(target, wanted.model, "openai", FEATURE)
         body, provider = aliased.asked(wanted, target), target.provider
         observe(call, FEATURE, provider=provider, model=wanted.model, content=wanted.content)
         if provider is not None and provider.of.responses:
@@ -62,7 +62,7 @@ async def create_response(
         async def ask(conversation: Wanted) -> Response:
             if provider is None:
                 return await doc_chat.respond(call, conversation, target, meter, invoke)
-            relay = by_chat if provider.of.dialect == "openai" else lane.translating("openai", FEATURE)
+            relay = by_chat if models.dialect_of(target) == "openai" else lane.translating(FEATURE)
             return await lane.kept_or_asked(conversation, target, provider, FEATURE, relay)
 
         if target.model == EMBEDDING and provider is None:

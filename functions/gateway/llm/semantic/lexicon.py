@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ PARTICLES = frozenset({"on", "off", "out", "up", "down", "back", "over"})
 ENDING = frozenset({"in", "at", "for", "from", "to", "with", "when", "if", "after", "befor", "by", "on"})
 """Words that may follow a particle at the end of its verb's object."""
 PARTED_MAX = 6
+STEMS_MAX = 8192
 HERE = Path(__file__).parent
 STEMMERS: Mapping[str, str] = {"en": "english", "de": "german", "fr": "french", "es": "spanish"}
 
@@ -38,7 +39,8 @@ class Lexicon:
     groups: Mapping[str, frozenset[int]]
     meanings: Mapping[str, frozenset[int]]
     light: frozenset[str]
-    forms: Sequence[tuple[re.Pattern[str], str]]
+    forms: Mapping[str, Sequence[tuple[re.Pattern[str], str]]]
+    """Of each language."""
     phrases: Mapping[str, Sequence[Phrase]]
     weak: frozenset[str]
     telling: frozenset[str]
@@ -68,10 +70,12 @@ class Lexicon:
             place += len(phrase.stems) if phrase else 1
         return found
 
-    def rewritten(self, text: str) -> str:
+    def rewritten(self, text: str, language: str) -> str:
         """The question in its plainest form."""
-        for pattern, plain in self.forms:
-            text = " ".join(pattern.sub(f" {plain} ", text).split())
+        text = " ".join(text.split())
+        for pattern, plain in self.forms[language]:
+            if pattern.search(text):
+                text = " ".join(pattern.sub(f" {plain} ", text).split())
         return text
 
     def language(self, words: Sequence[str]) -> str:
@@ -87,7 +91,18 @@ class Lexicon:
 
         text = self.bases.get(text, text) if language == "en" else text
         stem = text if "_" in text else stem_of(text, language)
-        return Word(text, stem, exact or language != "en", language == "en" and not exact and text in self.weak)
+        stem = stem if language == "en" else f"{language}:{stem}"
+        exact = exact or language != "en" or text in self.units
+        return Word(text, stem, exact, language == "en" and not exact and (text in self.weak or stem in self.weak))
+
+    def meant(self, text: str, language: str) -> str:
+        """What is the same for words of one line, and stands for a word where only its place is looked at."""
+        word = self.word(text, language)
+        numbers = self.groups.get(word.text) or self.groups.get(word.stem)
+        return f"={min(numbers)}" if numbers else word.stem
+
+    def knows(self, word: Word) -> bool:
+        return word.stem in self.meanings or word.text in self.groups or word.stem in self.groups
 
     def same(self, one: Word, other: Word) -> float:
         """How surely two words may stand for each other: 1 for the same word, 0 for a difference."""
@@ -99,20 +114,47 @@ class Lexicon:
             return 0.95
         if derived(one.stem, other.stem):
             return 0.85
+        if misspelt(one.text, other.text) and self.knows(one) != self.knows(other):
+            return 0.85
         if one.exact or other.exact:
-            return 0.0
+            return 0.85 if plural(one.stem, other.stem) else 0.0
         return 0.85 if self.meanings.get(one.stem, NONE) & self.meanings.get(other.stem, NONE) else 0.0
 
 
 NONE: frozenset[int] = frozenset()
 SUFFIX = re.compile(r"(?:abl|ibl|li|ical|ment|ness|ation|ian|iti|anc|enc)$")
 """Endings, as the stemmer leaves them, that make another kind of word of one that means the same."""
-ROOT_CHARS_MIN = 5
+ROOT_CHARS_MIN, PLURAL_CHARS_MIN = 5, 3
 
 
 def derived(one: str, other: str) -> bool:
     short, long = sorted((one, other), key=len)
     return len(short) >= ROOT_CHARS_MIN and long.startswith(short) and bool(SUFFIX.fullmatch(long[len(short) :]))
+
+
+def plural(one: str, other: str) -> bool:
+    """Of a name, which the stemmer leaves as it is, or its genitive."""
+    short, long = sorted((one, other), key=len)
+    return len(short) >= PLURAL_CHARS_MIN and long == short + "s"
+
+
+MISSPELT_CHARS_MIN, SHORTENED_CHARS_MIN = 4, 7
+REPEATED = re.compile(r"(.)\1")
+
+
+def misspelt(one: str, other: str) -> bool:
+    """Whether two long words that begin alike differ in a doubled letter or in two that are exchanged, or, if they are
+    longer still, in one letter more."""
+    short, long = sorted((one, other), key=len)
+    if len(short) < MISSPELT_CHARS_MIN or short[0] != long[0] or not (short + long).isalpha():
+        return False
+    if REPEATED.sub(r"\1", short) == REPEATED.sub(r"\1", long):
+        return True
+    if len(short) == len(long):
+        apart = [place for place in range(len(short)) if short[place] != long[place]]
+        return len(apart) == 2 and short[apart[0] : apart[1] + 1] == long[apart[0] : apart[1] + 1][::-1]
+    more = next((place for place in range(len(short)) if short[place] != long[place]), len(short))
+    return len(long) == len(short) + 1 >= SHORTENED_CHARS_MIN and short[more:] == long[more + 1 :]
 
 
 @cache
@@ -121,9 +163,10 @@ def lexicon() -> Lexicon:
     groups: dict[str, set[int]] = defaultdict(set)
     plain = [line for line in lines("groups.txt") if not line.startswith("unit ")]
     for number, line in enumerate(plain):
-        for word in line.split():
-            groups[word].add(number)
-            groups[stem_of(word, "en")].add(number)
+        language, _, words = line.rpartition(": ")
+        for word in words.split():
+            for known_as in (f"{language}:{stem_of(word, language)}",) if language else (word, stem_of(word, "en")):
+                groups[known_as].add(number)
     meanings: dict[str, set[int]] = defaultdict(set)
     for number, line in enumerate(lines("wordnet.txt")):
         for stem in line.split():
@@ -134,9 +177,11 @@ def lexicon() -> Lexicon:
         {word: frozenset(numbers) for word, numbers in groups.items()},
         {stem: frozenset(numbers) for stem, numbers in meanings.items()},
         frozenset(word for words in light if words[0] not in ("weak", "telling") for word in words),
-        tuple(forms()),
+        {language: tuple(of) for language, of in forms().items()},
         phrases_in([*groups, *(name for names in units for name in names)]),
-        frozenset(word for words in light if words[0] == "weak" for word in words[1:]),
+        frozenset(
+            form for words in light if words[0] == "weak" for word in words[1:] for form in (word, stem_of(word, "en"))
+        ),
         frozenset(word for words in light if words[0] == "telling" for word in words[1:]),
         {name: names[0] for names in units for one in names for name in ((one, one + "s") if len(one) > 1 else (one,))},
         {form: forms[0] for forms in map(str.split, lines("irregular.txt")) for form in forms[1:]},
@@ -173,17 +218,24 @@ def phrases_in(words: Iterable[str]) -> Mapping[str, Sequence[Phrase]]:
     return found
 
 
-def forms() -> Iterator[tuple[re.Pattern[str], str]]:
+def forms() -> Mapping[str, Sequence[tuple[re.Pattern[str], str]]]:
+    """Of English, and of each language behind its name in brackets."""
     named: dict[str, str] = {}
+    found: dict[str, list[tuple[re.Pattern[str], str]]] = defaultdict(list)
+    language = "en"
     for line in lines("forms.txt"):
         if line.startswith("<"):
             name, _, alternatives = line.partition(" = ")
             named[name] = f"(?:{alternatives})"
             continue
+        if line.startswith("["):
+            language = line.strip("[]")
+            continue
         pattern, _, plain = line.partition(" =>")
         for name, alternatives in named.items():
             pattern = pattern.replace(name, alternatives)
-        yield re.compile(bounded(pattern)), plain.strip()
+        found[language].append((re.compile(bounded(pattern)), plain.strip()))
+    return found
 
 
 def bounded(pattern: str) -> str:
@@ -205,5 +257,24 @@ def stemmer(language: str) -> Any:  # Any: the stemmer has no types
     return Stemmer.Stemmer(STEMMERS[language])
 
 
+@lru_cache(maxsize=STEMS_MAX)
 def stem_of(word: str, language: str) -> str:
-    return str(stemmer(language).stemWord(word))
+    return str(stemmer(language).stemWord(american(word) if language == "en" else word))
+
+
+BRITISH = tuple(
+    (re.compile(pattern), plain)
+    for pattern, plain in (
+        (r"(al|an|ar|im|or|on|gn|it|il|ym|og|as|rd|er|en|rn|stom|dom)is(e[drs]?|es|ing|ations?)$", r"\1iz\2"),
+        (r"(al)ys(e[drs]?|ing)$", r"\1yz\2"),
+        (r"([lbvn]i?)our(s?|ed|ing|ite|ites)$", r"\1or\2"),
+        (r"(cent|thea|met|lit|fib)re(s?)$", r"\1er\2"),
+    )
+)
+
+
+def american(word: str) -> str:
+    """In American spelling."""
+    for pattern, plain in BRITISH:
+        word = pattern.sub(plain, word)
+    return word

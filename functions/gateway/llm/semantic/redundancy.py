@@ -12,9 +12,11 @@ from functions.gateway.llm.semantic.guards import matched
 from functions.gateway.llm.semantic.lexicon import lexicon
 from functions.gateway.llm.semantic.reading import Reading, Word
 
-REDUNDANT = 0.88
+REDUNDANT = 0.92
 """The cosine of a question with and without a word, from which on the word adds nothing to it."""
 MORE_WORDS_MAX = 3
+OPPOSING = ("un", "dis", "mis", "anti")
+"""Beginnings that make a word its opposite."""
 
 
 def shortened(one: tuple[str, Reading], other: tuple[str, Reading]) -> list[tuple[str, str]]:
@@ -31,7 +33,7 @@ def shortened(one: tuple[str, Reading], other: tuple[str, Reading]) -> list[tupl
 
 
 def is_telling(word: Word) -> bool:
-    return word.exact or not lexicon().telling.isdisjoint(word.text.split("_"))
+    return word.exact or word.text.startswith(OPPOSING) or not lexicon().telling.isdisjoint(word.text.split("_"))
 
 
 def without(text: str, word: Word) -> str:

@@ -16,7 +16,7 @@ from functions.gateway.llm.semantic.redundancy import shortened
 from shared.ids import TenantId
 from shared.llm.answers import key_of
 from shared.secrets import DataKey, TenantSecrets
-from tests.load.gateway.semantic import Drawn, groups
+from tests.load.gateway.semantic import INDEPENDENT, PAIRS, Drawn, asked_of, groups
 
 Json = Any  # Any: JSON
 
@@ -45,6 +45,40 @@ Json = Any  # Any: JSON
         ("Why was I charged?", "When was I charged?", "asked"),
         ("Wie kündige ich mein Abo?", "How do I cancel my subscription?", "language"),
         ("How do I enable it?", "How do I disable it?", "words"),
+        ("Set a timeout of 30 seconds", "Set a timeout of 30 minutes", "words"),
+        ("What is due after the audit?", "What is due before the audit?", "span"),
+        ("May I edit the form after the review?", "May I edit the form during the review?", "span"),
+        ("Is travelling in a storm safe?", "Is travelling after a storm safe?", "span"),
+        ("Was passiert vor dem Update?", "Was passiert nach dem Update?", "span"),
+        ("Which teams have more than 20 members?", "Which teams have exactly 20 members?", "bound"),
+        ("Can kids over 12 join?", "Can kids younger than 12 join?", "bound"),
+        ("Wer prüft Rechnungen über 50 Euro?", "Wer prüft Rechnungen unter 50 Euro?", "bound"),
+        ("How many days does it take?", "How many weeks does it take?", "measure"),
+        ("Is it allowed to install games?", "Is it forbidden to install games?", "negation"),
+        ("Run it as a root user", "Run it as a non-root user", "negation"),
+        ("Solve x + 5 = 20", "Solve x - 5 = 20", "sign"),
+        ("Who must sign the contract?", "Who may sign the contract?", "modality"),
+        ("Should sessions be stored?", "Are sessions stored?", "modality"),
+        ("Puis-je travailler depuis Lyon ?", "Dois-je travailler depuis Lyon ?", "modality"),
+        ("Darf ich den Vertrag kündigen?", "Muss ich den Vertrag kündigen?", "modality"),
+        ("When was the law passed?", "When will the law be passed?", "tense"),
+        ("Wann wurde das Konto gesperrt?", "Warum wurde das Konto gesperrt?", "asked"),
+        ("Who does Alice report to?", "Who reports to Alice?", "asked"),
+        ("Is a square a rectangle?", "Is a rectangle a square?", "direction"),
+        ("Are all squares rectangles?", "Is every rectangle a square?", "direction"),
+        ("Can Alice see Bob's calendar?", "Can Bob see the calendar of Alice?", "direction"),
+        ("Is a private phone allowed in a company car?", "Is a company phone okay in a private car?", "direction"),
+        ("How do I replace tea with coffee?", "How can I replace coffee with tea?", "direction"),
+        ("When should I use a list instead of a tuple?", "When do I use a tuple rather than a list?", "direction"),
+        ("Turn a list of words into a list of tags", "Convert a list of tags to a list of words", "direction"),
+        (
+            "What time is it in Oslo if it is noon in Rome?",
+            "What time is it in Rome if it is noon in Oslo?",
+            "direction",
+        ),
+        ("What do cats think of dogs?", "What do dogs think of cats?", "direction"),
+        ("Is 3 less than 5?", "Is 5 less than 3?", "direction"),
+        ("Why does tax follow income?", "Why does income follow tax?", "direction"),
     ],
 )
 def test_a_difference_is_seen_and_named(one: str, other: str, kind: str) -> None:
@@ -63,6 +97,25 @@ def test_a_difference_is_seen_and_named(one: str, other: str, kind: str) -> None
         ("Convert 10 miles to kilometers.", "How many km are 10 miles?"),
         ("Which customers bought more than 100 licenses?", "Which clients purchased over 100 licenses?"),
         ("How tall is the Eiffel Tower?", "What is the height of the Eiffel Tower?"),
+        ("How do I summarise a report?", "Hi there, could you explain how to summarize a report?"),
+        ("With kubectl, how do I drain a node?", "How do I drain a node with kubectl?"),
+        ("How do I merge two dicts in Python?", "In Python, how can two dictionaries be merged?"),
+        ("Our build is slow since Monday. Why?", "Why is our build slow since Monday?"),
+        ("My printer is out of paper. Who refills it?", "Who refills my printer if it is out of paper?"),
+        ("Which jobs ran in the last 24 hours?", "Which jobs ran in the last 24h?"),
+        ("What happens after I cancel?", "What happens when I cancel?"),
+        ("Who must sign the contract?", "Can you tell me who signs the contract?"),
+        ("How do I sort a list of words?", "Sort a list of words."),
+        ("Explain a service mesh", "What is a service mesh?"),
+        ("Do we need a data protection officer?", "Do we need a DPO?"),
+        ("What is the timezone?", "What is the time zone?"),
+        ("How do I format a float?", "How do I fromat a float?"),
+        ("Who cancelled my booking?", "Who canceled my boking?"),
+        ("How do I back up my data once a day?", "How can my data be backed up 1 time per day?"),
+        ("How do I make the font bigger?", "How do I enlarge the font?"),
+        ("Wie setze ich mein Passwort zurück?", "Wie kann ich mein Kennwort zurücksetzen?"),
+        ("Comment supprimer une branche ?", "Pourriez-vous m'expliquer comment effacer une branche ?"),
+        ("¿Cómo puedo borrar una rama?", "¿De qué manera se elimina una rama?"),
     ],
 )
 def test_other_words_are_no_difference(one: str, other: str) -> None:
@@ -70,7 +123,24 @@ def test_other_words_are_no_difference(one: str, other: str) -> None:
     assert 0.8 < agreement(read(one), read(other)) <= 1
 
 
-TEXTS = sorted({text for group in groups() for text in group.texts})
+@pytest.mark.parametrize(
+    ("question", "asked"),
+    [
+        ("My printer is out of paper. Who refills it?", "@who"),
+        ("With a company card and a badge, where do I park?", "@where"),
+        ("Sort a list", "@unknown"),
+        ("Aus welchem Grund ist mein Konto gesperrt?", "@why"),
+        ("De quelle manière peut-on annuler ?", "@how"),
+        ("¿En qué año empezó?", "@when"),
+    ],
+)
+def test_what_is_asked_for_is_read_wherever_the_question_stands(question: str, asked: str) -> None:
+    assert read(question).asked == {asked}
+
+
+TEXTS = sorted(
+    {asked_of(text).question for path in (PAIRS, INDEPENDENT) for group in groups(path) for text in group.texts}
+)
 
 
 @given(st.sampled_from(TEXTS), st.sampled_from(TEXTS))

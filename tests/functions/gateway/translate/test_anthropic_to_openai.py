@@ -241,11 +241,6 @@ async def test_a_document_is_a_file_and_what_spares_tokens_is_left_out(crossing:
     assert "context_management" not in told
 
 
-async def test_tokens_are_counted_by_anthropics_providers_only(crossing: Gateway) -> None:
-    answer = await crossing.client.post("/v1/messages/count_tokens", json={"model": MODEL, "messages": HI})
-    assert answer.json()["error"]["details"]["error_code"] == "other_dialect"
-
-
 def test_every_split_of_a_tools_arguments_gives_valid_blocks() -> None:
     text = json.dumps({"city": "Köln"})
     for at in range(len(text) + 1):

@@ -90,7 +90,7 @@ async def test_only_the_gateway_may_ask(crossing: Gateway) -> None:
     url = crossing.application.process.settings.translate_url
     async with crossing.at(url) as client:
         answer = await client.post(
-            "/v1/translate", json={"dialect": "openai", "provider": "claudes", "model": MODEL, "body": {}}
+            "/v1/translate", json={"route": "chat", "provider": "claudes", "model": MODEL, "body": {}}
         )
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
     async with crossing.at(url) as client:
@@ -126,6 +126,6 @@ async def test_a_provider_that_went_meanwhile_is_not_found(crossing: Gateway, na
     caller = Caller(crossing.tenant, "test", "admin", "function")
     async with crossing.at(settings.translate_url) as client:
         client.headers["authorization"] = f"Bearer {tokens.mint(caller, audience=TRANSLATE_FUNCTION)}"
-        body = {"dialect": "openai", "provider": name, "model": MODEL, "body": question(MODEL)}
+        body = {"route": "chat", "provider": name, "model": MODEL, "body": question(MODEL)}
         answer = await client.post("/v1/translate", json=body)
     assert (answer.status_code, answer.json()["asked"]) == (404, False)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.fixtures.provider import (
     Cut,
@@ -25,12 +22,11 @@ from tests.fixtures.provider import (
     whole,
 )
 from tests.functions.gateway.conftest import PROVIDER_KEY, Gateway
+from tests.functions.gateway.translate.conftest import KEY, PROJECT, account, store_vertex
 from tests.functions.gateway.translate.test_openai_to_anthropic import HI, WEATHER, sdk
 
 MODEL = "gemini-2.5-flash"
 VERTEX = f"vertex/{MODEL}"
-PROJECT = "/v1/projects/p-1/locations/europe-west4"
-KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 async def test_a_whole_answer(crossing: Gateway) -> None:
@@ -133,33 +129,6 @@ async def test_a_stream_that_does_not_say_why_it_ended_is_no_whole_answer(crossi
     assert '"error"' in answer.text
     (row,) = await crossing.ledger()
     assert (row["outcome"], row["usage_known"]) == ("cut", False)
-
-
-def account(origin: str, **more: str) -> str:
-    """A service account's key file, whose tokens are had at the scripted provider."""
-    pem = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    told = {"type": "service_account", "client_email": "sa@p-1.iam", "private_key_id": "k1", "private_key": pem}
-    return json.dumps({**told, "token_uri": f"{origin}/token", **more}, indent=1)
-
-
-async def store_vertex(gateway: Gateway, key: str, *, check: bool = False, base_url: str = "") -> Any:  # Any: answer
-    body = {
-        "kind": "vertex",
-        "base_url": base_url or f"{gateway.provider.origin}{PROJECT}",
-        "api_key": key,
-        "models": [MODEL],
-        "check": check,
-    }
-    return await gateway.client.put("/v1/secrets/providers/vertex", json=body)
-
-
-@pytest.fixture
-async def vertex(crossing: Gateway) -> AsyncIterator[Gateway]:
-    stored = await store_vertex(crossing, account(crossing.provider.origin))
-    assert stored.status_code == 200, stored.text
-    assert "PRIVATE" not in stored.text
-    yield crossing
-    await crossing.client.delete("/v1/secrets/providers/vertex")
 
 
 async def test_vertex_is_asked_with_an_access_token_that_is_fetched_once(vertex: Gateway) -> None:
