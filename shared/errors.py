@@ -22,16 +22,19 @@ An event handler raises `Busy` for "try again" and `Refusal` for "never will".
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+
+PASSED_HEADERS = ("retry-after-ms", "x-should-retry")
+"""Of a refusal, what else SDKs act on."""
 
 
 class Problem(Exception):
     """An error with a status, a stable code and a sentence for the person who has to act on it."""
 
-    status: ClassVar[int] = 500
-    code: ClassVar[str] = "internal_error"
-    title: ClassVar[str] = "Internal error"
-    retryable: ClassVar[bool] = False
+    status: int = 500
+    code: str = "internal_error"
+    title: str = "Internal error"
+    retryable: bool = False
 
     def __init__(self, detail: str = "", *, retry_after_s: int | None = None, **members: object) -> None:
         super().__init__(detail or self.title)
@@ -125,3 +128,27 @@ class DeadlineExceeded(Busy):
 
 class Fault(Problem):
     """A defect of ours. The caller gets the request id, the log gets the rest."""
+
+
+def passed_on(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    retry_after_s: int | None = None,
+    headers: Mapping[str, str] | None = None,
+    **members: object,
+) -> Problem:
+    """Another function's refusal (a status below 500) as ours, with the status and the code that it had there.
+
+    `headers`: those of its answer. It is `Busy` when later there may be room.
+    """
+    told = {name: value for name, value in (headers or {}).items() if name in PASSED_HEADERS}
+    later = status == TooManyRequests.status and (retry_after_s is not None or told.get("x-should-retry") != "false")
+    problem: Problem = (
+        TooManyRequests(detail, retry_after_s=retry_after_s or 1, **members)
+        if later
+        else Refusal(detail, retry_after_s=None, **members)
+    )
+    problem.status, problem.code, problem.headers = status, code, told
+    return problem

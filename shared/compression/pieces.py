@@ -1,5 +1,6 @@
 """The texts of a conversation that may be shortened, in the order in which they stand: what tools returned, and what
-users sent. In OpenAI's dialect results are messages of the role `tool`, in Anthropic's blocks `tool_result`."""
+users sent. In OpenAI's dialect results are messages of the role `tool`, in that of its responses items
+`function_call_output`, in Anthropic's blocks `tool_result`."""
 
 from __future__ import annotations
 
@@ -11,6 +12,10 @@ Json = Any  # Any: JSON of the caller's
 Path = tuple[int | str, ...]
 RESULT_ROLES = ("tool", "function")
 TEXT = "text"
+TEXTS = (TEXT, "input_text")
+BY_MODELS = ("function_call", "custom_tool_call", "reasoning")
+RESULTS = ("function_call_output", "custom_tool_call_output")
+"""Types of a response's items."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +31,21 @@ class Piece:
 
 
 def pieces_of(messages: Sequence[Json]) -> Iterator[Piece]:
-    """In both dialects: what one of them does not have is not found."""
+    """In all dialects: what one of them does not have is not found."""
     names: dict[str, str] = {}
-    answers = 0
+    answers, by_model = 0, False
     for index, message in enumerate(messages):
         if not isinstance(message, dict):
             continue
-        role, content = message.get("role"), message.get("content")
-        if role == "assistant":
-            answers += 1
+        role, content, kind = message.get("role"), message.get("content"), message.get("type")
+        was_by_model, by_model = by_model, role == "assistant" or kind in BY_MODELS
+        if by_model:
+            answers += not was_by_model  # a response's answer is several items
             names.update(called(message))
+        elif kind in RESULTS:
+            yield from result(
+                (index, "output"), message.get("output"), answers, names.get(str(message.get("call_id")), "")
+            )
         elif role in RESULT_ROLES:
             tool = names.get(str(message.get("tool_call_id")), str(message.get("name") or ""))
             yield from result((index, "content"), content, answers, tool)
@@ -45,6 +55,8 @@ def pieces_of(messages: Sequence[Json]) -> Iterator[Piece]:
 
 def called(message: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
     """Ids and names of the tools that the model called."""
+    if message.get("call_id"):
+        yield str(message["call_id"]), str(message.get("name") or "")
     for call in listed(message.get("tool_calls")):
         function = call.get("function")
         if isinstance(function, dict):
@@ -75,7 +87,7 @@ def texts(path: Path, content: Json) -> Iterator[tuple[Path, str]]:
         yield path, content
     elif isinstance(content, list):
         for index, part in enumerate(content):
-            if isinstance(part, dict) and part.get("type") == TEXT and isinstance(part.get(TEXT), str):
+            if isinstance(part, dict) and part.get("type") in TEXTS and isinstance(part.get(TEXT), str):
                 yield (*path, index, TEXT), part[TEXT]
 
 

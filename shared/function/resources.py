@@ -31,7 +31,7 @@ from shared.llm.outbound import Providers
 from shared.objects import ObjectKey, ObjectStore, bucket_of
 from shared.postgres import ControlDatabase, Databases, TenantDatabase
 from shared.quotas import SCRIPT, Counters, Meter
-from shared.redis import CacheServer, ProcessMemory, Script
+from shared.redis import CacheServer, Leases, ProcessMemory, Script
 from shared.secrets import DataKey, TenantSecrets, read_key
 from shared.settings import Settings
 from shared.tenancy import TenantRegistry
@@ -230,7 +230,7 @@ async def open_compression(process: Process) -> Compression:
 
 
 async def open_answers(process: Process) -> Answers:
-    return Answers(await process.get(CacheServer))
+    return Answers(await process.get(CacheServer), Leases(process.settings.redis_url))
 
 
 OPENERS: Mapping[type, Opener] = {

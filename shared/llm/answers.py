@@ -11,16 +11,18 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.errors import Fault
 from shared.ids import TenantId
-from shared.llm.thresholds import Label, learned
 from shared.postgres import TenantDatabase, TenantTransaction
-from shared.redis import CacheServer
+from shared.redis import CacheServer, Leases
 from shared.remembering import Remembered
 from shared.secrets import TenantSecrets
 from shared.telemetry import log
+
+if TYPE_CHECKING:
+    from shared.llm.thresholds import Label
 
 PURPOSE = "answer-cache"
 TTL_S, TTL_S_MAX = 3600, 30 * 86400
@@ -64,12 +66,12 @@ def unpacked(packed: bytes) -> Kept:
 class Answers:
     """The process's way to all tenants' answers. While Redis is away, none is found and none is kept."""
 
-    def __init__(self, server: CacheServer) -> None:
-        self._server = server
+    def __init__(self, server: CacheServer, leases: Leases) -> None:
+        self._server, self._leases = server, leases
         self.flights: dict[tuple[TenantId, str], object] = {}
         """The gateway's: calls that are being made, by tenant and key."""
         self._settings = Remembered[TenantId, Setting](fresh_s=REMEMBERED_S, kept_max=REMEMBERED_MAX)
-        self._labels = Remembered[tuple[TenantId, str], list[Label]](fresh_s=REMEMBERED_S, kept_max=REMEMBERED_MAX)
+        self._labels = Remembered[tuple[TenantId, str], "list[Label]"](fresh_s=REMEMBERED_S, kept_max=REMEMBERED_MAX)
 
     async def setting(self, tenant: TenantDatabase) -> Setting:
         """As it was less than a second ago. Raises `Problem`."""
@@ -77,6 +79,8 @@ class Answers:
 
     async def threshold(self, tenant: TenantDatabase, application: str) -> float:
         """From which similarity on an answer is given in this application, as of less than a second ago."""
+        from shared.llm.thresholds import learned
+
         labels = await self._labels.get((tenant.tenant, application), lambda: labelled(tenant, application))
         return learned(labels, (await self.setting(tenant)).wrong_share_max)
 
@@ -99,6 +103,13 @@ class Answers:
         await self._server.tenant(sealing.tenant).set(key, await sealing.seal(f"{PURPOSE}:{key}", packed), ttl_s)
         return True
 
+    async def lease(self, tenant: TenantId, key: str, holder: str, value: str, ttl_s: float) -> str:
+        """Of the call with that key, as `Leases.put` has it."""
+        return await self._leases.put(tenant, f"asking:{key}", holder, value, ttl_s)
+
+    async def close(self) -> None:
+        await self._leases.close()
+
 
 async def stored(tenant: TenantDatabase) -> Setting:
     row = await tenant.fetchrow("SELECT enabled, ttl_s, epoch, semantic, wrong_share_max FROM answer_cache")
@@ -107,6 +118,8 @@ async def stored(tenant: TenantDatabase) -> Setting:
 
 async def labelled(tenant: TenantDatabase | TenantTransaction, application: str) -> list[Label]:
     """What was said last of answers that this application was given in other words."""
+    from shared.llm.thresholds import Label
+
     rows = await tenant.fetch(
         """
         SELECT similarity, correct FROM semantic_hits WHERE application = $1 AND correct IS NOT NULL

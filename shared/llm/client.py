@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shared.errors import Problem, Refusal, Unavailable
+from shared.errors import Problem, Unavailable, passed_on
 from shared.function.invoke import LLM_FUNCTION, Invoke
 from shared.llm import sse
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 240.0
 PATH = "/v1/chat/completions"
 SAID_CHARS_MAX = 500
+CODE_CHARS_MAX = 60
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -40,11 +41,11 @@ class LanguageModel:
         self._invoke = invoke
 
     async def complete(self, messages: Messages, model: str) -> Completion:
-        """One completion. Raises `Refusal` with the provider's words, or `Unavailable`."""
+        """One completion. Raises the refusal with its status, its code and the provider's words, or `Unavailable`."""
         body = {"model": model, "messages": [dict(message) for message in messages]}
         answer = await self._invoke.request(LLM_FUNCTION, "POST", PATH, json=body, timeout_s=TIMEOUT_S)
         if answer.status_code >= 400:
-            raise refused(model, answer.status_code, answer.content)
+            raise refused(model, answer.status_code, answer.content, answer.headers)
         return completion_in(model, answer)
 
     async def stream(self, messages: Messages, model: str) -> AsyncIterator[str]:
@@ -52,7 +53,7 @@ class LanguageModel:
         body = {"model": model, "messages": [dict(message) for message in messages], "stream": True}
         async with self._invoke.stream(LLM_FUNCTION, "POST", PATH, json=body, timeout_s=TIMEOUT_S) as answer:
             if answer.status_code >= 400:
-                raise refused(model, answer.status_code, await answer.aread())
+                raise refused(model, answer.status_code, await answer.aread(), answer.headers)
             events = sse.Events()
             async for chunk in answer.aiter_bytes():
                 for event in events.feed(chunk):
@@ -74,7 +75,7 @@ def text_in(model: str, data: bytes) -> str:
     """The text of one event of a stream. Raises the problem that it tells."""
     content = json_object(data)
     if content.get("error"):
-        raise refused(model, 503, data)
+        raise refused(model, 503, data, {})
     choices = content.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         return ""
@@ -82,12 +83,16 @@ def text_in(model: str, data: bytes) -> str:
     return str(delta.get("content") or "") if isinstance(delta, dict) else ""
 
 
-def refused(model: str, status: int, body: bytes) -> Problem:
+def refused(model: str, status: int, body: bytes, headers: Mapping[str, str]) -> Problem:
     """The gateway's error as a problem of ours."""
-    error = json_object(body).get("error")
-    said = str(error.get("message", "")) if isinstance(error, dict) else ""
-    kind = Refusal if status < 500 and status != 429 else Unavailable
-    return kind(f"model {model!r} did not answer: {said[:SAID_CHARS_MAX] or status}")
+    told = json_object(body).get("error")
+    error: Mapping[str, object] = told if isinstance(told, dict) else {}
+    detail = f"model {model!r} did not answer: {str(error.get('message') or '')[:SAID_CHARS_MAX] or status}"
+    if status >= 500:
+        return Unavailable(detail)
+    code, wait = str(error.get("code") or "refused")[:CODE_CHARS_MAX], headers.get("retry-after", "")
+    seconds = int(wait) if wait.isascii() and wait.isdigit() else None
+    return passed_on(status, code, detail, retry_after_s=seconds, headers=headers, openai_code=code)
 
 
 def json_object(data: bytes) -> dict[str, Any]:  # Any: JSON of a provider's

@@ -56,15 +56,15 @@ class Stream(Response):
         )
         del self.headers["content-length"]
         self.pieces = pieces
-        self._relayed = relayed
+        self.relayed = relayed
 
     def whole(self) -> bool:
         """Whether it has ended as a provider ends a complete answer."""
-        return self._relayed is not None and self._relayed.whole
+        return self.relayed is not None and self.relayed.whole
 
     def cost(self) -> int | None:
         """What it cost, in micro-USD, once it has ended. None when that is not known."""
-        return self._relayed.cost if self._relayed is not None else None
+        return self.relayed.cost if self.relayed is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from shared.errors import Conflict, Forbidden, Invalid, NotFound
+from shared.function.schema import Body
 from shared.identity import Caller
 from shared.ids import TenantId
 from shared.postgres import ControlTransaction
@@ -22,7 +23,7 @@ COLUMNS = "id, scope, name, metric, span, amount, hard, at_limit, by_operator, c
 RATES = ("requests", "tokens")
 
 
-class Limit(BaseModel):
+class Limit(Body):
     """So much of a metric in a window. Rates (requests, tokens) a minute or hour roll unless told otherwise; everything
     else goes by the calendar, in UTC. `parallel` has no window."""
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from shared.redis.cache import Cache, CacheServer
 from shared.redis.memory import ProcessMemory
-from shared.redis.scripts import Script
+from shared.redis.scripts import Leases, Script
 
-__all__ = ["Cache", "CacheServer", "ProcessMemory", "Script"]
+__all__ = ["Cache", "CacheServer", "Leases", "ProcessMemory", "Script"]

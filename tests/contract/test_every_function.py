@@ -12,11 +12,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 import httpx
 import pytest
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -54,6 +55,7 @@ JSON_ROUTES = [
     for one, operation, route in ROUTES
     if takes_json(operation) or (route.raw and route.method == "POST" and not handed_on(route))
 ]
+MODELS = [(one, operation, route) for one, operation, route in ROUTES if takes_json(operation)]
 NO_JSON_OF_ITS_KIND = [
     (b"{}", "text/plain", {415}),
     (b"{}", "application/x-www-form-urlencoded", {415}),
@@ -81,6 +83,7 @@ every_function = pytest.mark.parametrize("deployable", DEPLOYABLES, ids=name_of)
 every_route = pytest.mark.parametrize(("deployable", "operation", "route"), ROUTES, ids=name_of)
 every_item = pytest.mark.parametrize(("deployable", "operation", "route"), ITEMS, ids=name_of)
 every_json_route = pytest.mark.parametrize(("deployable", "operation", "route"), JSON_ROUTES, ids=name_of)
+every_model = pytest.mark.parametrize(("deployable", "operation", "route"), MODELS, ids=name_of)
 every_listener = pytest.mark.parametrize("deployable", [one for one in DEPLOYABLES if one.takes_events], ids=name_of)
 every_change = pytest.mark.parametrize(("deployable", "operation", "route"), CHANGES, ids=name_of)
 
@@ -282,6 +285,35 @@ async def test_it_refuses_what_is_no_json_of_its_kind_with_a_reason(
             assert answer.status_code in statuses, (content[:9], content_type, answer.text)
             told = answer.json()
             assert told["error"]["message"] if deployable.function.dialect == "openai" else told["detail"]
+
+
+@every_model
+async def test_it_refuses_a_member_that_its_body_does_not_have(
+    deployable: Deployable, operation: Operation, route: Route, settings: Settings, tenant: TenantId
+) -> None:
+    role = role_for(route)
+    application = build([deployable], settings)
+    async with client_of(application) as client:
+        headers = await token(
+            application, PLATFORM if role == "operator" else tenant, audience=deployable.name, role=role
+        )
+        answer = await client.request(route.method, path_of(route), headers=headers, json={"no_such_member": 1})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert ("body.no_such_member", "extra_forbidden") in [(one["at"], one["kind"]) for one in answer.json()["flaws"]]
+
+
+@every_model
+def test_nor_does_it_take_one_in_what_is_nested(deployable: Deployable, operation: Operation, route: Route) -> None:
+    (body,) = (hint for name, hint in hints_of(operation.handler).items() if name == "body")
+    assert [model.__name__ for model in models_in(body) if model.model_config.get("extra") != "forbid"] == []
+
+
+def models_in(hint: object) -> set[type[BaseModel]]:
+    """The pydantic models of which a value consists."""
+    inside = {model for part in get_args(hint) for model in models_in(part)}
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
+        inside |= {hint} | {one for field in hint.model_fields.values() for one in models_in(field.annotation)}
+    return inside
 
 
 @every_route

@@ -10,10 +10,11 @@ import re
 from datetime import datetime
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from shared.errors import Invalid, NotFound
 from shared.function import Call, Function, Scale
+from shared.function.schema import Body
 from shared.llm.kinds import DOC_CHAT, EMBEDDING, GROUP
 from shared.llm.transforms import EACH, PATH
 from shared.postgres import TenantDatabase, TenantTransaction
@@ -30,10 +31,8 @@ PATHS_MAX = 20
 COLUMNS = "name, provider, model, defaults, request, answer, updated_at"
 
 
-class Changes(BaseModel):
+class Changes(Body):
     """What becomes of a body: members taken away and members set, by paths such as `choices.*.message.refusal`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     set: dict[str, Any] = Field(default={}, max_length=PATHS_MAX)  # Any: JSON
     without: list[str] = Field(default=[], max_length=PATHS_MAX)
@@ -57,7 +56,7 @@ class RequestChanges(Changes):
         return value
 
 
-class Alias(BaseModel):
+class Alias(Body):
     """Which model of which provider it is, what a request's body has where the caller says nothing of it, and what
     becomes of the request's and the answer's bodies."""
 
@@ -83,7 +82,7 @@ def checked_json(value: T) -> T:
     return value
 
 
-class Group(BaseModel):
+class Group(Body):
     """Models, by the names that callers use: aliases, models, `<provider>/<model>`."""
 
     models: list[str] = Field(min_length=1, max_length=200)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from shared.errors import NotFound
 from shared.function import Call, Function, Scale
+from shared.function.schema import Body
 from shared.llm.answers import TTL_S, TTL_S_MAX, WRONG_SHARE_MAX, labelled
 from shared.llm.thresholds import learned
 from shared.postgres import TenantDatabase, TenantTransaction
@@ -17,7 +18,7 @@ cache = Function(scale=Scale(max=5))
 APPLICATIONS_MAX = 50
 
 
-class CacheSetting(BaseModel):
+class CacheSetting(Body):
     """`ttl_s`: for how long an answer is given again, in seconds. `semantic`: to the same question in other words too.
     `wrong_share_max`: the share of wrong ones among those, below which thresholds are learned to keep it."""
 
@@ -27,7 +28,7 @@ class CacheSetting(BaseModel):
     wrong_share_max: float = Field(default=WRONG_SHARE_MAX, ge=0.001, le=0.1)
 
 
-class Feedback(BaseModel):
+class Feedback(Body):
     """`hit`: as the header `x-dcoder-cache` of the answer tells it."""
 
     hit: UUID

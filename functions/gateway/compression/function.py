@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from shared.compression.modes import Mode
 from shared.errors import Invalid, NotFound
 from shared.function import Call, Function, Scale, Tick
+from shared.function.schema import Body
 from shared.postgres import TenantDatabase, TenantTransaction
 from shared.virtual_keys import KEY_ID
 
@@ -32,7 +33,7 @@ SELECT grouping({by}) AS whole, {by} AS "group", count(*) AS calls,
 """
 
 
-class KeySetting(BaseModel):
+class KeySetting(Body):
     """How a key's prompts are compressed, unless a request says otherwise."""
 
     modes: list[Mode] = Field(min_length=1, max_length=3)

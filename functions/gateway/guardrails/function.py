@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, StringConstraints, field_validator
 
 from shared.errors import Invalid, NotFound
 from shared.function import Call, Function, Scale, Tick
+from shared.function.schema import Body
 from shared.postgres import TenantDatabase, TenantTransaction
 
 guardrails = Function(scale=Scale(max=5))
@@ -29,7 +30,7 @@ ORDER BY at DESC, id DESC LIMIT $2
 """
 
 
-class OwnRule(BaseModel):
+class OwnRule(Body):
     """A rule of the tenant's own: any of these texts, in upper or lower case."""
 
     name: Name
@@ -43,7 +44,7 @@ class OwnRule(BaseModel):
         return value
 
 
-class Guards(BaseModel):
+class Guards(Body):
     """What is looked for. `kinds`: of the built-in rules."""
 
     kinds: list[Kind] = Field(max_length=4)

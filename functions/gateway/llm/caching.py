@@ -5,8 +5,11 @@ For a tenant that has not switched it on, nothing of this is done but to know th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from starlette.requests import Request
@@ -14,6 +17,7 @@ from starlette.responses import Response
 
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.flights import Flight
+from functions.gateway.llm.leading import Lead
 from functions.gateway.llm.models import Target
 from functions.gateway.llm.semantic.asked import asked_in
 from functions.gateway.llm.semantic.lookup import Lookup
@@ -32,6 +36,7 @@ from shared.usage.prices import FREE
 
 HEADER, TTL_HEADER = "x-dcoder-cache", "x-dcoder-cache-ttl"
 PROVIDER = "cache"
+NO_STORE = "no-store"
 OF_ANSWER = frozenset({"content-type", "content-length", "cache-control", "x-accel-buffering", "retry-after"})
 """Headers that are the answer's, whoever gets it."""
 OK = 200
@@ -87,6 +92,8 @@ class Caching:
     """How the prompt is shortened: what answers the whole one need not be what answers the shorter."""
     invoke: Invoke | None = None
     """Without it, only the very same question is answered again."""
+    again: bool = True
+    """False for a request that no other's answer will do for."""
 
     async def answer(self, request: Request, wanted: Wanted, target: Target, feature: str, work: Work) -> Response:
         """What `work` answers, or answered before. Raises what it raises, and `Malformed` for a wish that cannot be."""
@@ -94,13 +101,15 @@ class Caching:
         if not setting.enabled or target.provider is None:
             return await work()
         wish = wish_of(request)
-        if not wish.keep:
+        if not (wish.keep and self.again):
             return marked(await work(), "off")
         scope = {
             "route": request.url.path, "query": request.url.query, "provider": target.provider.name,
             "url": target.provider.base_url, "model": target.model, "epoch": setting.epoch,
             "version": request.headers.get("anthropic-version", ""), "beta": request.headers.get("anthropic-beta", ""),
             "compressed": sorted(self.compressed),
+            # what was put aside is its owner's, and an answer may ask for it by its id
+            "owner": self.call.caller.owner if "reversible" in self.compressed else "",
         }  # fmt: skip
         key = key_of(self.sealing, scope, wanted.content)
         if wish.find and (kept := await self.answers.find(self.sealing, key)) is not None:
@@ -131,9 +140,9 @@ class Caching:
         age, saved = max(0, now_s() - kept.at), "unknown" if kept.cost is None else str(kept.cost)
         headers[HEADER] = f"{how}; age={age}; saved-micro-usd={saved}"
         log("answer_from_cache", request_id=self.call.request_id, model=target.model, age_s=age, saved_micro_usd=saved)
-        if kept.content_type.startswith("text/event-stream"):
-            return Stream(once(kept.body), media_type=kept.content_type, headers=headers)
-        return Response(kept.body, OK, {**headers, "content-type": kept.content_type})
+        answer = replayed(kept)
+        answer.headers.update(headers)
+        return answer
 
     async def _together(self, question: Question, target: Target, feature: str, work: Work) -> Response:
         """The answer of a call that is being made, or of one that begins now."""
@@ -148,14 +157,44 @@ class Caching:
                     settlement.settle()
                     continue
                 await settlement.metered.durable()
-            settlement.outcome, settlement.saved_micro_usd = "done", cost_told(joined)
-            settlement.cache = "coalesced"
-            own = settlement.headers | cost_header(settlement.settle()) | self._own_headers(feature)
-            log("answer_shared", request_id=self.call.request_id, model=target.model)
-            return marked(without_headers_of_another(joined, own), "coalesced")
-        begun = self.answers.flights[place] = Flight(work(), self._landed(question))
+            return self._shared(joined, settlement, target, feature)
+        lead = Lead(self.answers, self.sealing, question.key)
+        asking = self._led(lead, work) if question.find else work()
+        begun = self.answers.flights[place] = Flight(asking, self._landed(question, lead))
         begun.task.add_done_callback(lambda _: self._forget(place, begun))
-        return marked(await begun.join(), "miss")
+        began = perf_counter()
+        answer = await begun.join()
+        if lead.found is None:
+            return marked(answer, "miss")
+        settlement = await self._free(target, feature)
+        settlement.waited_s = perf_counter() - began
+        with settlement.or_settled():
+            await settlement.metered.durable()
+        return self._shared(answer, settlement, target, feature)
+
+    async def _led(self, lead: Lead, work: Work) -> Response:
+        """The answer of another process that is being asked the same, or what `work` answers."""
+        await lead.find()
+        if lead.found is not None:
+            return replayed(lead.found)
+        asking = asyncio.current_task()
+        if lead.holds and asking is not None:
+            self.call.process.background(lead.hold(asking), name="asking")
+        response = await work()
+        lead.answered = True
+        return response
+
+    def _shared(self, joined: Response, settlement: Settlement, target: Target, feature: str) -> Response:
+        """The answer of another's call. What it saved is known when it has ended."""
+        settlement.cache = "coalesced"
+        own = settlement.headers | cost_header(0) | self._own_headers(feature)
+        if isinstance(joined, Stream):
+            joined.pieces = followed(joined, joined.pieces, settlement)
+        else:
+            settlement.outcome, settlement.saved_micro_usd = "done", cost_told(joined)
+            settlement.settle()
+        log("answer_shared", request_id=self.call.request_id, model=target.model)
+        return marked(without_headers_of_another(joined, own), "coalesced")
 
     def _in_flight(self, key: str) -> Flight | None:
         flight = self.answers.flights.get((self.sealing.tenant, key))
@@ -165,17 +204,16 @@ class Caching:
         if self.answers.flights.get(place) is flight:
             del self.answers.flights[place]
 
-    def _landed(self, question: Question) -> Callable[[Response, bytes], Coroutine[None, None, None]]:
+    def _landed(self, question: Question, lead: Lead) -> Callable[[Response, bytes], Coroutine[None, None, None]]:
         async def keep(response: Response, body: bytes) -> None:
             """Only what is whole and no error is kept."""
-            if response.status_code != OK or (isinstance(response, Stream) and not response.whole()):
+            whole = response.whole() if isinstance(response, Stream) else not is_private(response)
+            if response.status_code != OK or not whole or lead.found is not None:
                 return
             cost = response.cost() if isinstance(response, Stream) else cost_told(response)
             kept = Kept(response.headers["content-type"], body, now_s(), cost)
-            if (
-                await self.answers.keep(self.sealing, question.key, kept, question.ttl_s)
-                and question.lookup is not None
-            ):
+            lead.kept = await self.answers.keep(self.sealing, question.key, kept, question.ttl_s)
+            if lead.kept and question.lookup is not None:
                 await question.lookup.keep(question.key, kept, question.ttl_s)
 
         return keep
@@ -206,9 +244,51 @@ def without_headers_of_another(response: Response, own: Mapping[str, str]) -> Re
     return response
 
 
+def is_private(response: Response) -> bool:
+    """Whether the answer itself says that it is not to be kept (RFC 9111 §5.2.2.5)."""
+    return response.headers.get("cache-control") == NO_STORE
+
+
+def is_anothers(response: Response) -> bool:
+    """Whether it was made for another call, and can be given to this one."""
+    return response.status_code == OK and response.headers.get("x-dcoder-provider") == PROVIDER
+
+
 def marked(response: Response, said: str) -> Response:
     response.headers[HEADER] = said
     return response
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What is known of an answer that was kept."""
+
+    cost: int | None
+    whole: bool = True
+
+
+def replayed(kept: Kept) -> Response:
+    """The answer as whoever was given it first had it."""
+    if kept.content_type.startswith("text/event-stream"):
+        return Stream(once(kept.body), media_type=kept.content_type, relayed=Replayed(kept.cost))
+    return Response(kept.body, OK, {"content-type": kept.content_type} | cost_header(kept.cost))
+
+
+async def followed(
+    stream: Stream, pieces: AsyncGenerator[bytes, None], settlement: Settlement
+) -> AsyncGenerator[bytes, None]:
+    """The pieces of another's stream, and their end in the ledger."""
+    settlement.outcome = "client_gone"
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+        settlement.outcome, settlement.saved_micro_usd = "done" if stream.whole() else "cut", stream.cost()
+    except Problem:
+        settlement.outcome = "cut"
+        raise
+    finally:
+        await settlement.settle_stream()
 
 
 async def once(body: bytes) -> AsyncGenerator[bytes, None]:

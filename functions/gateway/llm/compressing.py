@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from shared.telemetry import log
 from shared.usage import Tokens, cost_micro_usd, price_of
 
 HEADER = "x-dcoder-compression"
-FEATURES = frozenset({"chat", "messages", "count_tokens"})
+FEATURES = frozenset({"chat", "messages", "count_tokens", "responses"})
 OFF: frozenset[Mode] = frozenset()
 Relay = Callable[[Wanted, Provider, str], Coroutine[None, None, Response]]
 BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -50,7 +50,11 @@ TOOLS: Mapping[str, Mapping[str, Any]] = {  # Any: JSON
     },
     "messages": ANTHROPICS,
     "count_tokens": ANTHROPICS,
-}
+    "responses": {
+        "type": "function", "name": RETRIEVAL_TOOL, "description": PURPOSE, "parameters": PARAMETERS, "strict": False,
+    },
+}  # fmt: skip
+"""By what is asked for. A response that a chat makes is asked for as a chat."""
 
 
 def wish_of(request: Request) -> frozenset[Mode] | None:
@@ -138,18 +142,20 @@ class Compressing:
         if not isinstance(tools, list) or not tools:
             modes -= {"reversible"}  # who has no tools cannot ask for what was put aside
         owner = self.call.caller.owner
-        work = (wanted.content["messages"], modes, lambda text: original_id(self.sealing, owner, text))
+        turns = turns_in(wanted)
+        work = (turns.items, modes, lambda text: original_id(self.sealing, owner, text))
         if len(wanted.raw) > AT_ONCE_BYTES_MAX:
             how = await asyncio.to_thread(compressed, *work)
         else:
             how = compressed(*work)
         if not self.counting:
             await self.compression.keep(self.tenant, self.sealing, owner, how.originals)
-        content = {**wanted.content, "messages": how.messages}
+        content = {**wanted.content, turns.member: how.messages}
         if "reversible" in modes and not any(named(tool) == RETRIEVAL_TOOL for tool in tools or ()):
-            content["tools"] = [*(tools or ()), TOOLS[feature]]
-            how = counted(how, json.dumps(TOOLS[feature]))
-        elif how.messages is wanted.content["messages"]:
+            tool = TOOLS["chat" if turns.of_chat and feature == "responses" else feature]
+            content["tools"] = [*(tools or ()), tool]
+            how = counted(how, json.dumps(tool))
+        elif how.messages is turns.items:
             return Short(wanted, how)
         return Short(Wanted(wanted.model, content, json.dumps(content).encode()), how)
 
@@ -171,6 +177,26 @@ class Compressing:
             )  # fmt: skip
             self.compression.save(self.tenant, saving)
         return response
+
+
+@dataclass(frozen=True)
+class Turns:
+    """A conversation, and the member of the body that it stands in."""
+
+    member: str
+    items: Sequence[Any]  # Any: JSON
+
+    @property
+    def of_chat(self) -> bool:
+        return self.member == "messages"
+
+
+def turns_in(wanted: Wanted) -> Turns:
+    """A chat's or message's, or a response's, whose input may be a text alone."""
+    if "messages" in wanted.content:
+        return Turns("messages", wanted.content["messages"])
+    given = wanted.content["input"]
+    return Turns("input", [{"role": "user", "content": given}] if isinstance(given, str) else given)
 
 
 def named(tool: object) -> object:

@@ -68,7 +68,8 @@ class Flight:
         if isinstance(response, Stream):
             reader = object()
             self._readers[reader] = 0
-            return Stream(self._from_the_beginning(reader), media_type=headers.pop("content-type"), headers=headers)
+            pieces, media_type = self._from_the_beginning(reader), headers.pop("content-type")
+            return Stream(pieces, media_type=media_type, headers=headers, relayed=response.relayed)
         return Response(response.body, response.status_code, headers)
 
     async def _from_the_beginning(self, reader: object) -> AsyncGenerator[bytes, None]:

@@ -33,7 +33,7 @@ from shared.secrets import TenantSecrets
 
 Relayed = Callable[[Wanted, Provider, str], Coroutine[None, None, Response]]
 """Asks the provider for what is wanted, by the provider's own name of the model."""
-IN_OTHER_WORDS = frozenset({"chat", "messages"})
+IN_OTHER_WORDS = frozenset({"chat", "messages", "responses"})
 """Whose questions are compared by what they say. A count of tokens is of those very words."""
 BuiltIn = Callable[[Target], Awaitable[Response]]
 
@@ -72,20 +72,26 @@ class Lane:
                 if built_in is None:
                     raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")
                 return await built_in(target)
-            asked = aliased.asked(wanted, target)
-            ask = self._translating(feature) if models.dialect_of(target) != dialect else relay
-            compressing = Compressing(self.request, self.compression, self.call, self.tenant, self.sealing)
-            modes = await compressing.modes(feature)
-            relayed = compressing.relayed(ask, modes, feature) if modes else ask
-            invoke = self.invoke if feature in IN_OTHER_WORDS else None
-            caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter, modes, invoke)
-            answer = await caching.answer(
-                self.request, asked, target, feature, lambda: relayed(asked, provider, target.model)
-            )
+            ask = self.translating(feature) if models.dialect_of(target) != dialect else relay
+            answer = await self.kept_or_asked(aliased.asked(wanted, target), target, provider, feature, ask)
             return aliased.answered(answer, target)
 
         response = await answered(self.request, work())
         return response if feature == "embeddings" else watch.answered(response)  # vectors say nothing
 
-    def _translating(self, feature: str) -> Relayed:
+    async def kept_or_asked(
+        self, wanted: Wanted, target: Target, provider: Provider, feature: str, ask: Relayed, *, again: bool = True
+    ) -> Response:
+        """An answer that was given before, or what `ask` says to the prompt as short as it shall be. `again`: whether
+        another's answer will do for such a request."""
+        compressing = Compressing(self.request, self.compression, self.call, self.tenant, self.sealing)
+        modes = await compressing.modes(feature)
+        relayed = compressing.relayed(ask, modes, feature) if modes else ask
+        invoke = self.invoke if feature in IN_OTHER_WORDS else None
+        caching = Caching(self.answers, self.call, self.tenant, self.sealing, self.meter, modes, invoke, again)
+        return await caching.answer(
+            self.request, wanted, target, feature, lambda: relayed(wanted, provider, target.model)
+        )
+
+    def translating(self, feature: str) -> Relayed:
         return partial(translated.relay, self.call, feature=feature, meter=self.meter, invoke=self.invoke)

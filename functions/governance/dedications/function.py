@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from shared.errors import Fault, Invalid, NotFound
 from shared.function import Call, Function, Scale, catalog
 from shared.function.injection import dedicated_grants_of, of_no_one_tenant
+from shared.function.schema import Body
 from shared.ids import TenantId
 from shared.postgres import ControlDatabase, ControlTransaction
 from shared.tenancy import TenantRegistry
@@ -17,7 +18,7 @@ from shared.tenancy.dedications import Dedication, ask, end, forget, listed, ser
 dedications = Function(scale=Scale(max=5))
 
 
-class Address(BaseModel):
+class Address(Body):
     """Where the process answers: an origin, `http://host[:port]`."""
 
     address: str = Field("", max_length=300)

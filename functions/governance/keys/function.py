@@ -10,6 +10,7 @@ from functions.governance.keys import rights
 from shared.clock import Clock
 from shared.errors import NotFound
 from shared.function import Call, Function, Scale
+from shared.function.schema import Body
 from shared.identity import Caller
 from shared.postgres import ControlDatabase, ControlTransaction
 from shared.quotas.making import GROUPS_MAX, TAGS_MAX, Limit, check_unlimited, checked_tags, insert_quota, owner_marks
@@ -22,7 +23,7 @@ LIMITS_MAX = 10
 YEAR_S = 366 * 24 * 3600
 
 
-class Ownership(BaseModel):
+class Ownership(Body):
     """Whose a key is. Limits of the member and of each group hold for it, and its usage is put down to them."""
 
     member: str = Field(default="", max_length=100)
@@ -44,7 +45,7 @@ class NewKeyRequest(Ownership):
     """What it may use; also in `/v1/quotas`."""
 
 
-class Rotation(BaseModel):
+class Rotation(Body):
     overlap_s: int = Field(default=0, ge=0, le=30 * 24 * 3600)
 
 

@@ -8,8 +8,9 @@ from dataclasses import fields
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from shared.function.schema import Body
 from shared.usage.prices import FALLS_BACK, Card, Price, Rates, Tier, complete
 
 MILLION = 1_000_000
@@ -20,14 +21,12 @@ Usd = Annotated[Decimal, Field(ge=0, le=USD_MAX, decimal_places=6)]
 """Dollars per million tokens."""
 
 
-class CardBody(BaseModel):
+class CardBody(Body):
     """What the tokens of a call cost that is served in the tier and has more than `above` input tokens.
 
     A kind of token that is left out costs what its nearest kind does: cached, written and attached input as `input`,
     what is written for an hour as `written_5m`, reasoning and attachments in the answer as `output`.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     tier: Tier = "standard"
     above: int = Field(default=0, ge=0, le=ABOVE_MAX)
@@ -48,10 +47,8 @@ class CardBody(BaseModel):
         return Card(self.tier, self.above, complete(pico))
 
 
-class PriceBody(BaseModel):
+class PriceBody(Body):
     """All that a model costs: a card for the standard tier at least, and one without `above` for each other one."""
-
-    model_config = ConfigDict(extra="forbid")
 
     cards: list[CardBody] = Field(min_length=1, max_length=CARDS_MAX)
 

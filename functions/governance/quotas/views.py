@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from shared.function.schema import Body
 from shared.quotas.limits import AMOUNT_MAX, AtLimit, Metric, Scope
 from shared.quotas.making import Limit
 from shared.quotas.standing import Standing
@@ -20,7 +21,7 @@ class NewQuota(Limit):
     name: str = Field(default="", max_length=200)
 
 
-class Change(BaseModel):
+class Change(Body):
     amount: int | None = Field(default=None, ge=0, le=AMOUNT_MAX)
     at_limit: AtLimit | None = None
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator, model_validat
 
 from shared.errors import Invalid, NotFound, Refusal
 from shared.function import Call, Function, Scale
+from shared.function.schema import Body
 from shared.llm import http
 from shared.llm.google import NoAccess, fetched, service_account
 from shared.llm.kinds import ANTHROPIC_VERSION, KINDS, Kind, KindName
@@ -27,7 +28,7 @@ PRINTABLE = re.compile(r"[\x21-\x7e]+")
 COLUMNS = "name, kind, base_url, models, created_at, updated_at"
 
 
-class Provider(BaseModel):
+class Provider(Body):
     """A model provider and the key to it. `base_url` is what its dialect's SDK takes: with `/v1` for OpenAI's, without
     it for Anthropic's, down to the location for Vertex AI; left out, it is the usual one of its kind. For Vertex AI,
     `api_key` is the JSON key of a service account. `check`: ask it once, for its models, before it is stored."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator
 from shared.errors import Busy, Forbidden, Invalid, Problem
 from shared.events import CloudEvent
 from shared.function import Call, DomainEvent, Function, Scale, Tick
+from shared.function.schema import Body
 from shared.ids import PLATFORM, TenantId
 from shared.llm.allowed import PATTERN, PATTERNS_MAX, allow_all_models, allow_models, allowed_models
 from shared.objects import ObjectKey
@@ -19,7 +20,7 @@ from shared.tenancy import MOVE_ASKED, Tenant, TenantRegistry
 tenants = Function(timeout_s=600, scale=Scale(max=5, concurrency=4))
 
 
-class NewTenant(BaseModel):
+class NewTenant(Body):
     """The tenant to create. Creating one that exists changes nothing."""
 
     name: str = Field(max_length=64)
@@ -27,13 +28,13 @@ class NewTenant(BaseModel):
     """The PostgreSQL server to create it on; empty means the control database's."""
 
 
-class Destination(BaseModel):
+class Destination(Body):
     """Where to move a tenant: the name of a PostgreSQL server."""
 
     server: str = Field("", max_length=64)
 
 
-class AllowedModels(BaseModel):
+class AllowedModels(Body):
     """Which models a tenant may use: `<host>/<model>`, with `*` for anything; null for all. The host is that of the
     provider's URL."""
 

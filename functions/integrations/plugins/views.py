@@ -12,9 +12,10 @@ from pydantic import BaseModel, Field
 from shared.bundles.archive import ARCHIVE_BYTES_MAX
 from shared.bundles.revisions import Kept, OwnFunction, Revision
 from shared.errors import Invalid
+from shared.function.schema import Body
 
 
-class NewRevision(BaseModel):
+class NewRevision(Body):
     """A packed function and what it declares, as `dcoder functions deploy` makes both."""
 
     archive: str = Field("", max_length=ARCHIVE_BYTES_MAX * 4 // 3 + 4)
@@ -31,13 +32,13 @@ class NewRevision(BaseModel):
             raise Invalid("archive is not base64") from flaw
 
 
-class Sharing(BaseModel):
+class Sharing(Body):
     """How calls are shared out: revision → per cent, together 100."""
 
     traffic: dict[int, int] = Field({}, max_length=10)
 
 
-class Address(BaseModel):
+class Address(Body):
     """Where a revision's process answers: an origin, `http://host[:port]`."""
 
     address: str = Field("", max_length=300)

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import StreamingResponse
 
 from functions.knowledge.answers import answering
@@ -14,6 +14,7 @@ from functions.knowledge.answers.answering import Answer
 from shared.embeddings import Embeddings
 from shared.errors import Problem
 from shared.function import Function, Scale
+from shared.function.schema import Body
 from shared.llm.client import LanguageModel
 from shared.objects import NAME_PART
 from shared.postgres import TenantDatabase
@@ -22,7 +23,7 @@ from shared.redis import Cache
 answers = Function(timeout_s=300, scale=Scale(max=20, concurrency=40))
 
 
-class Question(BaseModel):
+class Question(Body):
     """`model` names a provider's model that shall write; left out, the built-in extractive answerer does."""
 
     question: str = Field(min_length=1, max_length=8000)
@@ -56,7 +57,8 @@ async def stream_answer(
                 body.question, passages, tenant, embeddings=embeddings, language=language, model=body.model
             )
         except Problem as problem:
-            yield line({"type": "error", "problem": problem.document()})
+            told = problem.document() | {"retry_after_s": problem.retry_after_s, "headers": problem.headers}
+            yield line({"type": "error", "problem": told})
             return
         for piece in answering.pieces(answer.answer):
             yield line({"type": "delta", "text": piece})

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from shared.embeddings import Embeddings
 from shared.errors import Forbidden
 from shared.function import Function, Scale
+from shared.function.schema import Body
 from shared.identity import Caller
 from shared.knowledge import query_of
 from shared.knowledge import search as search_index
@@ -18,7 +19,7 @@ from shared.redis import Cache
 search = Function(scale=Scale(max=20, concurrency=40))
 
 
-class SearchQuery(BaseModel):
+class SearchQuery(Body):
     """`prefix` limits the search to documents whose name begins so."""
 
     query: str = Field(min_length=1, max_length=4000)
@@ -48,7 +49,7 @@ class SearchResults(BaseModel):
     path: str
 
 
-class EmbeddingRequest(BaseModel):
+class EmbeddingRequest(Body):
     input: list[str] = Field(min_length=1, max_length=256)
 
 

@@ -69,7 +69,22 @@ def in_anthropics(turns: Json) -> list[Json]:
     return messages
 
 
-DIALECTS = st.sampled_from([in_openai, in_anthropics])
+def in_responses(turns: Json) -> list[Json]:
+    """As a response's input: what the model thought and called, calls side by side, is items of one answer."""
+    items: list[Json] = [{"role": "developer", "content": "Be  brief.   \n\n\n" * 50}]
+    for words, results in turns:
+        items.append({"role": "user", "content": [{"type": "input_text", "text": words}]})
+        names = [f"c{len(items)}_{number}" for number in range(len(results))]
+        items.append({"type": "reasoning", "id": f"rs_{len(items)}", "summary": []})
+        items += [{"type": "function_call", "call_id": name, "name": "f", "arguments": '{ "a" : 1 }'} for name in names]
+        told = zip(names, results, strict=True)
+        items += [{"type": "function_call_output", "call_id": name, "output": result} for name, result in told]
+        done = [{"type": "output_text", "text": "Done.   \n\n\n\n" * 40}]
+        items.append({"type": "message", "role": "assistant", "content": done})
+    return items
+
+
+DIALECTS = st.sampled_from([in_openai, in_anthropics, in_responses])
 
 
 def name_of(text: str) -> str:
@@ -107,9 +122,9 @@ def test_putting_aside_changes_what_was_sent_at_most_once_for_each_step(turns: J
 def test_only_results_and_passages_are_touched(turns: Json, dialect: Any, modes: frozenset[Mode]) -> None:
     messages = dialect(turns)
     for before, after in zip(messages, compressed(messages, modes).messages, strict=True):
-        if before["role"] in ("system", "assistant"):
+        if before.get("role") in ("system", "developer", "assistant") or before.get("type") == "function_call":
             assert after is before
-        if before["role"] == "user" and "tool_result" not in str(before):
+        if before.get("role") == "user" and "tool_result" not in str(before):
             assert outside_passages(after) == outside_passages(before)
             assert "passages" in modes or after is before
 
@@ -172,8 +187,8 @@ def test_what_is_put_aside_stays_so(sizes: list[tuple[int, int]], rounds: int) -
         lambda inside: (
             st.lists(inside, max_size=3)
             | st.dictionaries(
-                st.sampled_from(["role", "content", "type", "text", "tool_calls", "id", "name"]),
-                inside | st.sampled_from(["tool", "user", "text", "tool_result"]),
+                st.sampled_from(["role", "content", "type", "text", "tool_calls", "id", "name", "output", "call_id"]),
+                inside | st.sampled_from(["tool", "user", "text", "tool_result", "function_call_output"]),
                 max_size=5,
             )
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.requests import Request
 
@@ -59,6 +60,12 @@ def referenced(wanted: Wanted) -> list[str]:
 def is_reference(item: Mapping[str, object]) -> bool:
     """An item of an id alone is one too: its type may be left out."""
     return item.get("type") == "item_reference" or (item.get("type") is None and "role" not in item)
+
+
+def items_of(wanted: Wanted) -> list[dict[str, Any]]:  # Any: JSON
+    """What was put in, as a list of items."""
+    given = wanted.content["input"]
+    return [{"type": "message", "role": "user", "content": given}] if isinstance(given, str) else given
 
 
 def hosted(wanted: Wanted) -> str:

@@ -11,12 +11,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.gateway.llm.bodies import Wanted, for_provider
+from functions.gateway.llm.caching import NO_STORE, is_anothers
 from functions.gateway.llm.credentials import Provider
+from functions.gateway.llm.lane import Lane
 from functions.gateway.llm.models import Target
 from functions.gateway.llm.providers import finished, opened
 from functions.gateway.llm.relay import Relay
 from functions.gateway.llm.reservation import LEAST_OUTPUT, wish_of
-from functions.gateway.llm.responses.asked import hosted, referenced
+from functions.gateway.llm.responses.asked import hosted
+from functions.gateway.llm.responses.copies import ENDED, Copy
+from functions.gateway.llm.responses.earlier import continued
 from functions.gateway.llm.responses.stored import Stored, Turn
 from functions.gateway.llm.settlement import NOTHING, begun
 from functions.gateway.llm.wires import Responses
@@ -53,18 +57,34 @@ class Asking:
     stored: Stored
 
 
-async def create(asking: Asking, wanted: Wanted, target: Target, provider: Provider) -> Response:
-    """Ask the provider, once, and note whose the response is."""
-    previous = await earlier(asking.stored, wanted, provider)
+async def create(asking: Asking, lane: Lane, wanted: Wanted, target: Target, provider: Provider) -> Response:
+    """The provider's response, or a copy of one that it made of the same request."""
+    before = await continued(asking.stored, wanted, provider)
+
+    async def ask(asked: Wanted, provider: Provider, model: str) -> Response:
+        return await relayed(asking, asked, target, provider, before.tokens, wanted)
+
+    # a tool that the provider runs does something, or looks something up, at the moment it is asked
+    again = not hosted(wanted)
+    answer = await lane.kept_or_asked(before.wanted, target, provider, FEATURE, ask, again=again)
+    if not is_anothers(answer):
+        return answer
+    return await Copy(asking.stored, wanted, before.given, target, provider).of(answer)
+
+
+async def relayed(
+    asking: Asking, asked: Wanted, target: Target, provider: Provider, before_tokens: int, wanted: Wanted
+) -> Response:
+    """Ask the provider, once, and note whose the response is. `wanted`: what its caller said."""
     key = await provider.key(asking.sealing)
-    wish = wish_of(wanted, lengths=LENGTHS)
+    wish = wish_of(asked, lengths=LENGTHS)
     settlement = await begun(
         asking.meter,
         asking.call,
         provider,
         target.model,
         FEATURE,
-        most=Tokens(wish.most.input + (previous.tokens if previous else 0), wish.most.output),
+        most=Tokens(wish.most.input + before_tokens, wish.most.output),
         least_output=None if wish.stated else LEAST_OUTPUT,
     )
     metered = settlement.metered
@@ -73,7 +93,7 @@ async def create(asking: Asking, wanted: Wanted, target: Target, provider: Provi
             settlement.used = NOTHING
             raise Malformed(f"a limit holds, and nobody knows before what {kind[:60]!r} takes", param="tools")
         limit = {"max_output_tokens": metered.most.output} if metered.bounded and not wish.stated else {}
-        body = for_provider(wanted, target.model, ask_usage=False, more=limit)
+        body = for_provider(asked, target.model, ask_usage=False, more=limit)
         answer = await settlement.waiting(opened(asking.providers, provider, PATH, body, provider.of.credential(key)))
     wire = Responses()
     most = metered.most.input + metered.most.output
@@ -90,6 +110,8 @@ async def create(asking: Asking, wanted: Wanted, target: Target, provider: Provi
         whole = await finished(answer, settlement, provider, key, wire)
         if whole.status_code == 200:
             await note()
+            if settlement.answer.get("status") not in ENDED:
+                whole.headers["cache-control"] = NO_STORE
         return whole
     stream = Relay(answer, provider, settlement, wire)
     headers = settlement.headers | {"x-dcoder-provider": provider.name}
@@ -108,27 +130,6 @@ async def noted(
                 known, ended = wire.id, wire.complete
                 await note()
             yield piece
-
-
-async def earlier(stored: Stored, wanted: Wanted, provider: Provider) -> Turn | None:
-    """The response that this one goes on from, which this provider must have. Raises `NotFound` or `Malformed`."""
-    for turn in await stored.holding(referenced(wanted)):
-        check_kept_by(turn, provider)
-    previous = wanted.content.get("previous_response_id")
-    if previous is None:
-        return None
-    turn = await stored.previous(previous)
-    check_kept_by(turn, provider)
-    return turn
-
-
-def check_kept_by(turn: Turn, provider: Provider) -> None:
-    if turn.sealed is not None or turn.provider != provider.name:
-        raise Malformed(
-            f"what the response {turn.id!r} holds is not at provider {provider.name!r}: go on with a model of"
-            f" {turn.provider!r}, or send it as input",
-            param="previous_response_id",
-        )
 
 
 async def passed(asking: Asking, request: Request, turn: Turn, provider: Provider, *, more: str = "") -> Response:

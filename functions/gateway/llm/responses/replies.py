@@ -21,6 +21,7 @@ ECHOED: Mapping[str, object] = {
     "tool_choice": "auto", "tools": [], "top_logprobs": 0, "top_p": 1.0, "truncation": "disabled", "user": None,
 }  # fmt: skip
 """What a response repeats of its request, and what stands there when nothing was said."""
+PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
 CUT_BY = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
@@ -125,6 +126,18 @@ def reasoning_item(item_id: str, text: str, status: str) -> Json:
 def call_item(item_id: str, told: Json, status: str) -> Json:
     """`told`: call_id, name, arguments."""
     return {"id": item_id, "type": "function_call", "status": status, **told}
+
+
+def with_id(item: Json) -> Json:
+    """The item as it is kept: of a type, with an id, the parts of its content in a list."""
+    kind = str(item.get("type") or "message")
+    told = {**item, "type": kind}
+    if kind == "message" and isinstance(item.get("content"), str):
+        part = "output_text" if item.get("role") == "assistant" else "input_text"
+        told["content"] = [{"type": part, "text": item["content"]}]
+    if not isinstance(item.get("id"), str):
+        told["id"] = new_id(PREFIXES.get(kind, "item"))
+    return told
 
 
 def logprobs_in(value: object) -> list[Json]:

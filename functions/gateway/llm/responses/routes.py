@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.gateway.llm import aliased, chat, doc_chat, models
-from functions.gateway.llm import translated as crossing
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.credentials import Provider, offer_of
+from functions.gateway.llm.lane import Lane
 from functions.gateway.llm.observing import observe
 from functions.gateway.llm.responses import native, translated
 from functions.gateway.llm.responses.asked import asked, checked_id
 from functions.gateway.llm.responses.native import FEATURE, Asking
 from functions.gateway.llm.responses.stored import Stored, Turn
 from functions.gateway.llm.watching import Watch
+from shared.compression.stored import Compression
 from shared.errors import Malformed, NotFound
 from shared.function import Call
 from shared.function.invoke import Invoke
 from shared.guardrails import Guardrails
+from shared.llm.answers import Answers
 from shared.llm.kinds import EMBEDDING
 from shared.llm.outbound import Providers
 from shared.llm.presence import answered
@@ -36,12 +40,16 @@ async def create_response(
     invoke: Invoke,
     providers: Providers,
     guardrails: Guardrails,
+    answers: Answers,
+    compression: Compression,
 ) -> Response:
     """A response, whole or as a stream, by a provider that has them or over its chat completions."""
     wanted = await asked(request)
     watch = Watch(guardrails, call, tenant, sealing)
     watch.asked(wanted)
     asking = await asking_of(call, tenant, sealing, meter, providers)
+    lane = Lane(request, call, tenant, sealing, meter, providers, guardrails, answers, compression, invoke)
+    by_chat = partial(chat.relay, call, providers=providers, sealing=sealing, meter=meter, feature=FEATURE)
 
     async def work() -> Response:
         target = await models.chosen(call.caller, wanted.model, tenant, providers)
@@ -49,19 +57,13 @@ async def create_response(
         body, provider = aliased.asked(wanted, target), target.provider
         observe(call, FEATURE, provider=provider, model=wanted.model, content=wanted.content)
         if provider is not None and provider.of.responses:
-            return aliased.answered(await native.create(asking, body, target, provider), target)
+            return aliased.answered(await native.create(asking, lane, body, target, provider), target)
 
         async def ask(conversation: Wanted) -> Response:
             if provider is None:
                 return await doc_chat.respond(call, conversation, target, meter, invoke)
-            if models.dialect_of(target) != "openai":
-                return await crossing.relay(
-                    call, conversation, provider, target.model, feature=FEATURE, meter=meter, invoke=invoke
-                )
-            return await chat.relay(
-                call, conversation, provider, target.model, providers=providers, sealing=sealing, meter=meter,
-                feature=native.FEATURE,
-            )  # fmt: skip
+            relay = by_chat if models.dialect_of(target) == "openai" else lane.translating(FEATURE)
+            return await lane.kept_or_asked(conversation, target, provider, FEATURE, relay)
 
         if target.model == EMBEDDING and provider is None:
             raise Malformed(f"the model {wanted.model!r} is not for this route", param="model")

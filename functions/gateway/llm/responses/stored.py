@@ -25,13 +25,14 @@ LIVE = "owner = $1 AND expires_at > now() AND ($2::text[] IS NULL OR models && $
 FIND = f"SELECT {COLUMNS} FROM responses WHERE {LIVE} AND id = $3"
 CHAIN = f"""
 WITH RECURSIVE chain AS (
-    SELECT id, previous, 1 AS depth, coalesce(octet_length(sealed), 0)::bigint AS bytes FROM responses
+    SELECT id, previous, sealed IS NOT NULL AS here, 1 AS depth, coalesce(octet_length(sealed), 0)::bigint AS bytes
+    FROM responses
     WHERE {LIVE} AND id = $3
     UNION ALL
-    SELECT r.id, r.previous, depth + 1, bytes + coalesce(octet_length(r.sealed), 0)
+    SELECT r.id, r.previous, r.sealed IS NOT NULL, depth + 1, bytes + coalesce(octet_length(r.sealed), 0)
     FROM chain JOIN responses r ON r.id = chain.previous
     WHERE r.owner = $1 AND r.expires_at > now() AND ($2::text[] IS NULL OR r.models && $2)
-      AND depth < $4 AND bytes <= $5
+      AND here AND depth < $4 AND bytes <= $5
 )
 SELECT id, previous, bytes FROM chain ORDER BY depth DESC
 """
@@ -90,28 +91,22 @@ class Stored:
         return Turn(**row)
 
     async def chain(self, response_id: str) -> list[Turn]:
-        """The response and all before it, oldest first. Raises `PreviousNotFound` when one of them is gone, and
-        `Malformed` when together they are too large: that is known before they are read."""
+        """The response and all before it, oldest first, but none before the last one that its provider keeps.
+
+        Raises `PreviousNotFound` when one of them is gone, and `Malformed` when together they are too large: that is
+        known before they are read.
+        """
         asked = (self.owner, self._scope)
         links = await self.tenant.fetch(CHAIN, *asked, response_id, CHAIN_MAX, CHAIN_BYTES_MAX)
         if links and links[0]["bytes"] > CHAIN_BYTES_MAX:
             raise Malformed(f"what came before has more than {CHAIN_BYTES_MAX} bytes", param="previous_response_id")
         found = [Turn(**row) for row in await self.tenant.fetch(TURNS, *asked, [one["id"] for one in links])]
-        if not found or found[0].previous is not None or len(found) < len(links):
+        if not found or (found[0].previous and found[0].sealed) or len(found) < len(links):
             raise PreviousNotFound(
                 f"there is no response {response_id[:100]!r} to go on from, or one before it is gone",
                 param="previous_response_id",
             )
         return found
-
-    async def previous(self, response_id: str) -> Turn:
-        """The response to go on from. Raises `PreviousNotFound`."""
-        try:
-            return await self.find(response_id)
-        except NotFound:
-            raise PreviousNotFound(
-                f"there is no response {response_id[:100]!r} to go on from", param="previous_response_id"
-            ) from None
 
     async def holding(self, items: Sequence[str]) -> list[Turn]:
         """The responses that hold these items, each in one at least, of not more bytes together than a chain has.

@@ -14,11 +14,11 @@ from starlette.responses import JSONResponse, Response
 from functions.gateway.llm.bodies import Wanted
 from functions.gateway.llm.models import OWN, Target
 from functions.gateway.llm.reservation import length_member
-from functions.gateway.llm.responses.asked import is_reference, referenced
+from functions.gateway.llm.responses.asked import is_reference, items_of, referenced
 from functions.gateway.llm.responses.events import Writer
-from functions.gateway.llm.responses.replies import Reply, new_id, take
+from functions.gateway.llm.responses.replies import Reply, take, with_id
 from functions.gateway.llm.responses.stored import Stored, Turn
-from functions.gateway.llm.responses.turns import chat_of, items_of
+from functions.gateway.llm.responses.turns import chat_of
 from shared.errors import Malformed
 from shared.llm import sse
 from shared.llm.presence import Stream
@@ -27,7 +27,6 @@ from shared.llm.usage import json_object
 Json = dict[str, Any]  # Any: JSON
 PAGE, PAGE_MAX = 20, 100
 FAILED = "server_error"
-PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
 
 
 @dataclass(frozen=True)
@@ -139,18 +138,6 @@ async def content_of(stored: Stored, turn: Turn) -> Json:
             param="previous_response_id",
         )
     return await stored.content(turn)
-
-
-def with_id(item: Json) -> Json:
-    """The item as it is kept: of a type, with an id, the parts of its content in a list."""
-    kind = str(item.get("type") or "message")
-    told = {**item, "type": kind}
-    if kind == "message" and isinstance(item.get("content"), str):
-        part = "output_text" if item.get("role") == "assistant" else "input_text"
-        told["content"] = [{"type": part, "text": item["content"]}]
-    if not isinstance(item.get("id"), str):
-        told["id"] = new_id(PREFIXES.get(kind, "item"))
-    return told
 
 
 async def listed(stored: Stored, turn: Turn, request: Request) -> Response:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from functions.gateway.llm.bodies import Wanted
-from functions.gateway.llm.responses.asked import hosted
+from functions.gateway.llm.responses.asked import hosted, items_of
 from shared.errors import Malformed
 
 Json = dict[str, Any]  # Any: JSON
@@ -43,12 +43,6 @@ def chat_of(wanted: Wanted, earlier: Sequence[Json], *, length: str) -> Wanted:
     chat |= {name: value for name, value in told.items() if value is not None}
     raw = json.dumps(chat).encode()
     return Wanted(wanted.model, chat, raw)
-
-
-def items_of(wanted: Wanted) -> list[Json]:
-    """What was put in, as a list of items."""
-    given = wanted.content["input"]
-    return [{"type": "message", "role": "user", "content": given}] if isinstance(given, str) else given
 
 
 def instructed(content: Json) -> list[Json]:

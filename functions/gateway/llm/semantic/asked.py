@@ -12,7 +12,10 @@ from shared.llm import sse
 QUESTION_CHARS_MAX = 600
 """Longer ones would not fit in the embedding model's 256 tokens."""
 MARK = "\x00question"
-WHOLE_ENDS = frozenset({"stop", "end_turn"})
+TEXTS = ("text", "input_text")
+WHOLE_ENDS = frozenset({"stop", "end_turn", "completed"})
+SAID = frozenset({"message", "reasoning"})
+"""Types of a response's items that call no tool."""
 Json = dict[str, Any]  # Any: JSON of the caller's or the provider's
 
 
@@ -27,8 +30,27 @@ class Asked:
 
 def asked_in(body: Mapping[str, Any]) -> Asked | None:  # Any: JSON
     """None when the body does not end with a user's text, or wants what only the same question may be given."""
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages or body.get("store") or body.get("n") not in (None, 1):
+    if "messages" not in body:
+        return asked_in_response(body)
+    if body.get("store") or body.get("n") not in (None, 1):
+        return None
+    return asked_at_end(body, "messages", body["messages"])
+
+
+def asked_in_response(body: Mapping[str, Any]) -> Asked | None:  # Any: JSON
+    """Of a request for a response: its input is a text, or items. What it goes on from is in the scope by its id."""
+    given = body.get("input")
+    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    found = asked_at_end(body, "input", items)
+    if found is None:
+        return None
+    application = {name: value for name, value in found.application.items() if name != "previous_response_id"}
+    return Asked(found.question, found.rest, application)
+
+
+def asked_at_end(body: Mapping[str, Any], member: str, messages: object) -> Asked | None:  # Any: JSON
+    """In the last of these messages, which are that member of the body."""
+    if not isinstance(messages, list) or not messages:
         return None
     last = messages[-1]
     if not isinstance(last, dict) or last.get("role") != "user":
@@ -43,8 +65,8 @@ def asked_in(body: Mapping[str, Any]) -> Asked | None:  # Any: JSON
     before = [one for one in messages[:-1] if is_instruction(one)]
     return Asked(
         question.strip(),
-        {**body, "messages": [*messages[:-1], turn]},
-        {**body, "messages": before},
+        {**body, member: [*messages[:-1], turn]},
+        {**body, member: before},
     )
 
 
@@ -56,7 +78,7 @@ def text_of(content: object) -> tuple[str, object] | None:
         return None
     for place in range(len(content) - 1, -1, -1):
         part = content[place]
-        if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        if isinstance(part, dict) and part.get("type") in TEXTS and isinstance(part.get("text"), str):
             return part["text"], [*content[:place], {**part, "text": MARK}, *content[place + 1 :]]
     return None
 
@@ -89,7 +111,8 @@ def objects(data: bytes) -> Iterator[Json]:
 
 
 def ends_in(part: Json) -> Iterator[str]:
-    """Why an answer ended, as either dialect says it; `tool_calls` when it calls one, whatever it says."""
+    """Why an answer ended, as its dialect says it; `tool_calls` when it calls one, whatever it says."""
+    yield from ends_of_response(part)
     choices = part.get("choices")
     for choice in choices if isinstance(choices, list) else []:
         if isinstance(choice, dict):
@@ -101,3 +124,16 @@ def ends_in(part: Json) -> Iterator[str]:
     for holder in (part, part.get("delta")):
         if isinstance(holder, dict) and holder.get("stop_reason"):
             yield str(holder["stop_reason"])
+
+
+def ends_of_response(part: Json) -> Iterator[str]:
+    """Of a response: whole, or in the event that ends its stream."""
+    response = part.get("response") if str(part.get("type")).startswith("response.") else part
+    if not isinstance(response, dict) or response.get("status") in (None, "queued", "in_progress"):
+        return
+    output = response.get("output")
+    for item in output if isinstance(output, list) else ():
+        if not isinstance(item, dict) or item.get("type") not in SAID:
+            yield "tool_calls"
+    if isinstance(output, list):
+        yield str(response["status"])

@@ -17,7 +17,7 @@ from shared.settings import Settings
 from shared.tenancy import TenantRegistry
 from tests.fixtures.provider import DONE, FINISH, ROLE, Script, Stall, chunk, completion, error, usage_chunk
 from tests.fixtures.waiting import until
-from tests.functions.gateway.conftest import Gateway, question, serving
+from tests.functions.gateway.conftest import Gateway, limit, make_key, question, serving
 
 TEXT = (
     b"# Leave\n\nEvery employee has thirty days of paid leave a year. Unused leave expires on the last of March.\n\n"
@@ -148,6 +148,39 @@ async def test_doc_chat_whose_writer_fails_says_so(gateway: Gateway, streaming: 
     assert answer.status_code == (200 if streaming else 503)
     assert b"[DONE]" not in answer.content
     assert {row["outcome"] for row in await gateway.ledger(2)} == {"provider_error"}
+
+
+@pytest.mark.usefixtures("documents")
+async def test_doc_chat_whose_writer_is_refused_says_it_as_the_writer_was_told(
+    gateway: Gateway, limited: Gateway
+) -> None:
+    key = await make_key(gateway.application, gateway.tenant)
+    await limit(limited, scope="key", name=key.split("_")[1], metric="micro_usd", span="ever", amount=1)
+    body, written = question("doc-chat/gpt-4o-mini", ASKED), question("gpt-4o-mini", ASKED)
+    async with gateway.with_key(key) as client:
+        nested = await client.post("/v1/chat/completions", json=body)
+        direct = await client.post("/v1/chat/completions", json=written)
+        streamed = await client.post("/v1/chat/completions", json=body | {"stream": True})
+    assert nested.status_code == direct.status_code == 429
+    assert nested.json()["error"]["code"] == direct.json()["error"]["code"] == "insufficient_quota"
+    assert nested.headers["x-should-retry"] == direct.headers["x-should-retry"] == "false"
+    assert "retry-after" not in nested.headers
+    assert json.loads(streamed.text.split("data: ")[-1])["error"]["code"] == "insufficient_quota"
+    assert gateway.provider.calls == []
+
+
+@pytest.mark.usefixtures("documents")
+@pytest.mark.parametrize(
+    ("status", "headers"), [(400, {}), (403, {}), (404, {}), (413, {}), (429, {"retry-after": "7"}), (429, {})]
+)
+async def test_a_refusal_of_the_writers_provider_keeps_its_status(
+    gateway: Gateway, status: int, headers: dict[str, str]
+) -> None:
+    gateway.provider.will(error(status, "not today", headers=list(headers.items())))
+    answer = await gateway.chat("doc-chat/gpt-4o-mini", messages=[{"role": "user", "content": ASKED}])
+    assert answer.status_code == status
+    assert "not today" in answer.json()["error"]["message"]
+    assert answer.headers.get("retry-after") == headers.get("retry-after", "1" if status == 429 else None)
 
 
 async def test_openais_client_reads_a_completion(client: openai.AsyncOpenAI) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.errors import Refusal, Unavailable
+from shared.errors import Refusal, TooManyRequests, Unavailable
 from shared.function.invoke import FunctionClient, Invoke
 from shared.identity import Caller, Tokens
 from shared.ids import KeyId
@@ -49,7 +49,7 @@ async def test_a_stream_that_breaks_raises(model: LanguageModel, gateway: Gatewa
     ("script", "kind"),
     [
         (error(400, "too long"), Refusal),
-        (error(429, "slow down"), Unavailable),
+        (error(429, "slow down"), TooManyRequests),
         (error(500, "broken"), Unavailable),
         (whole({"choices": []}), Unavailable),
         (whole(b"nonsense"), Unavailable),

@@ -74,6 +74,19 @@ async def test_a_key_is_shown_once_and_kept_as_a_hash(
     assert secret not in stored
 
 
+@pytest.mark.parametrize(
+    "more", [{"tenant": "globex"}, {"limits": [{"metric": "requests", "amount": 1, "per": "day"}]}]
+)
+async def test_what_a_key_cannot_have_is_refused_and_none_is_made(
+    client: httpx.AsyncClient, admin: dict[str, str], more: dict[str, object]
+) -> None:
+    before = (await client.get("/v1/keys", headers=admin)).json()
+    answer = await client.post("/v1/keys", json={"name": "laptop", **more}, headers=admin)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert "Extra inputs are not permitted" in answer.json()["detail"]
+    assert (await client.get("/v1/keys", headers=admin)).json() == before
+
+
 async def test_a_revoked_key_stops_within_a_second_in_every_process(
     client: httpx.AsyncClient, settings: Settings, admin: dict[str, str]
 ) -> None:
