@@ -207,6 +207,7 @@ def main() -> None:
         run = Run(everybody, options.rounds, options.seconds)
         load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
         print(f"{os.cpu_count()} cores, load {load}; medians of {options.rounds} rounds of {options.seconds:g} s")
+        print(f"Python {sys.version} at {sys.base_prefix}")
         parts = options.parts.split(",")
         starts(run)
         if "latency" in parts:
