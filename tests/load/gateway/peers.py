@@ -22,8 +22,9 @@ class Missing(Exception):
 
 
 def made(name: str, lock: Path, make: Callable[[Path], None]) -> Path:
-    """The environment of that lock file, made if it is not there. Raises `Missing`."""
-    folder = CACHE / f"{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
+    """The environment of that lock file and of the Python that runs here, made if it is not there. Raises `Missing`."""
+    told = lock.read_bytes() + sys.base_prefix.encode() + sys.version.encode()
+    folder = CACHE / f"{name}-{hashlib.sha256(told).hexdigest()[:16]}"
     if folder.exists():
         return folder
     half = folder.with_suffix(f".{os.getpid()}")
