@@ -48,7 +48,7 @@ class AllowedModels(Body):
         return value
 
 
-class ObjectsKey(BaseModel):
+class ObjectsKey(Body):
     """A key of the object store that opens the tenant's bucket and no other."""
 
     access_key: str = Field(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")
