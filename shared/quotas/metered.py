@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from shared.errors import Problem, Unavailable
 from shared.quotas.counters import State
 from shared.quotas.limits import Quota
+from shared.telemetry import log
 from shared.usage import Ended, OpenCall, Tokens
 
 NOTHING = Tokens()
@@ -43,4 +45,10 @@ class Metered:
 
     async def durable(self) -> None:
         """Return once PostgreSQL has the call. Raises `Problem` when it could not be written."""
-        await asyncio.shield(self.opened)
+        try:
+            await asyncio.shield(self.opened)
+        except Problem:
+            raise
+        except Exception as refused:  # PostgreSQL's own: nothing of the caller's, and the next try may do
+            log("call_not_written", request_id=self.call.request_id, error=repr(refused))
+            raise Unavailable("the call could not be written to the usage ledger", retry_after_s=2) from refused

@@ -146,16 +146,33 @@ class Flaky:
     def __init__(self, control: ControlDatabase) -> None:
         self.control = control
         self.away = False
+        self.refusing: Exception | None = None
 
     async def execute(self, sql: str, *arguments: object) -> str:
         if self.away:
             raise Unavailable("away")
+        if self.refusing is not None:
+            raise self.refusing
         return await self.control.execute(sql, *arguments)
 
     async def fetch(self, sql: str, *arguments: object) -> list[Any]:  # Any: database rows
         if self.away:
             raise Unavailable("away")
         return await self.control.fetch(sql, *arguments)
+
+
+async def test_a_call_that_postgresql_refuses_to_write_is_no_defect_of_ours(
+    control: ControlDatabase, redis_url: str
+) -> None:
+    flaky = Flaky(control)
+    async with metering(flaky, redis_url) as meter:  # type: ignore[arg-type]  # all of it that is used
+        flaky.refusing = asyncpg.DeadlockDetectedError("deadlock detected")
+        call = await meter.begin(CALLER, **CALL)
+        with pytest.raises(Unavailable, match="usage ledger"):
+            await call.durable()
+        flaky.refusing = None
+        await ended(meter, call, "cut", None)
+    assert len(await rows(control)) == 1
 
 
 async def test_a_row_that_could_not_be_written_is_written_when_the_database_is_back(
