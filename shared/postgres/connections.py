@@ -45,9 +45,8 @@ class Full(Exception):
     """The server, or the role, has all the connections that it may have."""
 
 
-class Lease:
-    """One connection of the budget for the length of a block. A class: every statement takes one, and a generator for
-    it costs ten times as much."""
+class Checkout:
+    """One connection of the budget for the length of a block. A class, no generator: every statement takes one."""
 
     __slots__ = ("_connection", "_databases", "_dsn")
 
@@ -91,13 +90,13 @@ class Databases:
         self._sweeper: asyncio.Task[None] | None = None
         self._closed = False
 
-    def connection(self, dsn: str) -> Lease:
+    def connection(self, dsn: str) -> Checkout:
         """A clean connection, for the length of a block. Entering raises `Unavailable` when the budget stays spent or
         the server is away."""
-        return Lease(self, dsn)
+        return Checkout(self, dsn)
 
     async def give_back(self, dsn: str, connection: asyncpg.Connection) -> None:
-        """A lease has ended."""
+        """A checkout has ended."""
         try:
             await self._give_back(dsn, connection)
         finally:

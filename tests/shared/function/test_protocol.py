@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import uvicorn
@@ -20,6 +21,7 @@ SENT_MAX = 64 * 1024 * 1024
 
 
 LEFT: list[str] = []
+WRITES: list[bytes] = []
 GO_ON = asyncio.Event()
 
 
@@ -32,7 +34,9 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         return
     if scope["path"].startswith("/forever"):
         try:
-            await while_connected(scope if scope["path"] == "/forever" else {}, receive, asyncio.sleep(3600))
+            told = scope["path"] == "/forever"
+            assert not told or EXTENSION in scope["extensions"]
+            await while_connected(scope if told else {}, receive, asyncio.sleep(3600))
         except CallerGone:
             LEFT.append(scope["path"])
         return
@@ -40,11 +44,30 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse(str(len(await request.body())))(scope, receive, send)
 
 
+class Counting:
+    """A transport that notes each write."""
+
+    def __init__(self, transport: Any) -> None:  # Any: uvloop's or asyncio's
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:  # Any: as above
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        WRITES.append(data)
+        self._transport.write(data)
+
+
+class CountingProtocol(BoundedProtocol):
+    def connection_made(self, transport: Any) -> None:  # Any: as above
+        super().connection_made(Counting(transport))  # type: ignore[arg-type]  # it is one in all that is used
+
+
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
     number = free_port()
     server = uvicorn.Server(
-        uvicorn.Config(echo, port=number, log_level="critical", lifespan="off", http=BoundedProtocol)
+        uvicorn.Config(echo, port=number, log_level="critical", lifespan="off", http=CountingProtocol)
     )
     running = asyncio.create_task(server._serve())
     await until(lambda: server.started)
@@ -103,8 +126,10 @@ async def test_a_large_body_and_the_next_request_are_no_part_of_the_head(port: i
 async def test_a_whole_answer_is_one_write(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for _ in range(3):
+        WRITES.clear()
         writer.write(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n")
-        assert (await asyncio.wait_for(reader.read(65536), 10)).endswith(b"\r\n\r\n0")
+        whole = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n0"), 10)
+        assert [whole] == WRITES
     writer.close()
 
 
