@@ -1,7 +1,8 @@
 """A question as it is compared: what is asked for, the words that decide, and the marks of which none may differ.
 
 Nothing here knows a model: a reading is made by rules and lists of words, so the same question is always read the same.
-English is read closely. Of German, French and Spanish only the small words are known, so less counts as the same there.
+English is read closely. Of German, French and Spanish the forms of questions and common synonyms are known, so less
+counts as the same there.
 """
 
 from __future__ import annotations
