@@ -15,6 +15,7 @@ import httpx
 import pytest
 import uvicorn
 
+from functions.gateway.llm.semantic import lookup
 from shared.function import Scale, catalog
 from shared.function.app import Application, build
 from shared.function.catalog import Deployable
@@ -133,6 +134,12 @@ async def served(settings: Settings) -> AsyncIterator[tuple[Application, Setting
 async def provider() -> AsyncIterator[ScriptedProvider]:
     async with serving_provider() as provider:
         yield provider
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lookup of the semantic cache takes what time it takes: a busy machine makes no miss of a hit."""
+    monkeypatch.setattr(lookup, "LOOKUP_S", 20.0)
 
 
 async def make_key(application: Application, tenant: TenantId, **scope: Any) -> str:  # Any: a key's scope

@@ -315,7 +315,7 @@ async def test_a_request_says_what_it_wants(
 
 
 @pytest.mark.parametrize("model", LANES)
-async def test_other_words_get_the_same_output(cached: Gateway, model: str) -> None:
+async def test_other_words_get_the_same_output(cached: Gateway, patient: None, model: str) -> None:
     await put(cached, enabled=True, semantic=True)
     (await cached.client.post("/v1/embeddings", json={"model": "all-minilm-l6-v2", "input": "warm"})).raise_for_status()
     cached.provider.will(script(model, "like this", name="resp_words"))
@@ -334,7 +334,9 @@ async def test_other_words_get_the_same_output(cached: Gateway, model: str) -> N
 
 
 @pytest.mark.parametrize("model", LANES)
-async def test_an_answer_that_calls_a_tool_is_not_given_to_other_words(cached: Gateway, model: str) -> None:
+async def test_an_answer_that_calls_a_tool_is_not_given_to_other_words(
+    cached: Gateway, patient: None, model: str
+) -> None:
     await put(cached, enabled=True, semantic=True)
     (await cached.client.post("/v1/embeddings", json={"model": "all-minilm-l6-v2", "input": "warm"})).raise_for_status()
     called = {"id": "fc_1", "type": "function_call", "call_id": "c1", "name": "parts", "arguments": "{}"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from functions.gateway.llm.semantic import entries
+from functions.gateway.llm.semantic import entries, lookup
 from shared.llm.answers import REMEMBERED_S, Answers
 from shared.postgres import TenantDatabase
 from shared.tenancy import TenantRegistry
@@ -23,7 +23,7 @@ Json = Any  # Any: JSON
 
 
 @pytest.fixture
-async def semantic(gateway: Gateway) -> AsyncIterator[Gateway]:
+async def semantic(gateway: Gateway, patient: None) -> AsyncIterator[Gateway]:
     """The tenant with its semantic cache on, nothing in it, and the embedding model loaded."""
     await put(gateway, enabled=True, semantic=True)
     loaded = await gateway.client.post("/v1/embeddings", json={"model": "all-minilm-l6-v2", "input": "warm"})
@@ -274,5 +274,6 @@ async def test_a_lookup_that_takes_too_long_is_given_up(semantic: Gateway, monke
 
     await ask(semantic, ASKED)
     monkeypatch.setattr(entries, "any_in", slow)
+    monkeypatch.setattr(lookup, "LOOKUP_S", 0.25)
     async with asyncio.timeout(10):
         assert how(await ask(semantic, REWORDED)) == "miss"
