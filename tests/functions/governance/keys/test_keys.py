@@ -87,6 +87,15 @@ async def test_what_a_key_cannot_have_is_refused_and_none_is_made(
     assert (await client.get("/v1/keys", headers=admin)).json() == before
 
 
+async def refused_within_a_second(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    """No call that is sent a second from now or later is let in, however long this machine takes for one."""
+    began = sent = monotonic()
+    while (await client.get("/v1/keys", headers=headers)).status_code == 200:
+        assert sent - began < 1.0
+        await asyncio.sleep(0.02)
+        sent = monotonic()
+
+
 async def test_a_revoked_key_stops_within_a_second_in_every_process(
     client: httpx.AsyncClient, settings: Settings, admin: dict[str, str]
 ) -> None:
@@ -96,10 +105,7 @@ async def test_a_revoked_key_stops_within_a_second_in_every_process(
         assert (await elsewhere.get("/v1/keys", headers=mine)).status_code == 200
         revoked = await client.delete(f"/v1/keys/{made['id']}", headers=admin)
         assert revoked.status_code == 204
-        began = monotonic()
-        while (await elsewhere.get("/v1/keys", headers=mine)).status_code == 200:
-            assert monotonic() - began < 1.0
-            await asyncio.sleep(0.02)
+        await refused_within_a_second(elsewhere, mine)
         assert (await client.get("/v1/keys", headers=mine)).status_code == 401
 
 
@@ -206,10 +212,7 @@ async def test_a_suspended_tenants_key_is_refused_within_a_second(
     assert (await client.get("/v1/keys", headers=admin)).status_code == 200
     await control.execute("UPDATE tenants SET state = 'suspended' WHERE id = $1", tenant)
     try:
-        began = monotonic()
-        while (await client.get("/v1/keys", headers=admin)).status_code == 200:
-            assert monotonic() - began < 1.0
-            await asyncio.sleep(0.02)
+        await refused_within_a_second(client, admin)
         assert (await client.get("/v1/keys", headers=admin)).status_code == 401
     finally:
         await control.execute("UPDATE tenants SET state = 'ready' WHERE id = $1", tenant)
