@@ -126,6 +126,13 @@ def added(found: dict[str, list[Round]], name: str, share: float) -> float:
     return statistics.median(one.at(share) - direct.at(share) for one, direct in pairs)
 
 
+def idle_wait() -> str:
+    """How long this kernel lets a virtual processor wait for work before it gives it back, which makes the next wake-up
+    slow. It decides much of a time at one connection. docs.kernel.org/virt/guest-halt-polling.html"""
+    setting = Path("/sys/module/haltpoll/parameters/guest_halt_poll_ns")
+    return f"{int(setting.read_text()) / 1000:g} µs" if setting.exists() else "as long as its driver says"
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> None:
     print(f"\n{title}\n  {'':<10}" + "".join(f"{column:>16}" for column in columns))
     for name, values in rows:
@@ -208,6 +215,7 @@ def main() -> None:
         load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
         print(f"{os.cpu_count()} cores, load {load}; medians of {options.rounds} rounds of {options.seconds:g} s")
         print(f"Python {sys.version} at {sys.base_prefix}")
+        print(f"an idle processor waits {idle_wait()} before it sleeps")
         parts = options.parts.split(",")
         starts(run)
         if "latency" in parts:
