@@ -52,6 +52,12 @@ async def ask(gateway: Gateway, served: Served, **more: Any) -> httpx.Response: 
         return await client.post("/v1/chat/completions", json=question(**more))
 
 
+async def are_written(gateway: Gateway, count: int) -> bool:
+    """Whether the rows of that many calls are written. A process writes a call's row after its answer; a sweep that
+    waits for nobody would take it for dead until then."""
+    return len(await gateway.rows()) >= count
+
+
 def slowly(script: Script, seconds: float) -> Script:
     return replace(script, before=(Pause(seconds),))
 
@@ -94,6 +100,7 @@ async def test_when_the_process_that_asks_is_killed_one_of_the_others_asks(
     assert {answer.json()["choices"][0]["message"]["content"] for answer in answers} == {"found"}
     assert len(cached.provider.calls) == 2
     assert sorted(how(answer) for answer in answers) == ["coalesced"] * 19 + ["miss"]
+    await until(lambda: are_written(cached, 20))
     outcomes = [outcome for _, outcome in await swept(cached)]
     assert sorted(outcomes) == ["done"] * 20 + ["unknown"] * 5  # of those who asked the one that was killed
 
