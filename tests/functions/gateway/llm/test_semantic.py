@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from functions.gateway.llm.semantic import entries, lookup
+from functions.gateway.llm.semantic.lookup import LOOKUP_S
 from shared.llm.answers import REMEMBERED_S, Answers
 from shared.postgres import TenantDatabase
 from shared.tenancy import TenantRegistry
@@ -274,6 +275,6 @@ async def test_a_lookup_that_takes_too_long_is_given_up(semantic: Gateway, monke
 
     await ask(semantic, ASKED)
     monkeypatch.setattr(entries, "any_in", slow)
-    monkeypatch.setattr(lookup, "LOOKUP_S", 0.25)
+    monkeypatch.setattr(lookup, "LOOKUP_S", LOOKUP_S)
     async with asyncio.timeout(10):
         assert how(await ask(semantic, REWORDED)) == "miss"
