@@ -25,6 +25,7 @@ import httpx
 
 from tests.fixtures.platform import Platform, environment_of, scratch_platform
 from tests.fixtures.ports import free_port
+from tests.load.beside import beside
 from tests.load.gateway import contenders
 from tests.load.gateway.__main__ import asked
 
@@ -219,7 +220,7 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dcoder-bench-")))
         platform = stack.enter_context(scratch_platform())
-        base_url = stack.enter_context(contenders.upstream())
+        base_url = stack.enter_context(beside("tests.load.gateway.upstream"))
         ports = [free_port() for _ in range(options.processes + 1)]
         urls = [f"http://127.0.0.1:{port}" for port in ports]
         settings = replace(platform.settings, llm_url=urls[0], platform_url=urls[-1])

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from tests.fixtures.platform import scratch_platform
 from tests.load import http_load
+from tests.load.beside import beside
 from tests.load.gateway import contenders
 from tests.load.gateway.__main__ import TYPE, asked
 from tests.load.gateway.contenders import Contender
@@ -80,7 +81,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory(prefix="dcoder-growth-") as folder,
         scratch_platform() as platform,
-        contenders.upstream() as base_url,
+        beside("tests.load.gateway.upstream") as base_url,
         contenders.ours(platform, base_url, Path(folder)) as one,
     ):
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; before: {one.resident_mib:.1f} MiB", flush=True)

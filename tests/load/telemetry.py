@@ -8,38 +8,19 @@ many. The collector is a process of its own that takes everything and reads noth
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import resource
 import statistics
 import sys
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from multiprocessing.connection import Connection
 
 from shared.otel import Collector, FunctionCall, ModelCall, Telemetry
 from shared.usage import Tokens
+from tests.load.beside import beside
 
 CALLS = 20_000
 AT_ONCE = 500
 WARM_UP = 200
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
-
-
-class Sink(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
-def sink(told: Connection) -> None:
-    server = HTTPServer(("127.0.0.1", 0), Sink)
-    told.send(server.server_port)
-    server.serve_forever()
 
 
 def records(number: int) -> tuple[FunctionCall, ModelCall]:
@@ -93,14 +74,9 @@ def measured(url: str, calls: int) -> int:
 
 
 def main() -> int:
-    ours, its = multiprocessing.Pipe()
-    collector = multiprocessing.Process(target=sink, args=(its,), daemon=True)
-    collector.start()
-    try:
-        calls = int(sys.argv[1]) if len(sys.argv) > 1 else CALLS
-        return measured(f"http://127.0.0.1:{ours.recv()}", calls)
-    finally:
-        collector.terminate()
+    calls = int(sys.argv[1]) if len(sys.argv) > 1 else CALLS
+    with beside("tests.load.collector") as url:
+        return measured(url, calls)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python -m tests.load.gateway [--rounds 5] [--seconds 2] [--only ours,nginx] [--samples FILE]
 
 Rounds are interleaved: each contender's in turn, and again. Each contender is one process on the first core; load,
-provider and the stores are on the second. `ours` is governed: a key with eight limits, reservation, ledger, headers.
+provider and the stores are on the second. `ours` is governed: a key with eight limits, reservation, ledger, headers,
+and a collector that is told of each call; `untold` is the same without the collector (only when asked for by name).
 `bare` is our HTTP on both sides with nothing between. The peers have neither limits nor ledger: LiteLLM needs a program
 for them that only another vendor's network has, Portkey's open version lacks them. `added` is a percentile minus the
 same one of `direct` in the same round; medians over the rounds are shown. `--samples` keeps each latency.
@@ -27,11 +28,13 @@ from pathlib import Path
 
 from tests.fixtures.platform import scratch_platform
 from tests.load import http_load
+from tests.load.beside import beside
 from tests.load.gateway import contenders, streams
 from tests.load.gateway.contenders import Contender
 from tests.load.gateway.upstream import GAP_S
 
-NAMES = ("nginx", "bare", "ours", "portkey", "litellm")
+NAMES = ("nginx", "bare", "ours", "untold", "portkey", "litellm")
+USUAL = tuple(name for name in NAMES if name != "untold")
 LEVELS = (8, 16, 32, 64)
 P99_MAX_MS = 100.0
 STREAMS = 256
@@ -200,7 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--only", default=",".join(NAMES))
+    parser.add_argument("--only", default=",".join(USUAL))
     parser.add_argument("--parts", default="latency,throughput,crowd,streams")
     parser.add_argument("--samples", type=Path)
     options = parser.parse_args()
@@ -209,7 +212,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dcoder-bench-")))
         platform = stack.enter_context(scratch_platform())
-        base_url = stack.enter_context(contenders.upstream())
+        base_url = stack.enter_context(beside("tests.load.gateway.upstream"))
         everybody = stack.enter_context(contenders.everybody(names, platform, base_url, folder))
         run = Run(everybody, options.rounds, options.seconds)
         load = ", ".join(f"{value:.1f}" for value in os.getloadavg())

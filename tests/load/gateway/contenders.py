@@ -15,9 +15,9 @@ import httpx
 
 from tests.fixtures.platform import Platform, environment_of
 from tests.fixtures.ports import free_port
+from tests.load.beside import ROOT, beside
 from tests.load.gateway import peers
 
-ROOT = Path(__file__).resolve().parents[3]
 FUNCTIONS = "gateway-llm,governance-secrets,governance-keys"
 MODELS = ("instant", "slow")
 CORE, OTHER_CORE = {0}, {1}
@@ -65,19 +65,6 @@ def pin() -> None:
     """Put this process, and so what it starts, on the second core, where there are two."""
     if os.sched_getaffinity(0) >= CORE | OTHER_CORE:
         os.sched_setaffinity(0, OTHER_CORE)
-
-
-@contextmanager
-def upstream() -> Iterator[str]:
-    """The provider's base URL."""
-    command = [sys.executable, "-m", "tests.load.gateway.upstream"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 @contextmanager
@@ -133,11 +120,12 @@ def serving(app: str, port: int) -> list[str]:
 
 
 @contextmanager
-def ours(platform: Platform, base_url: str, folder: Path) -> Iterator[Contender]:
-    """The gateway as a container serves it. The key has eight limits, none of which is ever reached."""
+def ours(platform: Platform, base_url: str, folder: Path, *, collector: str = "") -> Iterator[Contender]:
+    """The gateway as a container serves it. The key has eight limits, none of which is ever reached. `collector`: the
+    address of who is told of each call, if anybody."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    settings = replace(platform.settings, llm_url=url, platform_url=url)
+    settings = replace(platform.settings, llm_url=url, platform_url=url, otlp_url=collector)
     more = {"DCODER_PRIVATE_PROVIDER_URLS": "true", "HOST": "127.0.0.1"}
     with process(
         serving("functions.entry:app", port),
@@ -242,11 +230,13 @@ def nginx(base_url: str, folder: Path) -> Iterator[Contender]:
 def everybody(names: Sequence[str], platform: Platform, base_url: str, folder: Path) -> Iterator[dict[str, Contender]]:
     """Those that can run here, by name. Prints why the others cannot."""
     with ExitStack() as stack:
+        collector = stack.enter_context(beside("tests.load.collector"))
         found = {"direct": Contender(f"{base_url}/chat/completions", {})}
         starts = {
             "nginx": lambda: nginx(base_url, folder),
             "bare": lambda: bare(base_url, folder),
-            "ours": lambda: ours(platform, base_url, folder),
+            "ours": lambda: ours(platform, base_url, folder, collector=collector),
+            "untold": lambda: ours(platform, base_url, folder),
             "portkey": lambda: portkey(base_url, folder),
             "litellm": lambda: litellm(platform, base_url, folder),
         }
