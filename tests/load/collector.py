@@ -5,7 +5,7 @@ Prints its address.
 
 from __future__ import annotations
 
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Sink(BaseHTTPRequestHandler):
@@ -22,6 +22,6 @@ class Sink(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    server = HTTPServer(("127.0.0.1", 0), Sink)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
     print(f"http://127.0.0.1:{server.server_port}", flush=True)
     server.serve_forever()
