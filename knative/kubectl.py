@@ -50,6 +50,13 @@ class Kubectl:
             raise Fault(f"kubectl {arguments[0]}: {done.stderr.strip()[-SAID_CHARS_MAX:]}")
         return done.stdout
 
+    def passed_on(self, *arguments: str) -> None:
+        """Let it write to our output, until it ends. Raises `Fault` when it complained."""
+        context = ("--context", self.context) if self.context else ()
+        status = subprocess.call([self.program, *context, *arguments])  # noqa: S603  as above
+        if status != 0:
+            raise Fault(f"kubectl {arguments[0]} ended with status {status}")
+
     def json(self, *arguments: str, given: str = "") -> Object:
         found: Object = json.loads(self.run(*arguments, "--output=json", given=given))
         return found

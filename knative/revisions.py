@@ -17,6 +17,7 @@ from knative.environment import Environment
 from knative.kubectl import MANAGER
 from knative.manifest import Manifest, metadata
 from knative.services import BUNDLE_PATH
+from knative.starting import CONTAINER, SERVICE_LABEL
 from knative.tenants import Dedicated
 from shared.bundles.grants import grants_of
 from shared.bundles.loading import ARCHIVE, SIGNATURE, STATEMENT
@@ -115,3 +116,11 @@ def remove(cluster: Cluster, tenant: TenantId, names: Sequence[str]) -> None:
         for resource in (*OF_A_FUNCTION, "configmaps"):
             where = ("--namespace", place, "--ignore-not-found", "--cascade=foreground", *GONE)
             cluster.kubectl.run("delete", resource, name, *where)
+
+
+def log_of(cluster: Cluster, tenant: TenantId, name: str, *, lines: int) -> tuple[str, ...]:
+    """kubectl's arguments for the last lines of this Service's pods; empty when it has no pod. Raises `Fault`."""
+    where = ("--namespace", tenants.namespace_of(tenant, cluster.environment), "--selector", f"{SERVICE_LABEL}={name}")
+    if not cluster.kubectl.find("pods", *where):
+        return ()
+    return ("logs", *where, f"--container={CONTAINER}", f"--tail={lines}")

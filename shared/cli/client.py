@@ -102,8 +102,10 @@ class Client:
             yield answer
 
     def _silent(self, failure: Exception) -> Missing:
-        place = f"{self.url} for {self.host}" if self.host else self.url
-        return Missing(f"nothing answers at {place}", why=str(failure), fix="dcoder status, then dcoder up --detach")
+        if self.host:
+            fix = "name the cluster's ingress by --gateway; dcoder deploy status says what is ready"
+            return Missing(f"nothing answers at {self.url} for {self.host}", why=str(failure), fix=fix)
+        return Missing(f"nothing answers at {self.url}", why=str(failure), fix="dcoder status, then dcoder up --detach")
 
 
 class ByName(http.client.HTTPSConnection):

@@ -11,10 +11,11 @@ from typing import NoReturn
 
 import click
 
-from shared.cli.client import platform_as_operator, running
+from shared.cli.client import running
 from shared.cli.failures import Failed, Misused
 from shared.cli.output import Result, as_json_option, command, print_result, rows_of, table
 from shared.cli.own import (
+    Where,
     deploy_command,
     logs_command,
     packed_function,
@@ -23,6 +24,7 @@ from shared.cli.own import (
     rollback_command,
     show_command,
     traffic_command,
+    where_options,
 )
 from shared.function.declaration import (
     DeadLettered,
@@ -68,10 +70,17 @@ def operations_of(result: Result) -> Iterator[Mapping[str, object]]:
 
 @command(list_text, name="ls")
 @click.option("--tenant", default="", metavar="NAME", help="Only the functions that this tenant brought along.")
-def list_command(tenant: str) -> Result:
+@where_options
+def list_command(tenant: str, where: Where) -> Result:
     """List every function: what starts each of its operations, and the permission it takes."""
     if tenant:
-        return {"tenant": tenant, **platform_as_operator().call("GET", path_of(tenant)).json()}
+        return {"tenant": tenant, **where.operator.call("GET", path_of(tenant)).json()}
+    if where.environment:
+        raise Misused(
+            "--environment goes with --tenant",
+            why="the platform's own functions are the same everywhere",
+            fix=f"dcoder functions ls --tenant NAME --environment {where.environment}",
+        )
     from shared.function import catalog
 
     return {

@@ -237,12 +237,19 @@ def logs_text(result: Result) -> str:
 @click.option("--revision", type=click.IntRange(1), help="Default: the newest.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C.")
 @click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(1, LINES_MAX))
-def logs_command(name: str, tenant: str, revision: int | None, follow: bool, lines: int) -> Result:
+@where_options
+def logs_command(name: str, tenant: str, revision: int | None, follow: bool, lines: int, where: Where) -> Result:
     """Show what a revision's process wrote."""
+    if revision is None:
+        kept = rows_of(where.operator.call("GET", path_of(tenant, name)).json(), "revisions")
+        revision = int(str(kept[0]["revision"]))
+    if where.place is not None:
+        from shared.cli.revisions import log_lines
+
+        return {"lines": log_lines(where.place, tenant, name, revision, lines=lines, follow=follow)}
     from shared.host.revisions import log_name
 
-    newest = rows_of(platform_as_operator().call("GET", path_of(tenant, name)).json(), "revisions")[0]["revision"]
-    files = log_files(log_name(tenant, name, revision or int(str(newest))))
+    files = log_files(log_name(tenant, name, revision))
     if follow:
         follow_files(files, lines)
     return {"lines": last_lines(files[0], lines)}

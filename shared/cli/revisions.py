@@ -56,6 +56,24 @@ def settle_all(place: Place, *, wait_s: int) -> None:
                 take_off(place, tenant, name)
 
 
+def log_lines(place: Place, tenant: str, name: str, revision: int, *, lines: int, follow: bool) -> list[str]:
+    """What the revision's pods wrote last; with `follow` that is printed, and what comes until Ctrl-C. Raises `Failed`
+    when it has no pod, for a pod takes its log along."""
+    from knative import revisions
+
+    asked = revisions.log_of(place.cluster, TenantId(tenant), f"own-{name}-{revision}", lines=lines)
+    if not asked:
+        raise Failed(
+            f"revision {revision} of {name} has no pod, and so no log",
+            why="it sleeps until it is called, and without a share of the calls it does not run",
+            fix="call it and run this again, or look where your cluster collects logs",
+        )
+    if follow:
+        place.cluster.kubectl.passed_on(*asked, "--follow")
+        return []
+    return place.cluster.kubectl.run(*asked).splitlines()
+
+
 def take_off(place: Place, tenant: str, name: str) -> None:
     """Every revision of a function that the platform has forgotten."""
     from knative import revisions

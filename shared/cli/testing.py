@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
 import click
@@ -51,7 +52,7 @@ def test_command(extras: str, target: str, as_json: bool, pytest_arguments: tupl
     """
     output = sys.stderr if as_json else sys.stdout
     outcomes = {} if pytest_arguments else {name: check(name, argv, fix, output) for name, argv, fix in CHECKS}
-    arguments = pytest_arguments or ("-n", str(os.cpu_count() or 1), *BY_FILE)
+    arguments = [from_root(one) for one in pytest_arguments] or ["-n", str(os.cpu_count() or 1), *BY_FILE]
     ours = [*(("--with", extras) if extras else ()), *(("--target", target) if target != LOCAL else ())]
     status = run_module(
         "pytest", [*arguments, *ours], output
@@ -64,6 +65,15 @@ def test_command(extras: str, target: str, as_json: bool, pytest_arguments: tupl
         print_json({"ok": ok, "checks": outcomes, "pytest": status})
     if not ok:
         raise SystemExit(1)
+
+
+def from_root(argument: str) -> str:
+    """A path as it is from the project's root, where pytest runs, and not from where the user is."""
+    here = Path.cwd()
+    path, separator, case = argument.partition("::")
+    if here == ROOT or not path or path.startswith("-") or not (here / path).exists():
+        return argument
+    return f"{here / path}{separator}{case}"
 
 
 def check(name: str, argv: Sequence[str], fix: str, output: TextIO) -> bool:

@@ -98,6 +98,12 @@ def test_it_is_deployed_shared_out_rolled_back_and_gone(own: Own) -> None:
     assert "configmap/own-rates-1" in held
     assert "configmap/own-rates-2" not in held
 
+    (listed,) = own.run("ls")["functions"]
+    assert (listed["name"], listed["serving"]) == ("rates", {"1": 100})
+    assert any('"started"' in line for line in own.run("logs", "rates", "--revision", "1")["lines"])
+    with pytest.raises(AssertionError, match="revision 2 of rates has no pod"):
+        own.run("logs", "rates")
+
     own.run("rm", "rates", "--yes")
     assert "404" in own.greeting()
     assert own.names("services.serving.knative.dev") == set()

@@ -47,6 +47,7 @@ MISUSES = (
     ("tenant", "rm", "acme"),
     ("functions", "new", "NotAName"),
     ("functions", "run", "no-such-function"),
+    ("functions", "ls", "--environment", "local"),
     ("ingest", "/no/such/path"),
 )
 
@@ -194,6 +195,14 @@ def test_a_new_function_is_written_with_its_test_and_never_over_another(tmp_path
     compile((tmp_path / "functions/lab/hello/function.py").read_text(), "function.py", "exec")
     with pytest.raises(Failed, match="exists"):
         scaffold(tmp_path, "lab", "hello")
+
+
+def test_a_tenants_function_is_tested_from_where_its_folder_is(cli: Cli, tmp_path: Path) -> None:
+    assert cli.run("functions", "new", "--own", "rates", cwd=tmp_path).returncode == 0
+    done = cli.run("test", "rates", "-q", "-p", "no:cacheprovider", cwd=tmp_path)
+    assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout
+    one = "rates/test_rates.py::test_a_caller_is_greeted_by_name"
+    assert cli.run("test", one, "-q", "-p", "no:cacheprovider", cwd=tmp_path).returncode == 0
 
 
 def test_an_answer_is_printed_with_where_each_quote_stands() -> None:
