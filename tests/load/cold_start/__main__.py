@@ -1,14 +1,15 @@
 """From no pod to the first byte, step by step: a platform function on a cluster, beside bare hello worlds there.
 
     python -m tests.load.cold_start [--environment local] [--gateway http://host:port] [--runs 9] [--go IMAGE]
-                                    [--translator]
+                                    [--every] [--translator]
 
 It wants a platform that `knative/up existing` brought up from DCODER_HOME, and kubectl on its cluster. The platform's
 function lists documents: a virtual key is checked and the tenant's database is asked. The hello worlds are a plain
 function under functions-framework in the same image and, with `--go`, a static program whose image
 `tests.load.cold_start.go_image` makes. They have the same resources and security context, in a namespace that is made
-and deleted here. All take turns. With `--translator` there is one more: a call through the gateway, which has a pod,
-of a model of a scripted provider of Anthropic's dialect, at the first address of the environment's
+and deleted here. All take turns. With `--every` the other Services of an environment placed by capability are started
+too, each by a call that lists something of a tenant. With `--translator` there is one more: a call through the gateway,
+which has a pod, of a model of a scripted provider of Anthropic's dialect, at the first address of the environment's
 `private_providers`. Each start is one request to a Service that has no pod; the seconds go from opening the connection
 to the answer's first byte, through Kourier, activator and queue-proxy.
 """
@@ -33,6 +34,11 @@ from tests.load.cold_start.moments import SAID, Watch
 from tests.load.cold_start.targets import NAMESPACE, WINDOW, Target, delete_hello, hello_targets
 
 SERVICE = "knowledge"
+OTHERS = {
+    "gateway": ("llm", "/v1/models"),
+    "governance": ("platform", "/v1/keys"),
+    "integrations": ("platform", "/v1/functions/{tenant}"),
+}
 MODEL = "claude-1"
 BAR_RATIO, BAR_S, BAR_READY_S = 1.25, 1.6, 0.9
 
@@ -42,6 +48,7 @@ def main() -> int:
     parser.add_argument("--environment", default="local")
     parser.add_argument("--gateway", default=os.environ.get("DCODER_TEST_GATEWAY", ""))
     parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--every", action="store_true", help="start the other Services too, not only one")
     parser.add_argument("--translator", action="store_true", help="start gateway-translate too, by calls of a model")
     parser.add_argument("--go", default="", help="the static hello world's image, if the nodes have it")
     wanted = parser.parse_args()
@@ -55,16 +62,23 @@ def main() -> int:
         "platform", environment.namespace, SERVICE, f"platform.{environment.domain}",
         "/v1/documents", {"Authorization": f"Bearer {key}"}, tells_in_log=True,
     )  # fmt: skip
+    others = [
+        Target(
+            service, environment.namespace, service, f"{host}.{environment.domain}",
+            path.format(tenant=TENANT), {"Authorization": f"Bearer {key}"}, tells_in_log=True,
+        )
+        for service, (host, path) in (OTHERS.items() if wanted.every else ())
+    ]  # fmt: skip
     watches: dict[str, Watch] = {}
     with ExitStack() as ends:
         translators = [ends.enter_context(translator(environment, gateway))] if wanted.translator else []
         container = deployed["spec"]["template"]["spec"]["containers"][0]
         ends.callback(delete_hello, cluster)
-        targets = [*hello_targets(cluster, container, wanted.go), ours, *translators]
+        targets = [*hello_targets(cluster, container, wanted.go), ours, *others, *translators]
         for name in (NAMESPACE, ours.namespace):
             watches[name] = Watch(cluster, name)
             ends.callback(watches[name].close)
-        ends.enter_context(gone_soon(cluster, [ours, *translators]))
+        ends.enter_context(gone_soon(cluster, [ours, *others, *translators]))
         for _ in range(wanted.runs):
             for target in targets:
                 target.start(cluster, gateway, watches[target.namespace])
