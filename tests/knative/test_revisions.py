@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import base64
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from knative import revisions, tenants
+from knative.dedications import Cluster
 from knative.environment import load
+from knative.kubectl import Kubectl
 from knative.placement import groups
 from knative.policies import TENANT_SECRET
 from shared.bundles.archive import packed
 from shared.bundles.revisions import Kept
 from shared.bundles.signing import Sealed, opened, sealed
+from shared.cli.client import Client
+from shared.cli.failures import Failed
+from shared.cli.revisions import log_lines
+from shared.cli.settling import Place
 from shared.function import catalog
 from shared.identity import Tokens
 from shared.ids import TenantId
@@ -103,3 +110,29 @@ def test_calls_go_to_a_revision_that_started_once() -> None:
     annotations = rendered(kept("Caller"))["Service"]["spec"]["template"]["metadata"]["annotations"]
     assert annotations["autoscaling.knative.dev/initial-scale"] == "1"
     assert annotations["autoscaling.knative.dev/min-scale"] == "0"
+
+
+def cluster_with(tmp_path: Path, pods: str) -> Place:
+    program = tmp_path / "kubectl"
+    program.write_text(f"""#!/bin/sh
+case "$*" in *" get pods "*) echo '{{"items": [{pods}]}}';; *) echo "$@"; echo last;; esac
+""")
+    program.chmod(0o755)
+    return Place(Cluster(Kubectl(str(program)), LOCAL, {}), Client("http://127.0.0.1:1", ""), None)
+
+
+def test_a_log_is_that_of_the_revisions_own_pods(tmp_path: Path) -> None:
+    asked, last = log_lines(cluster_with(tmp_path, "{}"), "acme", "rates", 3, lines=7, follow=False)
+    of = "--namespace dcoder--acme --selector serving.knative.dev/service=own-rates-3 --container=function --tail=7"
+    assert asked.endswith(f"logs {of}")
+    assert last == "last"
+
+
+def test_what_is_written_is_passed_on_as_it_comes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert log_lines(cluster_with(tmp_path, "{}"), "acme", "rates", 3, lines=7, follow=True) == []
+    assert capfd.readouterr().out.endswith("--tail=7 --follow\nlast\n")
+
+
+def test_a_revision_without_a_pod_has_no_log(tmp_path: Path) -> None:
+    with pytest.raises(Failed, match="revision 3 of rates has no pod"):
+        log_lines(cluster_with(tmp_path, ""), "acme", "rates", 3, lines=7, follow=False)
