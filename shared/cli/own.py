@@ -246,7 +246,7 @@ def logs_command(name: str, tenant: str, revision: int | None, follow: bool, lin
     if where.place is not None:
         from shared.cli.revisions import log_lines
 
-        return {"lines": log_lines(where.place, tenant, name, revision, lines=lines, follow=follow)}
+        return {"lines": log_lines(where.place, tenant, f"own-{name}-{revision}", lines=lines, follow=follow)}
     from shared.host.revisions import log_name
 
     files = log_files(log_name(tenant, name, revision))

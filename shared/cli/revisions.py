@@ -56,16 +56,16 @@ def settle_all(place: Place, *, wait_s: int) -> None:
                 take_off(place, tenant, name)
 
 
-def log_lines(place: Place, tenant: str, name: str, revision: int, *, lines: int, follow: bool) -> list[str]:
-    """What the revision's pods wrote last; with `follow` that is printed, and what comes until Ctrl-C. Raises `Failed`
-    when it has no pod, for a pod takes its log along."""
+def log_lines(place: Place, tenant: str, service: str, *, lines: int, follow: bool) -> list[str]:
+    """What the pods of a revision's Service wrote last; with `follow` that is printed, and what comes until Ctrl-C. Raises `Failed`
+    when there is no pod, for a pod takes its log along."""
     from knative import revisions
 
-    asked = revisions.log_of(place.cluster, TenantId(tenant), f"own-{name}-{revision}", lines=lines)
+    asked = revisions.log_of(place.cluster, TenantId(tenant), service, lines=lines)
     if not asked:
         raise Failed(
-            f"revision {revision} of {name} has no pod, and so no log",
-            why="it sleeps until it is called, and without a share of the calls it does not run",
+            f"{service} has no pod, and so no log",
+            why="a revision sleeps until it is called, and without a share of the calls it does not run",
             fix="call it and run this again, or look where your cluster collects logs",
         )
     if follow:

@@ -101,7 +101,7 @@ def test_it_is_deployed_shared_out_rolled_back_and_gone(own: Own) -> None:
     (listed,) = own.run("ls")["functions"]
     assert (listed["name"], listed["serving"]) == ("rates", {"1": 100})
     assert any('"started"' in line for line in own.run("logs", "rates", "--revision", "1")["lines"])
-    with pytest.raises(AssertionError, match="revision 2 of rates has no pod"):
+    with pytest.raises(AssertionError, match="own-rates-2 has no pod"):
         own.run("logs", "rates")
 
     own.run("rm", "rates", "--yes")

@@ -122,17 +122,17 @@ case "$*" in *" get pods "*) echo '{{"items": [{pods}]}}';; *) echo "$@"; echo l
 
 
 def test_a_log_is_that_of_the_revisions_own_pods(tmp_path: Path) -> None:
-    asked, last = log_lines(cluster_with(tmp_path, "{}"), "acme", "rates", 3, lines=7, follow=False)
+    asked, last = log_lines(cluster_with(tmp_path, "{}"), "acme", "own-rates-3", lines=7, follow=False)
     of = "--namespace dcoder--acme --selector serving.knative.dev/service=own-rates-3 --container=function --tail=7"
     assert asked.endswith(f"logs {of}")
     assert last == "last"
 
 
 def test_what_is_written_is_passed_on_as_it_comes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert log_lines(cluster_with(tmp_path, "{}"), "acme", "rates", 3, lines=7, follow=True) == []
+    assert log_lines(cluster_with(tmp_path, "{}"), "acme", "own-rates-3", lines=7, follow=True) == []
     assert capfd.readouterr().out.endswith("--tail=7 --follow\nlast\n")
 
 
 def test_a_revision_without_a_pod_has_no_log(tmp_path: Path) -> None:
-    with pytest.raises(Failed, match="revision 3 of rates has no pod"):
-        log_lines(cluster_with(tmp_path, ""), "acme", "rates", 3, lines=7, follow=False)
+    with pytest.raises(Failed, match="own-rates-3 has no pod"):
+        log_lines(cluster_with(tmp_path, ""), "acme", "own-rates-3", lines=7, follow=False)
