@@ -57,8 +57,10 @@ def settle_all(place: Place, *, wait_s: int) -> None:
 
 
 def log_lines(place: Place, tenant: str, service: str, *, lines: int, follow: bool) -> list[str]:
-    """What the pods of a revision's Service wrote last; with `follow` that is printed, and what comes until Ctrl-C. Raises `Failed`
-    when there is no pod, for a pod takes its log along."""
+    """What the pods of a revision's Service wrote last; with `follow` that is printed, and what comes until Ctrl-C.
+
+    Raises `Failed` when there is no pod, for a pod takes its log along.
+    """
     from knative import revisions
 
     asked = revisions.log_of(place.cluster, TenantId(tenant), service, lines=lines)
